@@ -1,0 +1,51 @@
+"""AgeFlow: conditional age progression and regression with normalizing flows (IJCAI 2021).
+
+Names are loaded when first used, so that a misspelt parameter stops a notebook at once, before torch is imported.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ageflow.config import ParameterError, settings
+    from ageflow.flows.glow import Glow, GlowConfig, to_uint8
+    from ageflow.translation.ictm import ICTM, ICTMConfig
+    from ageflow.translation.methods import load_method
+    from ageflow.workspace import MissingArtefactError, Workspace
+
+_WHERE = {
+    "ICTM": "ageflow.translation.ictm",
+    "ICTMConfig": "ageflow.translation.ictm",
+    "Glow": "ageflow.flows.glow",
+    "GlowConfig": "ageflow.flows.glow",
+    "MissingArtefactError": "ageflow.workspace",
+    "ParameterError": "ageflow.config",
+    "Workspace": "ageflow.workspace",
+    "load_method": "ageflow.translation.methods",
+    "settings": "ageflow.config",
+    "to_uint8": "ageflow.flows.glow",
+}
+
+__all__ = [  # noqa: PLE0604
+    "ICTM",
+    "Glow",
+    "GlowConfig",
+    "ICTMConfig",
+    "MissingArtefactError",
+    "ParameterError",
+    "Workspace",
+    "load_method",
+    "settings",
+    "to_uint8",
+]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'ageflow' has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

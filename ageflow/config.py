@@ -1,0 +1,372 @@
+"""Every parameter of every notebook, validated, with the presets `smoke`, `demo` and `paper`.
+
+A notebook's parameters become one `Settings` object: the preset's values, then the data set's own, then
+whatever the notebook or papermill's ``-p`` names. A name nobody knows stops the run. ``None`` means
+"what the preset says".
+"""
+
+import ast
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ageflow.workspace import Workspace, default_runs_root
+
+__all__ = [
+    "DATASETS",
+    "PRESETS",
+    "STEPS",
+    "Ablations",
+    "Figures",
+    "ParameterError",
+    "PrepareData",
+    "Prototypes",
+    "Settings",
+    "Slider",
+    "Tables",
+    "TrainClassifiers",
+    "TrainGlow",
+    "TrainICTM",
+    "Training",
+    "settings",
+]
+
+Dataset = Literal["demo", "morph", "cacd", "fgnet", "celeba", "utkface", "folder"]
+Preset = Literal["smoke", "demo", "paper"]
+LatentChoice = Literal["all", "top"] | list[int]
+DATASETS: tuple[str, ...] = Dataset.__args__
+
+
+class ParameterError(ValueError):
+    """A parameter of a notebook that cannot be used; the message names it and what was expected."""
+
+
+class Settings(BaseModel):
+    """What every notebook takes.
+
+    The fields' descriptions are the documentation; `settings` builds one from a notebook's parameters.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    step: ClassVar[str] = ""
+
+    dataset: Dataset = Field("demo", description="data set: demo, morph, cacd, fgnet, celeba, utkface or folder")
+    preset: Preset = Field("demo", description="sizes: smoke (seconds), demo (minutes) or paper (as in the paper)")
+    run: str = Field("demo", description="name of the run: everything lies in runs/<dataset>/<run>")
+    data_root: Path | None = Field(None, description="folder that holds the raw data set; the demo set needs none")
+    runs_root: Path = Field(default_factory=default_runs_root, description="folder of all runs")
+    seed: int = Field(0, ge=0, description="where every random number of this step comes from")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    progress: bool = Field(True, description="draw progress bars")
+
+    @field_validator("data_root", "runs_root", mode="after")
+    @classmethod
+    def _expand(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser().resolve()
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any]) -> Self:
+        """Build from `values`, every problem told in one `ParameterError`."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            lines = []
+            for problem in error.errors():
+                name = str(problem["loc"][0]) if problem["loc"] else "parameters"
+                field = cls.model_fields.get(name)
+                about = f" ({field.description})" if field and field.description else ""
+                lines.append(f"{name} = {problem['input']!r}: {problem['msg']}{about}")
+            raise ParameterError("; ".join(dict.fromkeys(lines))) from None
+
+    @property
+    def workspace(self) -> Workspace:
+        """The folders of this run."""
+        return Workspace(self.runs_root, self.dataset, self.run)
+
+
+class PrepareData(Settings):
+    """Notebook 01: from raw files to aligned faces."""
+
+    step: ClassVar[str] = "prepare_data"
+
+    image_size: int = Field(64, ge=16, description="side of the aligned faces, pixels")
+    faces: int = Field(1200, ge=16, description="demo set: how many faces to draw")
+    shard_size: int = Field(4096, ge=1, description="faces in one shard file")
+    test_share: float = Field(0.2, gt=0, lt=1, description="share of the identities kept for testing")
+    cache: Path = Field(Path("~/.cache/ageflow"), description="where generated faces are kept between runs")
+
+
+class Training(Settings):
+    """What every training step takes; `iterations` counts optimiser updates."""
+
+    iterations: int = Field(1000, ge=1, description="optimiser updates")
+    batch_size: int = Field(16, ge=1, description="faces in one forward pass, per process")
+    accumulate: int = Field(1, ge=1, description="forward passes added up before one update")
+    learning_rate: float = Field(1e-5, gt=0, description="Adam's learning rate")
+    warmup: int = Field(0, ge=0, description="updates over which the learning rate rises linearly")
+    clip: float | None = Field(None, gt=0, description="largest gradient norm, after accumulation; None: no clipping")
+    ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights; 0: keep no average")
+    log_every: int = Field(10, ge=1, description="updates between two lines of metrics")
+    preview_every: int = Field(500, ge=1, description="updates between two sample grids and validations")
+    checkpoint_every: int = Field(500, ge=1, description="updates between two checkpoints")
+    restart: bool = Field(False, description="begin anew; what was there is kept beside it, under a number")
+
+
+class TrainGlow(Training):
+    """Notebook 02: the flow. Its side and channels come from the prepared faces."""
+
+    step: ClassVar[str] = "train_glow"
+
+    levels: int = Field(4, ge=1, description="levels of the flow; each halves the side")
+    steps: int | list[int] = Field(16, description="flow steps a level: one number, or one number a level")
+    hidden: int = Field(128, ge=1, description="hidden channels of the coupling networks")
+    coupling: Literal["additive", "affine"] = Field("additive", description="coupling: additive (paper) or affine")
+    prior: Literal["standard", "learned"] = Field("standard", description="prior: standard, or learned and whitened")
+    bits: int = Field(5, ge=1, le=8, description="bits a channel the likelihood is computed at")
+    memory: Literal["plain", "checkpoint", "reversible"] = Field("plain", description="what the backward pass keeps")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic inside the coupling networks")
+    start_from: Path | None = Field(None, description="checkpoint or run's glow folder to begin from (pre-training)")
+    temperature: float = Field(0.7, gt=0, description="temperature of the samples drawn on the way")
+
+
+class Prototypes(Settings):
+    """Notebook 03: encode every face once; average the latents per age group and attributes."""
+
+    step: ClassVar[str] = "prototypes"
+
+    attributes: list[str] = Field(["gender"], description="attributes held fixed while ageing: gender, race")
+    min_cell: int = Field(20, ge=1, description="fewest faces of an average; smaller cells fall back")
+    encode_batch: int = Field(64, ge=1, description="faces encoded at a time")
+
+
+class TrainICTM(Training):
+    """Notebook 04: the translator T with D and A, Eqs. 6-11, on latents encoded once."""
+
+    step: ClassVar[str] = "train_ictm"
+
+    latent: LatentChoice = Field("all", description="what T and D see: all, top, or a list of levels from 0")
+    couplings: int = Field(32, ge=1, description="m, the number of couplings F_1…F_m")
+    width: int = Field(64, ge=4, description="hidden channels of each F")
+    scale: float = Field(1.4, gt=0, description="s of Eq. 6 (MORPH 1.4, CACD 1.8)")
+    akd_weight: float = Field(1.0, ge=0, description="weight of the knowledge distillation loss, Eq. 6")
+    akd_reduction: Literal["mean", "sum"] = Field("mean", description="Eq. 6 over the dimensions: mean or sum")
+    adversarial_weight: float = Field(1.0, ge=0, description="weight of the adversarial loss, Eq. 7")
+    age_weight: float = Field(1.0, ge=0, description="weight of the age classification loss, Eq. 8")
+    consistency_weight: float = Field(0.01, ge=0, description="weight of the consistency loss, Eq. 9")
+    consistency: Literal["source", "literal"] = Field("source", description="reading of Eq. 9 (see losses.py)")
+    discriminator_age_weight: float = Field(0.1, ge=0, description="weight of A's loss in Eq. 11")
+    discriminator_learning_rate: float = Field(1e-4, gt=0, description="learning rate of D and A")
+
+
+class TrainClassifiers(Training):
+    """Notebook 05: the judges, an age classifier and one classifier per attribute."""
+
+    step: ClassVar[str] = "train_classifiers"
+
+    architecture: Literal["resnet18", "resnet50", "resnet101"] = Field("resnet18", description="torchvision network")
+    weight_decay: float = Field(1e-4, ge=0, description="AdamW's weight decay")
+
+
+class Ablations(TrainICTM):
+    """Notebook 06: train w/o ICTM, then judge the four methods."""
+
+    step: ClassVar[str] = "ablations"
+
+    methods: list[Literal["glow", "glow+attribute", "no_ictm", "ageflow"]] = Field(
+        ["glow", "glow+attribute", "no_ictm", "ageflow"], description="the methods to judge"
+    )
+    embedder: str = Field("dlib", description="identity: dlib, or the path of an ArcFace ONNX file")
+    evaluation_faces: int | None = Field(None, ge=4, description="judge on so many test faces; None: all")
+    evaluation_batch: int = Field(64, ge=1, description="faces judged at a time")
+
+
+class Tables(Settings):
+    """Notebook 07: Tables 1-4."""
+
+    step: ClassVar[str] = "tables"
+
+    bootstrap: int = Field(1000, ge=10, description="bootstrap resamples over identities")
+    confidence: float = Field(0.95, gt=0, lt=1, description="confidence of the intervals")
+
+
+class Figures(Settings):
+    """Notebook 08: Figures 1, 4, 6 and A.2."""
+
+    step: ClassVar[str] = "figures"
+
+    rows: int = Field(6, ge=1, description="faces in Figures 4 and 6")
+    samples: int = Field(32, ge=1, description="GLOW samples in Figure A.2")
+    temperature: float = Field(0.7, gt=0, description="temperature of the GLOW samples")
+
+
+class Slider(Settings):
+    """Notebook 09: the age slider."""
+
+    step: ClassVar[str] = "age_slider"
+
+    method: Literal["glow", "glow+attribute", "no_ictm", "ageflow"] = Field("ageflow", description="the method")
+
+
+STEPS: dict[str, type[Settings]] = {
+    cls.step: cls
+    for cls in (PrepareData, TrainGlow, Prototypes, TrainICTM, TrainClassifiers, Ablations, Tables, Figures, Slider)
+}
+
+_SMOKE_TRAINING = {"batch_size": 16, "log_every": 1, "preview_every": 5, "checkpoint_every": 5, "ema": 0.5}
+_SMOKE_ICTM = _SMOKE_TRAINING | {"iterations": 8, "couplings": 4, "width": 16, "learning_rate": 1e-3}
+_DEMO_ICTM = {
+    "iterations": 400,
+    "batch_size": 32,
+    "couplings": 8,
+    "width": 64,
+    "learning_rate": 1e-3,
+    "akd_weight": 20.0,
+    "warmup": 20,
+    "ema": 0.99,
+    "preview_every": 200,
+    "checkpoint_every": 200,
+}
+_PAPER_TRAINING = {"batch_size": 16, "accumulate": 4, "log_every": 50, "preview_every": 1000, "checkpoint_every": 1000}
+_PAPER_ICTM = _PAPER_TRAINING | {"iterations": 50_000, "couplings": 32}
+
+# One value a line that differs from the field's default. `paper` is the paper; `demo` is what fits twenty minutes
+# on two cores; `smoke` is what the tests run.
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "smoke": {
+        "prepare_data": {"image_size": 32, "faces": 96},
+        "train_glow": _SMOKE_TRAINING
+        | {"levels": 2, "steps": 2, "hidden": 16, "iterations": 10, "learning_rate": 1e-3, "clip": 50.0},
+        "prototypes": {"min_cell": 4},
+        "train_ictm": _SMOKE_ICTM,
+        "train_classifiers": _SMOKE_TRAINING | {"iterations": 6, "learning_rate": 1e-3},
+        "ablations": _SMOKE_ICTM | {"evaluation_faces": 16},
+        "tables": {"bootstrap": 50},
+        "figures": {"rows": 3, "samples": 8},
+    },
+    "demo": {
+        "prepare_data": {"image_size": 64, "faces": 1200},
+        "train_glow": {
+            "levels": 4,
+            "steps": 8,
+            "hidden": 128,
+            "iterations": 600,
+            "batch_size": 16,
+            "learning_rate": 1e-3,
+            "warmup": 50,
+            "clip": 50.0,
+            "ema": 0.99,
+            "preview_every": 200,
+            "checkpoint_every": 200,
+        },
+        "train_ictm": _DEMO_ICTM,
+        "train_classifiers": {
+            "iterations": 300,
+            "batch_size": 32,
+            "learning_rate": 1e-3,
+            "warmup": 20,
+            "ema": 0.98,
+            "preview_every": 100,
+            "checkpoint_every": 100,
+        },
+        "ablations": _DEMO_ICTM,
+    },
+    "paper": {
+        "prepare_data": {"image_size": 256},
+        "train_glow": _PAPER_TRAINING
+        | {"levels": 6, "steps": 32, "hidden": 512, "iterations": 50_000, "memory": "reversible"},
+        "train_ictm": _PAPER_ICTM,
+        "train_classifiers": _PAPER_TRAINING
+        | {"architecture": "resnet101", "iterations": 20_000, "batch_size": 64, "accumulate": 1, "learning_rate": 1e-4},
+        "ablations": _PAPER_ICTM,
+    },
+}
+
+# What the paper sets per data set, whatever the preset (3.1).
+DATASET_VALUES: dict[str, dict[str, Any]] = {
+    "demo": {"attributes": ["gender"]},
+    "morph": {"scale": 1.4, "attributes": ["gender", "race"]},
+    "cacd": {"scale": 1.8, "attributes": ["gender"]},
+    "fgnet": {"attributes": []},
+    "celeba": {"attributes": ["gender"]},
+    "utkface": {"attributes": ["gender", "race"]},
+    "folder": {"attributes": ["gender"]},
+}
+
+
+def settings(step: str, parameters: Mapping[str, Any]) -> Any:
+    """The validated settings of one step.
+
+    Arguments:
+        step: the notebook's step, a key of `STEPS` (``"train_glow"``).
+        parameters: the parameters by name, or a notebook's ``globals()``: then those are taken that cells of
+            plain assignments set, which are the cell tagged `parameters` and the one papermill injects.
+            ``None`` leaves a parameter to the preset.
+
+    Returns:
+        The `Settings` subclass of the step.
+
+    Raises:
+        ParameterError: a name that this step does not know (with the nearest that it does), or a value that
+            cannot be used.
+
+    Example:
+        >>> settings("train_ictm", {"dataset": "cacd"}).scale
+        1.8
+    """
+    if step not in STEPS:
+        raise ParameterError(f"no step {step!r}: the steps are {', '.join(STEPS)}")
+    cls = STEPS[step]
+    if "get_ipython" in parameters and "In" in parameters:
+        parameters = _assigned_in_cells(parameters)
+    given = {name: value for name, value in parameters.items() if value is not None}
+
+    unknown = sorted(set(parameters) - set(cls.model_fields))
+    if unknown:
+        raise ParameterError(_unknown(step, unknown, cls))
+
+    dataset = given.get("dataset", "demo")
+    preset = given.get("preset", "demo" if dataset == "demo" else "paper")
+    values: dict[str, Any] = {}
+    for source in (PRESETS.get(preset, {}).get(step, {}), DATASET_VALUES.get(dataset, {})):
+        values |= {name: value for name, value in source.items() if name in cls.model_fields}
+    values |= {"preset": preset, "run": preset} | given
+    return cls.checked(values)
+
+
+def _unknown(step: str, unknown: list[str], cls: type[Settings]) -> str:
+    lines = []
+    for name in unknown:
+        near = difflib.get_close_matches(name, cls.model_fields, n=1)
+        lines.append(f"unknown parameter {name!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+    return "; ".join(lines) + f" ({step} takes: {', '.join(cls.model_fields)})"
+
+
+def _assigned_in_cells(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """The names that notebook cells made of nothing but assignments of plain values have set."""
+    names: list[str] = []
+    for source in namespace["In"]:
+        try:
+            body = ast.parse(source).body
+        except SyntaxError:  # a cell with a magic or a shell command sets no parameter
+            continue
+        assigned = [_literal_assignment(node) for node in body]
+        if body and all(assigned):
+            names.extend(name for name in assigned if name)
+    return {name: namespace[name] for name in names if name in namespace}
+
+
+def _literal_assignment(node: ast.stmt) -> str | None:
+    """The name that ``name = literal`` assigns; None for any other statement."""
+    target = node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
+    if isinstance(node, ast.AnnAssign) and node.value is not None:
+        target = node.target
+    if not isinstance(target, ast.Name):
+        return None
+    try:
+        ast.literal_eval(node.value)  # type: ignore[attr-defined]
+    except ValueError:
+        return None
+    return target.id

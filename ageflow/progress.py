@@ -1,0 +1,48 @@
+"""Progress as plain text bars: they read the same in a terminal, in JupyterLab and in a saved notebook.
+
+The widget bar of ``tqdm.auto`` sticks at 0 % in notebooks that papermill executed.
+"""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm.std import tqdm
+
+__all__ = ["progress_bar"]
+
+
+def progress_bar(
+    iterable: Iterable | None = None,
+    *,
+    total: int | None = None,
+    initial: int = 0,
+    unit: str = "it",
+    title: str = "",
+    show: bool = True,
+) -> "tqdm[Any]":
+    """A text bar over `iterable`, or one to `update` by hand up to `total`.
+
+    Arguments:
+        iterable: what to go through; None for a bar that is updated by hand.
+        total: number of units; taken from `iterable` where it has a length.
+        initial: units done already (a resumed call).
+        unit: what is counted, in the singular.
+        title: stands before the bar.
+        show: False draws nothing.
+    """
+    # Into a log, a line every few seconds is enough; on a terminal, it should move.
+    interval = 0.5 if sys.stderr.isatty() else 5.0
+    return tqdm(
+        iterable,
+        total=total,
+        initial=initial,
+        unit=unit,
+        desc=title or None,
+        disable=not show,
+        mininterval=interval,
+        maxinterval=60.0,
+        smoothing=0.1,
+        dynamic_ncols=False,
+        ncols=110,
+    )

@@ -1,0 +1,121 @@
+"""Coupling layers: one half of the channels moves the other half."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ageflow.flows.transform import ShapeError, Transform
+
+__all__ = ["AdditiveCoupling", "AffineCoupling", "CouplingNetwork", "zero_convolution"]
+
+
+def zero_convolution(inputs: int, outputs: int) -> nn.Conv2d:
+    """A 3×3 convolution that starts at zero, so that what it feeds starts as the identity."""
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
+    nn.init.zeros_(convolution.weight)
+    nn.init.zeros_(convolution.bias)
+    return convolution
+
+
+class CouplingNetwork(nn.Module):
+    """conv 3×3 → ReLU → conv 1×1 → ReLU → zero-initialised conv 3×3 (GLOW, B).
+
+    Arguments:
+        inputs, outputs: channels in and out.
+        hidden: channels between.
+        precision: arithmetic inside: ``fp32`` (the parameters' own) or ``bf16``, which rounds only inside this
+            network; what comes out is of the input's dtype. As the same input gives the same output in either
+            direction, the coupling stays exactly invertible.
+    """
+
+    def __init__(self, inputs: int, outputs: int, hidden: int, precision: str = "fp32") -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, hidden, 3, padding=1)
+        self.middle = nn.Conv2d(hidden, hidden, 1)
+        self.last = zero_convolution(hidden, outputs)
+        for convolution in (self.first, self.middle):
+            nn.init.normal_(convolution.weight, std=0.05)
+            nn.init.zeros_(convolution.bias)
+        self.precision = precision
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, H, W] → [B, outputs, H, W]."""
+        # Autocast is set either way, so that a caller's own autocast cannot change what the inverse recomputes.
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            h = F.relu(self.first(x))
+            h = F.relu(self.middle(h))
+            return self.last(h).to(x.dtype)
+
+
+class _Coupling(Transform):
+    """Shared: cut the channels, let the first half drive the second."""
+
+    outputs_per_channel = 1
+
+    def __init__(self, channels: int, hidden: int, precision: str = "fp32") -> None:
+        super().__init__()
+        if channels % 2:
+            raise ShapeError(f"a coupling needs an even number of channels, not {channels}")
+        half = channels // 2
+        self.network = CouplingNetwork(half, half * self.outputs_per_channel, hidden, precision)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        kept, moved = x.chunk(2, dim=1)
+        moved, log_det = self.move(moved, self.network(kept))
+        return torch.cat([kept, moved], dim=1), log_det
+
+    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        kept, moved = y.chunk(2, dim=1)
+        moved, log_det = self.move_back(moved, self.network(kept))
+        return torch.cat([kept, moved], dim=1), log_det
+
+    def move(self, x: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
+        """The second half from the network's output."""
+        raise NotImplementedError(f"{type(self).__name__} does not define move")
+
+    def move_back(self, y: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
+        """`move` undone."""
+        raise NotImplementedError(f"{type(self).__name__} does not define move_back")
+
+
+class AdditiveCoupling(_Coupling):
+    """y₁ = x₁, y₂ = x₂ + F(x₁); ln |det| = 0 (Dinh et al. 2015; AgeFlow, 2.2).
+
+    Arguments:
+        channels: number of channels, even.
+        hidden: hidden channels of F.
+        precision: see `CouplingNetwork`.
+    """
+
+    def move(self, x: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
+        return x + drive, x.new_zeros(len(x))
+
+    def move_back(self, y: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
+        return y - drive, y.new_zeros(len(y))
+
+
+class AffineCoupling(_Coupling):
+    """y₁ = x₁, y₂ = (x₂ + t(x₁)) · σ(r(x₁) + 2) (Dinh et al. 2017; GLOW's sigmoid).
+
+    ln |det| = Σ ln σ(r + 2). The offset 2 starts the scale at 0.88, near the identity.
+
+    Arguments:
+        channels: number of channels, even.
+        hidden: hidden channels of the network that gives t and r.
+        precision: see `CouplingNetwork`.
+    """
+
+    outputs_per_channel = 2
+
+    def move(self, x: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
+        shift, log_scale = self._parts(drive)
+        return (x + shift) * log_scale.exp(), log_scale.flatten(1).sum(1)
+
+    def move_back(self, y: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
+        shift, log_scale = self._parts(drive)
+        return y * (-log_scale).exp() - shift, -log_scale.flatten(1).sum(1)
+
+    @staticmethod
+    def _parts(drive: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw = drive.chunk(2, dim=1)
+        return shift, F.logsigmoid(raw + 2.0)

@@ -1,0 +1,250 @@
+"""GLOW: faces to standard normal latents and back, exactly (paper 2.2, Fig. 2a)."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from ageflow.flows.prior import ConditionalWhitening, ConstantWhitening
+from ageflow.flows.squeeze import Squeeze
+from ageflow.flows.step import FlowStep
+from ageflow.flows.transform import Chain, ShapeError, Transform
+
+__all__ = ["Glow", "GlowConfig", "to_uint8"]
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class GlowConfig(BaseModel):
+    """The shape of a `Glow`.
+
+    ``steps`` is one number, or one number a level. ``bits`` is what the likelihood is computed at; encoding
+    never quantises.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image_size: int = Field(64, ge=2)
+    channels: int = Field(3, ge=1)
+    levels: int = Field(4, ge=1)
+    steps: int | list[int] = 16
+    hidden: int = Field(128, ge=1)
+    coupling: Literal["additive", "affine"] = "additive"
+    prior: Literal["standard", "learned"] = "standard"
+    bits: int = Field(5, ge=1, le=8)
+    memory: Literal["plain", "checkpoint", "reversible"] = "plain"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> "GlowConfig":
+        if self.image_size % 2**self.levels:
+            raise ValueError(
+                f"image_size = {self.image_size} cannot be halved {self.levels} times: "
+                f"use a multiple of {2**self.levels}, or fewer levels"
+            )
+        if len(self.steps_per_level) != self.levels or min(self.steps_per_level) < 1:
+            raise ValueError(f"steps = {self.steps}: expected one positive number, or {self.levels} of them")
+        return self
+
+    @property
+    def steps_per_level(self) -> list[int]:
+        """Flow steps of each level, the first at the full resolution."""
+        return [self.steps] * self.levels if isinstance(self.steps, int) else list(self.steps)
+
+
+class Glow(Transform):
+    """Squeeze, K steps, split; L levels of it.
+
+    Images x [B, 3, S, S] in [-0.5, 0.5] ↔ latents z [B, D], D = 3·S·S, standard normal. A latent is one flat
+    vector: the halves that levels 0, 1, … split off, then what the deepest level leaves. `split_latent` gives
+    a view per level.
+
+    Arguments:
+        config: a `GlowConfig`.
+
+    Example:
+        >>> glow = Glow(GlowConfig(image_size=8, levels=2, steps=2, hidden=8))
+        >>> x = torch.rand(4, 3, 8, 8) - 0.5
+        >>> _ = glow.initialize(x)
+        >>> z, log_det = glow(x)
+        >>> z.shape, glow.latent_shapes
+        (torch.Size([4, 192]), [(6, 4, 4), (24, 2, 2)])
+        >>> bool((glow.inverse(z)[0] - x).abs().max() < 1e-5)
+        True
+    """
+
+    def __init__(self, config: GlowConfig) -> None:
+        super().__init__()
+        self.config = config
+        generator = torch.Generator().manual_seed(config.seed)
+        self.levels = torch.nn.ModuleList()
+        self.priors = torch.nn.ModuleList()
+        self.latent_shapes: list[tuple[int, int, int]] = []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            channels, side = config.channels, config.image_size
+            for level, steps in enumerate(config.steps_per_level):
+                channels, side = channels * 4, side // 2
+                self.levels.append(
+                    Chain(
+                        Squeeze(),
+                        *(
+                            FlowStep(channels, config.hidden, config.coupling, config.precision, generator)
+                            for _ in range(steps)
+                        ),
+                    )
+                )
+                deepest = level == config.levels - 1
+                if config.prior == "learned":
+                    self.priors.append(ConstantWhitening(channels) if deepest else ConditionalWhitening(channels))
+                if not deepest:
+                    channels //= 2
+                self.latent_shapes.append((channels, side, side))
+        self.to(memory_format=torch.channels_last)
+
+    @property
+    def dimensions(self) -> int:
+        """D, the length of a latent and the number of values in an image."""
+        return self.config.channels * self.config.image_size**2
+
+    # -- the bijection ------------------------------------------------------------------------------------------
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x [B, 3, S, S] in [-0.5, 0.5] → (z [B, D] standard normal, log_det [B] in nats)."""
+        self._check_images(x)
+        x = x.contiguous(memory_format=torch.channels_last)
+        log_det = x.new_zeros(len(x))
+        latents = []
+        for level, chain in enumerate(self.levels):
+            x, step = chain(x)
+            log_det = log_det + step
+            if len(self.priors):
+                x, step = self.priors[level](x)
+                log_det = log_det + step
+            if level < len(self.levels) - 1:
+                x, latent = x.chunk(2, dim=1)
+                latents.append(latent)
+        return self.merge_latent([*latents, x]), log_det
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """z [B, D] → (x [B, 3, S, S], log_det [B]); differentiable, nothing rounded or clamped."""
+        latents = self.split_latent(z)
+        log_det = z.new_zeros(len(z))
+        x = latents[-1].contiguous(memory_format=torch.channels_last)
+        for level in reversed(range(len(self.levels))):
+            if level < len(self.levels) - 1:
+                x = torch.cat([x, latents[level]], dim=1).contiguous(memory_format=torch.channels_last)
+            if len(self.priors):
+                x, step = self.priors[level].inverse(x)
+                log_det = log_det + step
+            x, step = self.levels[level].inverse(x)
+            log_det = log_det + step
+        return x, log_det
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> Tensor:
+        """Set every ActNorm from x [B, 3, S, S] in [-0.5, 0.5], once and explicitly; returns z [B, D].
+
+        Raises:
+            ValueError: `x` holds values that are not finite.
+        """
+        self._check_images(x)
+        if not bool(torch.isfinite(x).all()):
+            raise ValueError("initialize(x) was given values that are not finite: look at the faces for NaNs")
+        x = x.contiguous(memory_format=torch.channels_last)
+        latents = []
+        for level, chain in enumerate(self.levels):
+            x = chain.initialize(x)
+            if len(self.priors):
+                x = self.priors[level].initialize(x)
+            if level < len(self.levels) - 1:
+                x, latent = x.chunk(2, dim=1)
+                latents.append(latent)
+        return self.merge_latent([*latents, x])
+
+    # -- likelihood ---------------------------------------------------------------------------------------------
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """ln p(x) [B], nats, of x [B, 3, S, S] in [-0.5, 0.5] (Eq. 4: log p(z) + ln |det dG/dI|)."""
+        z, log_det = self(x)
+        return -0.5 * (z.square() + LOG_2PI).sum(1) + log_det
+
+    def dequantize(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """uint8 [B, 3, S, S] → x in [-0.5, 0.5): cut to `bits`, uniform noise within a bin."""
+        if images.dtype != torch.uint8:
+            raise ShapeError(f"the likelihood is of 8-bit images: expected uint8, not {images.dtype}")
+        bins = 2**self.config.bits
+        dtype = next(self.parameters()).dtype
+        levels = torch.div(images, 2 ** (8 - self.config.bits), rounding_mode="floor").to(dtype)
+        noise = torch.rand(levels.shape, dtype=dtype, device=levels.device, generator=generator)
+        return (levels + noise) / bins - 0.5
+
+    def bits_per_dim(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Bits per dimension [B] of uint8 images [B, 3, S, S] at `config.bits`, by uniform dequantisation.
+
+        −log₂ P(image)/D ≤ (−ln p(x)/D + ln 2^bits)/ln 2: a bin of x is 2^−bits wide in each of D dimensions.
+        """
+        x = self.dequantize(images, generator)
+        nats = -self.log_prob(x) / self.dimensions + self.config.bits * math.log(2)
+        return nats / math.log(2)
+
+    # -- faces --------------------------------------------------------------------------------------------------
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Faces, uint8 or float in [0, 1], [B, 3, S, S] → z [B, D]; no noise, no quantisation."""
+        return self(self._centred(images))[0]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """z [B, D] → faces [B, 3, S, S], float, in [0, 1] up to rounding; differentiable."""
+        return self.inverse(z)[0] + 0.5
+
+    @torch.inference_mode()
+    def sample(self, count: int, temperature: float = 1.0, seed: int = 0) -> Tensor:
+        """`count` faces [count, 3, S, S], float, from z ~ N(0, temperature²)."""
+        parameter = next(self.parameters())
+        generator = torch.Generator().manual_seed(seed)
+        z = torch.randn(count, self.dimensions, generator=generator) * temperature
+        return self.decode(z.to(parameter))
+
+    def _centred(self, images: Tensor) -> Tensor:
+        dtype = next(self.parameters()).dtype
+        if images.dtype == torch.uint8:
+            return images.to(dtype) / 255 - 0.5
+        if not images.is_floating_point():
+            raise ShapeError(f"faces are uint8, or float in [0, 1]; not {images.dtype}")
+        return images.to(dtype) - 0.5
+
+    # -- latents ------------------------------------------------------------------------------------------------
+
+    def split_latent(self, z: Tensor) -> list[Tensor]:
+        """Views [B, C, H, W] of z [B, D], one a level; the last is the deepest."""
+        if z.ndim != 2 or z.shape[1] != self.dimensions:
+            raise ShapeError(f"a latent is [B, {self.dimensions}] for this GLOW, not {tuple(z.shape)}")
+        sizes = [math.prod(shape) for shape in self.latent_shapes]
+        return [part.view(-1, *shape) for part, shape in zip(z.split(sizes, dim=1), self.latent_shapes, strict=True)]
+
+    @staticmethod
+    def merge_latent(latents: Sequence[Tensor]) -> Tensor:
+        """The levels' latents, each [B, C, H, W], as one [B, D]; undoes `split_latent`."""
+        return torch.cat([latent.flatten(1) for latent in latents], dim=1)
+
+    def _check_images(self, x: Tensor) -> None:
+        size = self.config.image_size
+        if x.ndim != 4 or tuple(x.shape[1:]) != (self.config.channels, size, size):
+            raise ShapeError(
+                f"this GLOW takes [B, {self.config.channels}, {size}, {size}], not {tuple(x.shape)}: "
+                "prepare the faces at its size, or build a GLOW of theirs"
+            )
+        if not x.is_floating_point():
+            raise ShapeError(f"forward takes floats in [-0.5, 0.5], not {x.dtype}: encode() takes 8-bit faces")
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Faces, float in [0, 1] (clamped), to the nearest 8-bit values; uint8 passes unchanged."""
+    if images.dtype == torch.uint8:
+        return images
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -1,0 +1,67 @@
+"""The invertible 1×1 convolution in its LU form."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ageflow.flows.transform import Transform
+
+__all__ = ["InvertibleConv1x1"]
+
+
+class InvertibleConv1x1(Transform):
+    """y = W x at every pixel, W = P L (U + diag(s)) (Kingma & Dhariwal 2018, Eq. 10).
+
+    P is a fixed permutation, L unit lower and U strictly upper triangular, and s = sign · exp(log_abs), so
+    ln |det| = H·W·Σ log_abs costs O(C). W starts as a random rotation. The inverse takes two triangular
+    solves, O(C³), and no general matrix inverse.
+
+    Arguments:
+        channels: number of channels C.
+        generator: source of the rotation.
+    """
+
+    permutation: Tensor
+    sign: Tensor
+
+    def __init__(self, channels: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        # The decomposition is done once and in float64, whatever the default dtype is.
+        rotation, _ = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64, generator=generator))
+        permutation, lower, upper = torch.linalg.lu(rotation)
+        diagonal = upper.diagonal()
+        dtype = torch.get_default_dtype()
+        self.lower = nn.Parameter(lower.tril(-1).to(dtype))
+        self.upper = nn.Parameter(upper.triu(1).to(dtype))
+        self.log_abs = nn.Parameter(diagonal.abs().log().to(dtype))
+        self.register_buffer("permutation", permutation.to(dtype))
+        self.register_buffer("sign", diagonal.sign().to(dtype))
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        identity = torch.eye(len(self.sign), dtype=self.sign.dtype, device=self.sign.device)
+        upper = self.upper.triu(1) + torch.diag(self.sign * self.log_abs.exp())
+        return self.lower.tril(-1) + identity, upper
+
+    def weight(self) -> Tensor:
+        """W [C, C]."""
+        lower, upper = self._factors()
+        return self.permutation @ lower @ upper
+
+    def inverse_weight(self) -> Tensor:
+        """W⁻¹ [C, C] = U⁻¹ L⁻¹ Pᵀ by two triangular solves."""
+        lower, upper = self._factors()
+        half = torch.linalg.solve_triangular(lower, self.permutation.T, upper=False, unitriangular=True)
+        return torch.linalg.solve_triangular(upper, half, upper=True)
+
+    def log_det_per_pixel(self) -> Tensor:
+        """ln |det W|, a scalar in nats."""
+        return self.log_abs.sum()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return F.conv2d(x, self.weight()[:, :, None, None]), self._log_det(x)
+
+    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return F.conv2d(y, self.inverse_weight()[:, :, None, None]), -self._log_det(y)
+
+    def _log_det(self, x: Tensor) -> Tensor:
+        return (self.log_det_per_pixel() * (x.shape[2] * x.shape[3])).expand(len(x))

@@ -1,0 +1,58 @@
+"""GLOW's learned prior as one more flow layer, so that every latent is standard normal."""
+
+import torch
+from torch import Tensor, nn
+
+from ageflow.flows.coupling import zero_convolution
+from ageflow.flows.transform import Transform
+
+__all__ = ["ConditionalWhitening", "ConstantWhitening"]
+
+
+class ConditionalWhitening(Transform):
+    """The prior at a split: [z₁, z₂] → [z₁, ε] with ε = (z₂ − mean(z₁)) · exp(−log σ(z₁)).
+
+    GLOW says z₂ ~ N(mean(z₁), σ(z₁)²); then ε ~ N(0, 1), and ln |det| = −Σ log σ(z₁) carries the rest of the
+    likelihood. It starts as the identity (zero-initialised convolution).
+
+    Arguments:
+        channels: channels of z₁ and z₂ together, even.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.parameters_of = zero_convolution(channels // 2, channels)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = x.chunk(2, dim=1)
+        mean, log_sigma = self.parameters_of(first).chunk(2, dim=1)
+        epsilon = (second - mean) * (-log_sigma).exp()
+        return torch.cat([first, epsilon], dim=1), -log_sigma.flatten(1).sum(1)
+
+    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        first, epsilon = y.chunk(2, dim=1)
+        mean, log_sigma = self.parameters_of(first).chunk(2, dim=1)
+        second = epsilon * log_sigma.exp() + mean
+        return torch.cat([first, second], dim=1), log_sigma.flatten(1).sum(1)
+
+
+class ConstantWhitening(Transform):
+    """The prior of the deepest level: ε = (z − mean) · exp(−log σ), a learned mean and log σ per channel.
+
+    Arguments:
+        channels: number of channels C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.log_sigma = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return (x - self.mean) * (-self.log_sigma).exp(), -self._log_det(x)
+
+    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return y * self.log_sigma.exp() + self.mean, self._log_det(y)
+
+    def _log_det(self, x: Tensor) -> Tensor:
+        return (self.log_sigma.sum() * (x.shape[2] * x.shape[3])).expand(len(x))

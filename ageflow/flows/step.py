@@ -1,0 +1,68 @@
+"""One step of the flow: ActNorm, invertible 1×1 convolution, coupling."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ageflow.flows.actnorm import ActNorm
+from ageflow.flows.coupling import AdditiveCoupling, AffineCoupling
+from ageflow.flows.linear import InvertibleConv1x1
+from ageflow.flows.transform import Transform
+
+__all__ = ["COUPLINGS", "FlowStep"]
+
+COUPLINGS = {"additive": AdditiveCoupling, "affine": AffineCoupling}
+
+
+class FlowStep(Transform):
+    """ActNorm → invertible 1×1 convolution → coupling (Fig. 2a).
+
+    ActNorm and the convolution are folded into one 1×1 convolution with a bias, exactly and with their own
+    gradients: W((x + b)·s) = (W·diag(s)) x + W(s·b).
+
+    Arguments:
+        channels: number of channels C.
+        hidden: hidden channels of the coupling network.
+        coupling: ``additive`` or ``affine``.
+        precision: arithmetic of the coupling network, ``fp32`` or ``bf16``.
+        generator: source of the random rotation.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        coupling: str = "additive",
+        precision: str = "fp32",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.actnorm = ActNorm(channels)
+        self.linear = InvertibleConv1x1(channels, generator)
+        self.coupling = COUPLINGS[coupling](channels, hidden, precision)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.actnorm.check_initialized()
+        weight = self.linear.weight()
+        scale = self.actnorm.log_scale.flatten().exp()
+        bias = weight @ (scale * self.actnorm.bias.flatten())
+        y = F.conv2d(x, (weight * scale)[:, :, None, None], bias)
+        y, log_det = self.coupling(y)
+        return y, log_det + self._linear_log_det(x)
+
+    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        self.actnorm.check_initialized()
+        x, log_det = self.coupling.inverse(y)
+        inverse_scale = (-self.actnorm.log_scale.flatten()).exp()
+        weight = inverse_scale[:, None] * self.linear.inverse_weight()
+        x = F.conv2d(x, weight[:, :, None, None], -self.actnorm.bias.flatten())
+        return x, log_det - self._linear_log_det(y)
+
+    def _linear_log_det(self, x: Tensor) -> Tensor:
+        per_pixel = self.actnorm.log_scale.sum() + self.linear.log_det_per_pixel()
+        return per_pixel * (x.shape[2] * x.shape[3])
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> Tensor:
+        self.actnorm.initialize(x)
+        return self(x)[0]

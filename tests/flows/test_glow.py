@@ -1,0 +1,180 @@
+"""The whole flow: likelihood, round trip, encode and decode, and its errors."""
+
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+import ageflow
+from ageflow.flows.transform import NotInitializedError, ShapeError
+
+from .test_transforms import jacobian_log_det, shake
+
+KINDS = [(coupling, prior) for coupling in ("additive", "affine") for prior in ("standard", "learned")]
+
+
+def small(coupling="additive", prior="standard", **values) -> ageflow.Glow:
+    torch.manual_seed(0)
+    config = {"image_size": 8, "levels": 2, "steps": 2, "hidden": 6, "coupling": coupling, "prior": prior} | values
+    glow = ageflow.Glow(ageflow.GlowConfig(**config)).double()
+    size = config["image_size"]
+    glow.initialize(torch.rand(16, 3, size, size, dtype=torch.float64) - 0.5)
+    return shake(glow)
+
+
+def faces(count=3, size=8, seed=2) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, size, size), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+
+
+@pytest.mark.parametrize(("coupling", "prior"), KINDS)
+def test_log_det_matches_jacobian_in_both_directions(coupling, prior):
+    glow = small(coupling, prior, image_size=4, levels=2)
+    x = torch.rand(2, 3, 4, 4, dtype=torch.float64) - 0.5
+    z, log_det = glow(x)
+    torch.testing.assert_close(log_det, jacobian_log_det(glow, x), rtol=1e-9, atol=1e-9)
+    back, inverse_log_det = glow.inverse(z)
+    torch.testing.assert_close(back, x, rtol=0, atol=1e-10)
+    torch.testing.assert_close(inverse_log_det, jacobian_log_det(glow.inverse, z.detach()), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(("coupling", "prior"), KINDS)
+def test_every_parameter_gets_a_gradient(coupling, prior):
+    glow = small(coupling, prior)
+    glow.log_prob(torch.rand(4, 3, 8, 8, dtype=torch.float64) - 0.5).sum().backward()
+    without = [name for name, p in glow.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without == []
+
+
+@pytest.mark.parametrize(("coupling", "prior"), KINDS)
+def test_saved_and_loaded_gives_the_same_numbers(coupling, prior):
+    glow = small(coupling, prior)
+    other = ageflow.Glow(glow.config).double()
+    other.load_state_dict(glow.state_dict())
+    assert torch.equal(other.encode(faces()), glow.encode(faces()))
+    other.initialize(torch.rand(4, 3, 8, 8, dtype=torch.float64) - 0.5)
+    assert torch.equal(other.encode(faces()), glow.encode(faces()))
+
+
+def test_log_prob_integrates_to_one():
+    """A density's integral is 1: estimated by importance sampling, which a wrong log-determinant fails."""
+    torch.manual_seed(0)
+    glow = ageflow.Glow(ageflow.GlowConfig(image_size=2, channels=1, levels=1, steps=2, hidden=4, coupling="affine"))
+    glow = glow.double()
+    glow.initialize(torch.randn(64, 1, 2, 2, dtype=torch.float64) * 0.3)
+    shake(glow)
+    wide = torch.distributions.Normal(0.0, 0.6)
+    x = wide.sample((200_000, 1, 2, 2)).double()
+    with torch.no_grad():
+        weights = (glow.log_prob(x) - wide.log_prob(x).flatten(1).sum(1)).exp()
+    assert abs(weights.mean() - 1) < 0.05
+
+
+def test_bits_per_dim_counts_ln_2_and_the_bins():
+    """A flow that is the identity has a bits-per-dimension that can be written down."""
+    glow = ageflow.Glow(ageflow.GlowConfig(image_size=4, levels=1, steps=1, hidden=4, bits=5)).double()
+    for module in glow.modules():
+        if hasattr(module, "initialized"):
+            module.initialized.fill_(True)
+    images = faces(size=4)
+    x = glow.dequantize(images, torch.Generator().manual_seed(7))
+    assert x.min() >= -0.5
+    assert x.max() < 0.5
+    rotated = glow(x)[0]  # the 1x1 convolution is a rotation: |det| = 1 and the norm stays
+    nats = 0.5 * (x.square() + math.log(2 * math.pi)).flatten(1).sum(1)
+    torch.testing.assert_close(rotated.square().sum(1), x.square().flatten(1).sum(1))
+    expected = nats / 48 / math.log(2) + 5
+    torch.testing.assert_close(glow.bits_per_dim(images, torch.Generator().manual_seed(7)), expected)
+
+
+def test_dequantize_keeps_the_top_bits_and_leaves_the_images_alone():
+    glow = small(bits=5)
+    images = faces()
+    before = images.clone()
+    x = glow.dequantize(images)
+    assert torch.equal(images, before)
+    assert torch.equal(((x + 0.5) * 32).floor().to(torch.uint8), images // 8)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_decode_gives_back_every_8_bit_value(precision):
+    torch.manual_seed(0)
+    glow = ageflow.Glow(ageflow.GlowConfig(image_size=32, levels=3, steps=8, hidden=32, precision=precision))
+    images = faces(8, 32)
+    glow.initialize(images.float() / 255 - 0.5)
+    with torch.inference_mode():
+        back = glow.decode(glow.encode(images))
+    assert torch.equal(ageflow.to_uint8(back), images)
+    assert (back - images / 255).abs().max() < 1e-4
+
+
+def test_decode_is_differentiable_and_does_not_clamp():
+    glow = small()
+    z = (torch.randn(2, glow.dimensions, dtype=torch.float64) * 4).requires_grad_()
+    images = glow.decode(z)
+    assert images.max() > 1, "values out of range must come out as they are"
+    images.sum().backward()
+    assert (z.grad.abs() > 0).all()
+
+
+def test_latents_have_a_view_per_level_that_merges_again():
+    glow = small(image_size=16, levels=3)
+    assert glow.latent_shapes == [(6, 8, 8), (12, 4, 4), (48, 2, 2)]
+    z = torch.randn(2, glow.dimensions, dtype=torch.float64)
+    parts = glow.split_latent(z)
+    assert [tuple(part.shape[1:]) for part in parts] == glow.latent_shapes
+    assert torch.equal(glow.merge_latent(parts), z)
+
+
+def test_the_papers_glow_has_six_levels_of_32_steps():
+    config = ageflow.GlowConfig(image_size=256, levels=6, steps=32, hidden=512)
+    assert config.steps_per_level == [32] * 6
+    assert ageflow.GlowConfig(image_size=64, levels=4, steps=[4, 8, 16, 16]).steps_per_level == [4, 8, 16, 16]
+
+
+def test_the_same_seed_gives_the_same_flow():
+    first, second, third = (small(seed=seed).state_dict() for seed in (0, 0, 1))
+    key = "levels.0.transforms.1.linear.lower"
+    assert torch.equal(first[key], second[key])
+    assert not torch.equal(first[key], third[key])
+
+
+def test_samples_depend_on_seed_and_temperature():
+    glow = small()
+    assert torch.equal(glow.sample(2, 0.7, seed=1), glow.sample(2, 0.7, seed=1))
+    assert not torch.equal(glow.sample(2, 0.7, seed=1), glow.sample(2, 0.7, seed=2))
+    assert torch.equal(glow.sample(2, 1e-9)[0], glow.sample(2, 1e-9)[0])
+    assert glow.sample(2, 0.7).shape == (2, 3, 8, 8)
+
+
+def test_errors_name_the_value_and_what_was_expected():
+    with pytest.raises(ValidationError, match="image_size = 20 cannot be halved 3 times"):
+        ageflow.GlowConfig(image_size=20, levels=3)
+    with pytest.raises(ValidationError, match="2 of them"):
+        ageflow.GlowConfig(image_size=16, levels=2, steps=[1, 2, 3])
+    glow = small()
+    with pytest.raises(ShapeError, match=r"takes \[B, 3, 8, 8\], not \(1, 3, 16, 16\)"):
+        glow(torch.zeros(1, 3, 16, 16, dtype=torch.float64))
+    with pytest.raises(ShapeError, match="encode"):
+        glow(faces())
+    with pytest.raises(ShapeError, match=r"\[B, 192\]"):
+        glow.inverse(torch.zeros(1, 10, dtype=torch.float64))
+    with pytest.raises(ShapeError, match="uint8"):
+        glow.bits_per_dim(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ValueError, match="not finite"):
+        glow.initialize(torch.full((1, 3, 8, 8), float("nan"), dtype=torch.float64))
+    fresh = ageflow.Glow(ageflow.GlowConfig(image_size=8, levels=1, steps=1, hidden=4))
+    with pytest.raises(NotInitializedError):
+        fresh.encode(faces())
+
+
+def test_the_papers_size_gives_back_every_8_bit_value():
+    torch.manual_seed(0)
+    glow = ageflow.Glow(ageflow.GlowConfig(image_size=256, levels=6, steps=32, hidden=512))
+    assert sum(len(level.transforms) - 1 for level in glow.levels) == 6 * 32
+    images = torch.nn.functional.interpolate(faces(1, 16).float(), size=256, mode="bicubic").clamp(0, 255)
+    images = images.round().to(torch.uint8)
+    glow.initialize(images.float() / 255 - 0.5 + 0.01 * torch.randn(1, 3, 256, 256))
+    with torch.inference_mode():
+        back = glow.decode(glow.encode(images))
+    assert torch.equal(ageflow.to_uint8(back), images)

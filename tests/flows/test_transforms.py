@@ -1,0 +1,153 @@
+"""The contract of every transform, held against autograd's Jacobian in float64."""
+
+import pytest
+import torch
+from torch import nn
+
+from ageflow.flows.actnorm import ActNorm
+from ageflow.flows.coupling import AdditiveCoupling, AffineCoupling
+from ageflow.flows.linear import InvertibleConv1x1
+from ageflow.flows.prior import ConditionalWhitening, ConstantWhitening
+from ageflow.flows.squeeze import Squeeze
+from ageflow.flows.step import FlowStep
+from ageflow.flows.transform import Chain, NotInitializedError, ShapeError, Transform
+
+TRANSFORMS = {
+    "squeeze": lambda: Squeeze(),
+    "actnorm": lambda: ActNorm(4),
+    "linear": lambda: InvertibleConv1x1(4),
+    "additive": lambda: AdditiveCoupling(4, hidden=6),
+    "affine": lambda: AffineCoupling(4, hidden=6),
+    "conditional whitening": lambda: ConditionalWhitening(4),
+    "constant whitening": lambda: ConstantWhitening(4),
+    "step, additive": lambda: FlowStep(4, hidden=6, coupling="additive"),
+    "step, affine": lambda: FlowStep(4, hidden=6, coupling="affine"),
+    "chain": lambda: Chain(FlowStep(4, hidden=6, coupling="affine"), Squeeze(), FlowStep(16, hidden=6)),
+}
+
+
+def shake(module: nn.Module) -> nn.Module:
+    """Move every parameter off its initial value, so that zero-initialised layers do something."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, dtype=parameter.dtype, generator=generator)
+    return module
+
+
+def make(name: str) -> tuple[Transform, torch.Tensor]:
+    torch.manual_seed(0)
+    transform = TRANSFORMS[name]().double()
+    x = torch.randn(3, 4, 4, 4, dtype=torch.float64)
+    transform.initialize(x)
+    return shake(transform), x
+
+
+def jacobian_log_det(function, x: torch.Tensor) -> torch.Tensor:
+    """ln |det| of `function` at each sample of `x`, from autograd's full Jacobian."""
+
+    def one(sample):
+        matrix = torch.autograd.functional.jacobian(lambda s: function(s[None])[0].flatten(), sample)
+        return torch.linalg.slogdet(matrix.reshape(sample.numel(), sample.numel()))[1]
+
+    return torch.stack([one(sample) for sample in x])
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_log_det_matches_jacobian(name):
+    transform, x = make(name)
+    _, log_det = transform(x)
+    assert log_det.shape == (3,)
+    torch.testing.assert_close(log_det, jacobian_log_det(transform, x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_inverse_log_det_matches_jacobian(name):
+    transform, x = make(name)
+    y = transform(x)[0].detach()
+    _, log_det = transform.inverse(y)
+    torch.testing.assert_close(log_det, jacobian_log_det(transform.inverse, y), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_round_trip(name):
+    transform, x = make(name)
+    y, forward = transform(x)
+    back, inverse = transform.inverse(y)
+    torch.testing.assert_close(back, x, rtol=0, atol=1e-11)
+    torch.testing.assert_close(forward, -inverse, rtol=0, atol=1e-10)
+    if name != "squeeze":
+        assert (y - x.reshape(y.shape)).abs().max() > 0.01, "the transform does nothing: the test shows nothing"
+
+
+@pytest.mark.parametrize("name", [name for name in TRANSFORMS if name != "squeeze"])
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_every_parameter_gets_a_gradient(name, direction):
+    transform, x = make(name)
+    y, log_det = getattr(transform, direction)(x) if name != "chain" else transform(x)
+    (y.square().sum() + log_det.sum()).backward()
+    for parameter_name, parameter in transform.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.abs().sum() > 0, parameter_name
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_the_input_is_not_changed(name):
+    transform, x = make(name)
+    before = x.clone()
+    y, _ = transform(x)
+    assert torch.equal(x, before)
+    kept = y.detach().clone()
+    transform.inverse(y)
+    assert torch.equal(y, kept)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_saved_and_loaded_gives_the_same_numbers_without_initialising_again(name):
+    transform, x = make(name)
+    other = TRANSFORMS[name]().double()
+    other.load_state_dict(transform.state_dict())
+    assert torch.equal(other(x)[0], transform(x)[0])
+    other.initialize(x * 7 + 3)
+    assert torch.equal(other(x)[0], transform(x)[0])
+
+
+def test_step_folds_actnorm_and_convolution_exactly():
+    step, x = make("step, affine")
+    y, log_det = Chain(step.actnorm, step.linear, step.coupling)(x)
+    torch.testing.assert_close(step(x)[0], y, rtol=0, atol=1e-12)
+    torch.testing.assert_close(step(x)[1], log_det, rtol=0, atol=1e-12)
+
+
+def test_actnorm_starts_with_mean_zero_and_deviation_one():
+    x = torch.randn(8, 5, 6, 6) * 3 + 2
+    y = ActNorm(5).initialize(x)
+    torch.testing.assert_close(y.mean((0, 2, 3)), torch.zeros(5), rtol=0, atol=1e-5)
+    torch.testing.assert_close(y.std((0, 2, 3), correction=0), torch.ones(5), rtol=0, atol=1e-4)
+
+
+def test_forward_before_initialize_is_an_error():
+    with pytest.raises(NotInitializedError, match="initialize"):
+        ActNorm(3)(torch.zeros(1, 3, 2, 2))
+    with pytest.raises(NotInitializedError, match="initialize"):
+        FlowStep(4, hidden=4).inverse(torch.zeros(1, 4, 2, 2))
+
+
+def test_shapes_that_do_not_fit_are_named():
+    with pytest.raises(ShapeError, match="5"):
+        Squeeze()(torch.zeros(1, 3, 5, 4))
+    with pytest.raises(ShapeError, match="even number of channels, not 3"):
+        AdditiveCoupling(3, hidden=4)
+
+
+def test_bf16_coupling_is_undone_exactly_and_its_state_stays_fp32():
+    torch.manual_seed(0)
+    coupling = shake(AdditiveCoupling(8, hidden=16, precision="bf16"))
+    x = torch.randn(4, 8, 8, 8)
+    y, _ = coupling(x)
+    full = AdditiveCoupling(8, hidden=16)
+    full.load_state_dict(coupling.state_dict())
+    assert y.dtype == torch.float32
+    assert not torch.equal(y, full(x)[0]), "bf16 rounds somewhere, or it is not in use"
+    torch.testing.assert_close(y, full(x)[0], rtol=0, atol=0.05)
+    torch.testing.assert_close(coupling.inverse(y)[0], x, rtol=0, atol=1e-6)

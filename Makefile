@@ -1,0 +1,52 @@
+# make demo   the whole pipeline on the offline demo faces; everything it needs is installed first
+# make test   every test, the notebooks at smoke size and the slider in a real browser included
+# make lab    JupyterLab with the age slider
+# make lint   ruff, over the library, the tests and the notebooks
+# make clean  remove what installing and testing made; runs/ stays
+
+# The first Python that runs and is new enough; name another by `make PYTHON=/path/to/python demo`.
+PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$python; break; }; done)
+ARGS ?=
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: install demo test lab lint clean browser
+.DELETE_ON_ERROR:
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "AgeFlow needs Python 3.11 or newer: install it, or name it: make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11, or does not run"; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv || { echo "no virtual environment: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --upgrade --quiet pip
+	$(BIN)/python -m pip install -e '.[demo,test,dev]'
+	touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/python -u -m ageflow.batch --dataset demo --preset demo $(ARGS)
+
+test: lint browser
+	$(BIN)/python -u -m pytest -m "not benchmark" $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check ageflow tests notebooks
+	$(BIN)/ruff format --check ageflow tests notebooks
+
+# The slider's test drives a real browser.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y chromium; \
+		else \
+			echo "the slider's test needs a browser: install chromium or google-chrome, so that it is on the PATH"; exit 1; \
+		fi; }
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/09_age_slider.ipynb
+
+clean:
+	rm -rf .venv build ./*.egg-info .pytest_cache .ruff_cache .hypothesis notebooks/out*.ipynb
+	find ageflow tests notebooks -name __pycache__ -prune -exec rm -rf {} +
+	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} +

@@ -128,6 +128,7 @@ class TrainGlow(Training):
     bits: int = Field(5, ge=1, le=8, description="bits a channel the likelihood is computed at")
     memory: Literal["plain", "checkpoint", "reversible"] = Field("plain", description="what the backward pass keeps")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic inside the coupling networks")
+    flip: bool = Field(False, description="mirror half of the faces while training")
     start_from: Path | None = Field(None, description="checkpoint or run's glow folder to begin from (pre-training)")
     temperature: float = Field(0.7, gt=0, description="temperature of the samples drawn on the way")
 
@@ -252,6 +253,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "levels": 4,
             "steps": 8,
             "hidden": 128,
+            "flip": True,
             "iterations": 600,
             "batch_size": 16,
             "learning_rate": 1e-3,

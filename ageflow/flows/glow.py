@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -12,8 +13,9 @@ from ageflow.flows.prior import ConditionalWhitening, ConstantWhitening
 from ageflow.flows.squeeze import Squeeze
 from ageflow.flows.step import FlowStep
 from ageflow.flows.transform import Chain, ShapeError, Transform
+from ageflow.storage import CheckpointError, device_of, latest, load_state
 
-__all__ = ["Glow", "GlowConfig", "to_uint8"]
+__all__ = ["Glow", "GlowConfig", "load_glow", "to_uint8"]
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -248,3 +250,17 @@ def to_uint8(images: Tensor) -> Tensor:
     if images.dtype == torch.uint8:
         return images
     return (images.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def load_glow(folder: Path, device: str = "auto") -> Glow:
+    """The trained GLOW of a training folder, with its averaged weights, fixed, for encoding and decoding.
+
+    Raises:
+        CheckpointError: the folder holds no checkpoint, or one of another model.
+    """
+    checkpoint = latest(folder)
+    if checkpoint is None or "glow" not in checkpoint.config:
+        raise CheckpointError(f"no GLOW in {folder}: run 02_train_glow.ipynb first")
+    glow = Glow(GlowConfig(**checkpoint.config["glow"]))
+    load_state(torch.nn.ModuleDict({"glow": glow}), folder)
+    return glow.to(device_of(device)).eval().requires_grad_(False)

@@ -1,0 +1,138 @@
+"""Files that are whole or not there, and trained weights read back from them.
+
+A training folder holds ``checkpoint-00001000.safetensors`` and the one before it; each has the weights
+(``model.…``), their running average (``average.…``), the optimisers' state (``optimizer.…``) and, as JSON in the
+file's metadata, the iteration and the config. Nothing is pickled.
+"""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "checkpoints",
+    "device_of",
+    "fingerprint",
+    "latest",
+    "load_state",
+    "write_atomically",
+]
+
+_NAME = re.compile(r"checkpoint-(\d{8})\.safetensors")
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be used; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint file and what its metadata say."""
+
+    path: Path
+    iteration: int
+    config: dict[str, Any]
+
+    def tensors(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with `prefix`, by the rest of their names; the others are not read."""
+        with safe_open(self.path, framework="pt") as file:
+            return {name[len(prefix) :]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+
+    @property
+    def averaged(self) -> bool:
+        """Whether the file holds averaged weights."""
+        with safe_open(self.path, framework="pt") as file:
+            return any(name.startswith("average.") for name in file.keys())  # noqa: SIM118
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` so that `path` is either what it was or complete, whenever the power goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def latest(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint of `folder` that can be read; None where there is none.
+
+    A damaged file (a full disk, a copy cut short) is passed over with a warning, and the one before it is used.
+
+    Raises:
+        CheckpointError: there are checkpoints, and none can be read.
+    """
+    files = checkpoints(folder)
+    for iteration, path in reversed(files):
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+            return Checkpoint(path, iteration, json.loads(metadata["config"]))
+        except (SafetensorError, KeyError, OSError, json.JSONDecodeError) as error:
+            warnings.warn(f"{path} cannot be read ({error}); trying the checkpoint before it", stacklevel=2)
+    if files:
+        raise CheckpointError(
+            f"none of the {len(files)} checkpoints in {folder} can be read: delete them to begin anew"
+        )
+    return None
+
+
+def load_state(module: nn.Module, folder: Path, averaged: bool = True) -> Checkpoint:
+    """Load the newest checkpoint's weights into `module`: the running average, or the weights themselves.
+
+    Raises:
+        CheckpointError: no checkpoint, or its weights are not this module's.
+    """
+    checkpoint = latest(folder)
+    if checkpoint is None:
+        raise CheckpointError(f"no checkpoint in {folder}")
+    state = checkpoint.tensors("model.")
+    if averaged:
+        state |= checkpoint.tensors("average.")
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"{checkpoint.path} does not fit this {type(module).__name__}: {error}") from None
+    return checkpoint
+
+
+def fingerprint(folder: Path) -> str:
+    """A short hash of the newest checkpoint's weights, so that what was made from them can name them."""
+    checkpoint = latest(folder)
+    if checkpoint is None:
+        raise CheckpointError(f"no checkpoint in {folder}")
+    with checkpoint.path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """Every checkpoint of `folder`, (iteration, file), the newest last."""
+    found = ((_NAME.fullmatch(path.name), path) for path in folder.glob("checkpoint-*.safetensors"))
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a name; ``auto`` is the first accelerator there is, or the CPU."""
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+    return torch.device(name)

@@ -1,0 +1,86 @@
+"""Train GLOW by maximum likelihood (Eq. 4) on prepared faces."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.utils import save_image
+
+from ageflow.config import TrainGlow
+from ageflow.data.faces import Faces
+from ageflow.flows.glow import Glow, GlowConfig
+from ageflow.storage import device_of, load_state
+from ageflow.training.loop import Task, Turn, sample_batch, train
+
+__all__ = ["GlowTask", "glow_config", "train_glow"]
+
+# Faces that ActNorm's first values and the validation likelihood are computed from.
+_INITIAL_FACES = 128
+_VALIDATION_FACES = 256
+
+
+class GlowTask(Task):
+    """Maximise the log-likelihood of dequantised faces, in bits per dimension (Eq. 4)."""
+
+    def __init__(self, settings: TrainGlow, faces: Faces) -> None:
+        self.settings = settings
+        self.device = device_of(settings.device)
+        self.training = faces.select(split="train")
+        self.testing = faces.select(split="test")
+        self.glow = Glow(glow_config(settings, faces.image_size))
+        self.modules = nn.ModuleDict({"glow": self.glow})
+        self.turns = [Turn("glow", list(self.glow.parameters()), self.loss, settings.learning_rate)]
+        self.config = settings.model_dump(mode="json") | {
+            "glow": self.glow.config.model_dump(),
+            "faces": faces.fingerprint,
+        }
+
+    def start(self) -> None:
+        """Begin from other weights where `start_from` names them; otherwise set ActNorm from the first faces."""
+        if self.settings.start_from is not None:
+            load_state(self.modules, self.settings.start_from)
+            return
+        images = self.training.images(sample_batch(len(self.training), _INITIAL_FACES, self.settings.seed, 0))
+        self.glow.initialize(self.glow.dequantize(images.to(self.device)))
+
+    def loss(self, number: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean bits per dimension of the `number`-th batch."""
+        index = sample_batch(len(self.training), self.settings.batch_size, self.settings.seed, number)
+        images = self.training.images(index).to(self.device, non_blocking=True)
+        if self.settings.flip:
+            mirrored = torch.rand(len(images), device=self.device) < 0.5
+            images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+        return self.glow.bits_per_dim(images).mean(), {}
+
+    @torch.inference_mode()
+    def preview(self, averaged: nn.ModuleDict, folder: Path, iteration: int) -> dict[str, float]:
+        """A grid of samples, and the bits per dimension of held-out faces with fixed noise."""
+        glow: Glow = averaged["glow"]
+        folder.mkdir(parents=True, exist_ok=True)
+        samples = glow.sample(16, self.settings.temperature, seed=self.settings.seed)
+        save_image(samples.clamp(0, 1), folder / f"samples-{iteration:08d}.png", nrow=8)
+        if len(self.testing) == 0:
+            return {}
+        total, count = 0.0, min(len(self.testing), _VALIDATION_FACES)
+        generator = torch.Generator(self.device).manual_seed(self.settings.seed)
+        for start in range(0, count, self.settings.batch_size):
+            images = self.testing.images(slice(start, min(start + self.settings.batch_size, count)))
+            total += float(glow.bits_per_dim(images.to(self.device), generator).sum())
+        return {"test/bits_per_dim": total / count}
+
+
+def glow_config(settings: TrainGlow, image_size: int) -> GlowConfig:
+    """The flow that `settings` ask for, at the faces' size."""
+    names = ("levels", "steps", "hidden", "coupling", "prior", "bits", "memory", "precision", "seed")
+    return GlowConfig(image_size=image_size, **{name: getattr(settings, name) for name in names})
+
+
+def train_glow(settings: TrainGlow) -> Path:
+    """Train GLOW on the run's prepared faces; returns the run's ``glow`` folder. Stopped, it goes on.
+
+    Raises:
+        MissingArtefactError: the faces are not prepared yet.
+        ConfigChangedError: the folder holds a GLOW trained with other values.
+    """
+    faces = Faces.open(settings.workspace.require("faces"))
+    return train(GlowTask(settings, faces), settings, settings.workspace.path("glow"))

@@ -1,0 +1,166 @@
+"""The judges: an age classifier, and a classifier per attribute (3.3)."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from ageflow.config import TrainClassifiers
+from ageflow.data.faces import Faces
+from ageflow.data.records import AGE_GROUPS
+from ageflow.storage import CheckpointError, device_of, latest, load_state, write_atomically
+from ageflow.training.loop import Task, Turn, sample_batch, train
+
+__all__ = ["Classifier", "ClassifierTask", "load_classifier", "train_classifiers"]
+
+# ImageNet's, which torchvision's networks expect where a user starts them from its weights.
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Classifier(nn.Module):
+    """A torchvision network on aligned faces.
+
+    Arguments:
+        architecture: ``resnet18``, ``resnet50`` or ``resnet101`` (the paper's).
+        labels: what the logits stand for, in order.
+        image_size: side of the faces; below 112 the first layers keep the resolution (a 3×3 convolution of
+            stride 1 and no pooling), as ResNets for small images do.
+    """
+
+    def __init__(self, architecture: str, labels: tuple[str, ...], image_size: int) -> None:
+        super().__init__()
+        self.labels = tuple(labels)
+        self.network = torchvision.models.get_model(architecture, weights=None, num_classes=len(labels))
+        if image_size < 112:
+            self.network.maxpool = nn.Identity()
+            self.network.conv1 = nn.Conv2d(3, 64, 3, stride=2 if image_size > 48 else 1, padding=1, bias=False)
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(_DEVIATION).view(1, 3, 1, 1))
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Faces, uint8 or float in [0, 1], [B, 3, S, S] → logits [B, labels]."""
+        x = images.to(self.mean.dtype) / 255 if images.dtype == torch.uint8 else images.to(self.mean.dtype)
+        x = ((x - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
+        return self.network(x)
+
+
+class ClassifierTask(Task):
+    """Cross-entropy on mirrored and slightly shifted faces, each class weighted alike."""
+
+    def __init__(self, settings: TrainClassifiers, faces: Faces, name: str) -> None:
+        self.settings = settings
+        self.device = device_of(settings.device)
+        column = "group" if name == "age" else name
+        known = faces.table[column].notna().to_numpy()
+        classes = range(len(AGE_GROUPS)) if name == "age" else sorted(faces.table.loc[known, column].unique())
+        labels = AGE_GROUPS if name == "age" else tuple(classes)
+        number = {value: index for index, value in enumerate(classes)}
+        self.faces = faces
+        self.target = torch.tensor([number.get(value, -1) for value in faces.table[column]])
+        split = faces.table["split"].to_numpy()
+        self.rows = {part: np.flatnonzero(known & (split == part)) for part in ("train", "test")}
+        counts = torch.bincount(self.target[self.rows["train"]], minlength=len(labels))
+        self.class_weights = (counts.sum() / (len(labels) * counts.clamp_min(1))).to(self.device)
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            classifier = Classifier(settings.architecture, labels, faces.image_size)
+        self.modules = nn.ModuleDict({"classifier": classifier})
+        parameters = list(classifier.parameters())
+        self.turns = [Turn(name, parameters, self.loss, settings.learning_rate, settings.weight_decay)]
+        self.config = settings.model_dump(mode="json") | {
+            "classifier": {
+                "architecture": settings.architecture,
+                "labels": list(labels),
+                "image_size": faces.image_size,
+            },
+            "faces": faces.fingerprint,
+        }
+
+    def start(self) -> None:
+        """Nothing depends on data."""
+
+    def loss(self, number: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted cross-entropy of the `number`-th batch."""
+        chosen = sample_batch(len(self.rows["train"]), self.settings.batch_size, self.settings.seed, number)
+        rows = self.rows["train"][chosen.numpy()]
+        images = _augmented(self.faces.images(rows).to(self.device))
+        target = self.target[rows].to(self.device)
+        logits = self.modules["classifier"](images)
+        accuracy = (logits.detach().argmax(1) == target).float().mean()
+        return F.cross_entropy(logits, target, weight=self.class_weights), {"accuracy": accuracy}
+
+    @torch.inference_mode()
+    def preview(self, averaged: nn.ModuleDict, folder: Path, iteration: int) -> dict[str, float]:
+        """Accuracy on all held-out faces, plain and with each class counted alike."""
+        rows = self.rows["test"]
+        if len(rows) == 0:
+            return {}
+        predicted = torch.cat(
+            [
+                averaged["classifier"](self.faces.images(rows[start : start + 64]).to(self.device)).argmax(1).cpu()
+                for start in range(0, len(rows), 64)
+            ]
+        )
+        target = self.target[rows]
+        right = predicted == target
+        by_class = [right[target == label].float().mean() for label in target.unique()]
+        return {
+            "test/accuracy": float(right.float().mean()),
+            "test/balanced_accuracy": float(torch.stack(by_class).mean()),
+        }
+
+
+def train_classifiers(settings: TrainClassifiers) -> dict[str, Path]:
+    """Train the age classifier and one classifier per attribute that has two values or more; stopped, it goes on.
+
+    Returns:
+        Each classifier's folder, by name (``age``, ``gender``, …).
+
+    Raises:
+        MissingArtefactError: the faces are not prepared yet.
+    """
+    workspace = settings.workspace
+    faces = Faces.open(workspace.require("faces"))
+    folders = {}
+    for name in ("age", *faces.attributes):
+        folders[name] = train(ClassifierTask(settings, faces, name), settings, workspace.path("classifiers", name))
+    write_atomically(workspace.path("classifiers", "done.json"), json.dumps(sorted(folders)).encode())
+    return folders
+
+
+def load_classifier(folder: Path, device: str = "auto") -> Classifier:
+    """A trained classifier, with its averaged weights, fixed.
+
+    Raises:
+        CheckpointError: the folder holds none.
+    """
+    checkpoint = latest(folder)
+    if checkpoint is None or "classifier" not in checkpoint.config:
+        raise CheckpointError(f"no classifier in {folder}: run 05_train_classifiers.ipynb first")
+    classifier = Classifier(**checkpoint.config["classifier"])
+    load_state(nn.ModuleDict({"classifier": classifier}), folder)
+    return classifier.to(device_of(device)).eval().requires_grad_(False)
+
+
+def _augmented(images: Tensor) -> Tensor:
+    """Float faces in [0, 1]: half mirrored; turned, shifted and scaled a little; brightness and contrast varied."""
+    size, count = images.shape[3], len(images)
+    x = images.float() / 255
+    device = x.device
+    mirror = torch.where(torch.rand(count, device=device) < 0.5, -1.0, 1.0)
+    shift = (torch.rand(count, 2, device=device) * 2 - 1) / 8
+    angle = (torch.rand(count, device=device) * 2 - 1) * 0.15
+    zoom = 1 + (torch.rand(count, device=device) * 2 - 1) * 0.08
+    cosine, sine = angle.cos() * zoom, angle.sin() * zoom
+    matrix = torch.stack([cosine * mirror, -sine, shift[:, 0], sine * mirror, cosine, shift[:, 1]], dim=1)
+    grid = F.affine_grid(matrix.view(count, 2, 3), [count, 3, size, size], align_corners=False)
+    x = F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+    contrast = 1 + (torch.rand(count, 1, 1, 1, device=device) * 2 - 1) * 0.2
+    brightness = (torch.rand(count, 1, 1, 1, device=device) * 2 - 1) * 0.1
+    return ((x - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)

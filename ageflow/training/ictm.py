@@ -1,0 +1,174 @@
+"""Train the translator T against D and A on latents encoded once (Eqs. 6-11, Fig. 3)."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.utils import save_image
+
+from ageflow.config import TrainICTM
+from ageflow.data.faces import Faces
+from ageflow.flows.glow import load_glow
+from ageflow.storage import device_of
+from ageflow.training.loop import Task, Turn, sample_batch, train
+from ageflow.translation import losses
+from ageflow.translation.discriminator import Discriminator
+from ageflow.translation.ictm import ICTMConfig
+from ageflow.translation.latents import Latents
+from ageflow.translation.methods import TRANSLATORS, translate_latents
+from ageflow.translation.prototypes import Prototypes
+
+__all__ = ["TranslatorTask", "train_translator"]
+
+_PREVIEW_FACES = 6
+
+
+class TranslatorTask(Task):
+    """T and D take turns: T minimises Eq. 10, D with A minimises Eq. 11.
+
+    Each micro-batch draws faces and, for each, a target group; D sees the translations of T's turn beside the
+    real latents of the same batch, and A learns the age groups from the real ones (PAPER.md, Eq. 11).
+
+    Arguments:
+        settings: losses' weights and shapes.
+        latents, prototypes: of the run's GLOW.
+        kind: ``ictm``, or ``no_ictm`` for the ablation, which has no consistency loss as it has no inverse.
+    """
+
+    def __init__(
+        self,
+        settings: TrainICTM,
+        latents: Latents,
+        prototypes: Prototypes,
+        glow_folder: Path,
+        kind: Literal["ictm", "no_ictm"] = "ictm",
+    ) -> None:
+        self.settings = settings
+        self.device = device_of(settings.device)
+        self.latents = latents
+        self.rows = {split: latents.rows(split=split) for split in ("train", "test")}
+        self.groups = torch.from_numpy(latents.table["group"].to_numpy(dtype=np.int64))
+        self.combinations = prototypes.combination_of(latents.table, len(latents.table))
+        self.prototypes = prototypes.to(self.device)
+        self.glow = load_glow(glow_folder, settings.device)
+        self.count = len(prototypes.means)
+
+        config = ICTMConfig(
+            latent=settings.latent, couplings=settings.couplings, width=settings.width, seed=settings.seed
+        )
+        translator = TRANSLATORS[kind](config, self.glow.latent_shapes, self.count)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            critic = Discriminator(translator.visible.dimensions, self.count)
+        self.modules = nn.ModuleDict({"translator": translator, "discriminator": critic})
+        self.turns = [
+            Turn("T", list(translator.parameters()), self.translator_loss, settings.learning_rate),
+            Turn("D", list(critic.parameters()), self.discriminator_loss, settings.discriminator_learning_rate),
+        ]
+        self.config = settings.model_dump(mode="json") | {
+            "kind": kind,
+            "translator": config.model_dump(),
+            "latent_shapes": [list(shape) for shape in self.glow.latent_shapes],
+            "groups": self.count,
+            "glow": latents.glow,
+            "prototypes": {"attributes": list(prototypes.attributes), "counts": prototypes.cells["count"].tolist()},
+        }
+        self._translated: dict[int, Tensor] = {}
+
+    def start(self) -> None:
+        """T begins as the identity; nothing depends on data."""
+
+    def batch(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The `number`-th micro-batch: latents [B, D], their groups [B] and attribute combinations [B]."""
+        chosen = sample_batch(len(self.rows["train"]), self.settings.batch_size, self.settings.seed, number)
+        rows = self.rows["train"][chosen.numpy()]
+        groups, combinations = self.groups[rows], self.combinations[rows]
+        return self.latents.batch(rows).to(self.device), groups.to(self.device), combinations.to(self.device)
+
+    def translator_loss(self, number: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """L_T, Eq. 10."""
+        z_s, source, combination = self.batch(number)
+        target = torch.randint(self.count, source.shape, device=self.device)
+        translator, critic, weights = self.modules["translator"], self.modules["discriminator"], self.settings
+
+        translated = translator(z_s, target)
+        z_t, *source_age = translated if isinstance(translated, tuple) else (translated,)
+        fake, age = critic(translator.visible.flat(z_t))
+        # Eq. 6's target; for t = s the direction is zero and the face its own target.
+        teacher = z_s + weights.scale * self.prototypes.direction(source, target, combination)
+        parts = {
+            "distillation": losses.distillation(z_t, teacher, weights.akd_reduction),
+            "adversarial": losses.adversarial(fake),
+            "age": F.cross_entropy(age, target),
+        }
+        loss = (
+            weights.akd_weight * parts["distillation"]
+            + weights.adversarial_weight * parts["adversarial"]
+            + weights.age_weight * parts["age"]
+        )
+        if source_age:
+            visible = translator.visible.flat(z_s)
+            parts["consistency"] = losses.consistency(visible, *source_age, reading=weights.consistency)
+            loss = loss + weights.consistency_weight * parts["consistency"]
+        with torch.no_grad():
+            untouched = losses.distillation(z_s, teacher, "mean")
+            # 1: T does nothing; 0: it has learnt its teacher
+            parts["distillation_left"] = losses.distillation(z_t, teacher, "mean") / untouched.clamp_min(1e-12)
+        self._translated[number] = z_t.detach()
+        return loss, parts
+
+    def discriminator_loss(self, number: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """L_D, Eq. 11; A learns from real latents and their own groups."""
+        z, group, _ = self.batch(number)
+        visible = self.modules["translator"].visible
+        critic = self.modules["discriminator"]
+        real, age = critic(visible.flat(z))
+        fake, _ = critic(visible.flat(self._translated.pop(number)))
+        adversarial = losses.discriminator(real, fake)
+        classification = F.cross_entropy(age, group)
+        accuracy = (age.detach().argmax(1) == group).float().mean()
+        loss = adversarial + self.settings.discriminator_age_weight * classification
+        return loss, {"adversarial": adversarial, "age": classification, "age_accuracy": accuracy}
+
+    @torch.inference_mode()
+    def preview(self, averaged: nn.ModuleDict, folder: Path, iteration: int) -> dict[str, float]:
+        """Held-out faces in their own and the other age groups; D's and A's view of held-out latents."""
+        folder.mkdir(parents=True, exist_ok=True)
+        translator, critic = averaged["translator"], averaged["discriminator"]
+        rows = self.rows["test"] if len(self.rows["test"]) else self.rows["train"]
+        z = self.latents.batch(rows[:_PREVIEW_FACES]).to(self.device)
+        columns = [z] + [translate_latents(translator, z, torch.full((len(z),), t)) for t in range(self.count)]
+        images = self.glow.decode(torch.stack(columns, dim=1).flatten(0, 1))
+        save_image(images.clamp(0, 1), folder / f"translations-{iteration:08d}.png", nrow=len(columns))
+
+        z = self.latents.batch(rows[:256]).to(self.device)
+        group = self.groups[rows[:256]].to(self.device)
+        target = (group + 1 + torch.arange(len(group), device=self.device) % (self.count - 1)) % self.count
+        translated = translator.visible.flat(translate_latents(translator, z, target))
+        age_of_real = critic(translator.visible.flat(z))[1].argmax(1)
+        age_of_translated = critic(translated)[1].argmax(1)
+        return {
+            "test/age_accuracy_real": float((age_of_real == group).float().mean()),
+            "test/age_accuracy_translated": float((age_of_translated == target).float().mean()),
+        }
+
+
+def train_translator(settings: TrainICTM, kind: Literal["ictm", "no_ictm"] = "ictm") -> Path:
+    """Train ICTM (or the network without it) with D and A; returns the run's folder of it. Stopped, it goes on.
+
+    Raises:
+        MissingArtefactError: no GLOW, latents or prototypes yet; the message names the notebook.
+        ConfigChangedError: the folder holds one trained with other values.
+    """
+    workspace = settings.workspace
+    faces = Faces.open(workspace.require("faces"))
+    glow_folder = workspace.require("glow")
+    latents = Latents.open(workspace.require("latents"), faces)
+    prototypes = Prototypes.load(workspace.require("prototypes"))
+    if prototypes.glow != latents.glow:
+        raise ValueError("the prototypes are of another GLOW than the latents: run 03_prototypes.ipynb again")
+    task = TranslatorTask(settings, latents, prototypes, glow_folder, kind)
+    return train(task, settings, workspace.path(kind))

@@ -1,0 +1,229 @@
+"""ICTM: the invertible conditional translation module T, and its prior generator (Eq. 3, Fig. 2b)."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from ageflow.flows.coupling import zero_convolution
+from ageflow.flows.squeeze import Squeeze
+from ageflow.translation.prototypes import as_weights
+
+__all__ = ["ICTM", "ChannelAttention", "ICTMConfig", "PriorGenerator", "VisibleLatent"]
+
+Shapes = Sequence[tuple[int, int, int]]
+
+
+class ICTMConfig(BaseModel):
+    """The shape of an `ICTM` (or of the network that stands in for it in the ablation).
+
+    Arguments:
+        latent: which levels of the latent T and D see: ``all``, ``top`` (the deepest), or their numbers from 0.
+        couplings: m; the paper has 32.
+        width: hidden channels of each F.
+        reduction: factor by which the channel attention narrows.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    latent: Literal["all", "top"] | list[int] = "all"
+    couplings: int = Field(32, ge=1)
+    width: int = Field(64, ge=4)
+    reduction: int = Field(4, ge=1)
+    seed: int = 0
+
+
+class VisibleLatent:
+    """Cuts the levels that T and D see out of a flat latent [B, D], and puts them back.
+
+    Arguments:
+        latent: ``all``, ``top`` or level numbers.
+        shapes: (C, H, W) of each level, `Glow.latent_shapes`.
+    """
+
+    def __init__(self, latent: str | list[int], shapes: Shapes) -> None:
+        levels = {"all": list(range(len(shapes))), "top": [len(shapes) - 1]}.get(str(latent), latent)
+        if not levels or any(not 0 <= level < len(shapes) for level in levels) or len(set(levels)) < len(levels):
+            raise ValueError(f"latent = {latent!r}: expected 'all', 'top' or different levels of 0 … {len(shapes) - 1}")
+        self.levels = sorted(levels)
+        self.shapes = [tuple(shapes[level]) for level in self.levels]
+        self.sizes = [math.prod(shape) for shape in shapes]
+        self.dimensions = sum(self.sizes[level] for level in self.levels)
+
+    def take(self, z: Tensor) -> list[Tensor]:
+        """The visible levels of z [B, D], each [B, C, H, W]."""
+        parts = z.split(self.sizes, dim=1)
+        return [parts[level].reshape(-1, *shape) for level, shape in zip(self.levels, self.shapes, strict=True)]
+
+    def flat(self, z: Tensor) -> Tensor:
+        """The visible part of z [B, D] as one vector [B, dimensions]."""
+        if len(self.levels) == len(self.sizes):
+            return z
+        parts = z.split(self.sizes, dim=1)
+        return torch.cat([parts[level] for level in self.levels], dim=1)
+
+    def cut(self, flat: Tensor) -> list[Tensor]:
+        """A visible vector [B, dimensions] as its levels, each [B, C, H, W]."""
+        parts = flat.split([math.prod(shape) for shape in self.shapes], dim=1)
+        return [part.reshape(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def put(self, z: Tensor, levels: Sequence[Tensor]) -> Tensor:
+        """z [B, D] with its visible levels replaced."""
+        parts = list(z.split(self.sizes, dim=1))
+        for level, new in zip(self.levels, levels, strict=True):
+            parts[level] = new.flatten(1)
+        return torch.cat(parts, dim=1)
+
+
+class PriorGenerator(nn.Module):
+    """Target age → N(μ_t, σ_t²): a zero-initialised linear map of the group weights (Fig. 2a; log σ is ours).
+
+    Arguments:
+        groups: number of age groups.
+        dimensions: length of the visible latent.
+    """
+
+    def __init__(self, groups: int, dimensions: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(groups, 2 * dimensions)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights [B, groups] → (μ_t, log σ_t), each [B, dimensions]."""
+        mu, log_sigma = self.linear(weights).chunk(2, dim=1)
+        return mu, log_sigma
+
+
+class ChannelAttention(nn.Module):
+    """Squeeze-and-excitation (Hu et al. 2018): scales each channel by what the whole map says.
+
+    Arguments:
+        channels: number of channels.
+        reduction: factor by which the layer between narrows.
+    """
+
+    def __init__(self, channels: int, reduction: int = 4) -> None:
+        super().__init__()
+        narrow = max(1, channels // reduction)
+        self.layers = nn.Sequential(nn.Linear(channels, narrow), nn.ReLU(), nn.Linear(narrow, channels), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] → the same."""
+        return x * self.layers(x.mean((2, 3)))[:, :, None, None]
+
+
+class TranslationNetwork(nn.Module):
+    """F_i: two convolutions (3×3, 1×1), channel attention, and a convolution that starts at zero."""
+
+    def __init__(self, channels: int, width: int, reduction: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 1)
+        self.attention = ChannelAttention(width, reduction)
+        self.last = zero_convolution(width, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] → the same shape."""
+        h = F.relu(self.second(F.relu(self.first(x))))
+        return self.last(self.attention(h))
+
+
+class LevelTranslator(nn.Module):
+    """T on one level: stack (z, μ, log σ), squeeze, m additive couplings in turn upwards and downwards, undo.
+
+    z stands first in the stack on both sides: at the start every F is zero and T is the identity, z'_t = z_s.
+    """
+
+    def __init__(self, channels: int, config: ICTMConfig) -> None:
+        super().__init__()
+        self.squeeze = Squeeze()
+        # 3C channels become 12C, cut into halves of 6C
+        self.networks = nn.ModuleList(
+            TranslationNetwork(6 * channels, config.width, config.reduction) for _ in range(config.couplings)
+        )
+
+    def forward(self, z: Tensor, mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(z_s, μ_t, log σ_t) → (z'_t, μ'_s, log σ'_s), each [B, C, H, W]."""
+        top, bottom = self._halves(z, mu, log_sigma)
+        for number, network in enumerate(self.networks):
+            if number % 2 == 0:
+                top = top + network(bottom)
+            else:
+                bottom = bottom + network(top)
+        return self._stack(top, bottom)
+
+    def inverse(self, z: Tensor, mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(z'_t, μ'_s, log σ'_s) → (z_s, μ_t, log σ_t)."""
+        top, bottom = self._halves(z, mu, log_sigma)
+        for number, network in reversed(list(enumerate(self.networks))):
+            if number % 2 == 0:
+                top = top - network(bottom)
+            else:
+                bottom = bottom - network(top)
+        return self._stack(top, bottom)
+
+    def _halves(self, *parts: Tensor) -> tuple[Tensor, Tensor]:
+        stacked = self.squeeze(torch.cat(parts, dim=1))[0].contiguous(memory_format=torch.channels_last)
+        return stacked.chunk(2, dim=1)
+
+    def _stack(self, top: Tensor, bottom: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.squeeze.inverse(torch.cat([top, bottom], dim=1))[0].chunk(3, dim=1)
+
+
+class ICTM(nn.Module):
+    """T(z_s, μ_t, σ_t) = (z'_t, μ'_s, σ'_s), Eq. 3; exactly invertible.
+
+    Each visible level of the latent has couplings of its own; levels that T does not see pass unchanged.
+
+    Arguments:
+        config: an `ICTMConfig`.
+        latent_shapes: (C, H, W) of each level, `Glow.latent_shapes`.
+        groups: number of age groups.
+
+    Example:
+        >>> translator = ICTM(ICTMConfig(couplings=2, width=8), [(6, 4, 4), (24, 2, 2)], groups=4)
+        >>> z = torch.randn(2, 192)
+        >>> z_t, mu_s, log_sigma_s = translator(z, torch.tensor([3, 0]))
+        >>> bool((z_t == z).all())  # the identity at the start
+        True
+    """
+
+    def __init__(self, config: ICTMConfig, latent_shapes: Shapes, groups: int = 4) -> None:
+        super().__init__()
+        self.config = config
+        self.groups = groups
+        self.visible = VisibleLatent(config.latent, latent_shapes)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.prior = PriorGenerator(groups, self.visible.dimensions)
+            self.levels = nn.ModuleList(LevelTranslator(shape[0], config) for shape in self.visible.shapes)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, z_s: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Move latents to another age.
+
+        Arguments:
+            z_s: latents [B, D].
+            target: age groups, int [B], or weights over the groups [B, groups]: any age between.
+
+        Returns:
+            z'_t [B, D], and μ'_s and log σ'_s [B, dimensions T sees].
+        """
+        mu, log_sigma = self.prior(as_weights(target, self.groups).to(z_s))
+        parts = zip(self.visible.take(z_s), self.visible.cut(mu), self.visible.cut(log_sigma), strict=True)
+        return self._collect(z_s, [level(*part) for level, part in zip(self.levels, parts, strict=True)])
+
+    def inverse(self, z_t: Tensor, mu_s: Tensor, log_sigma_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Undo `forward`: its three outputs → (z_s [B, D], μ_t, log σ_t)."""
+        parts = zip(self.visible.take(z_t), self.visible.cut(mu_s), self.visible.cut(log_sigma_s), strict=True)
+        return self._collect(z_t, [level.inverse(*part) for level, part in zip(self.levels, parts, strict=True)])
+
+    def _collect(self, z: Tensor, levels: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+        moved, mu, log_sigma = zip(*levels, strict=True)
+        flat = [torch.cat([part.flatten(1) for part in parts], dim=1) for parts in (mu, log_sigma)]
+        return self.visible.put(z, moved), flat[0], flat[1]

@@ -1,0 +1,49 @@
+"""The losses of ICTM and D, Eqs. 6 to 11."""
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["adversarial", "consistency", "discriminator", "distillation"]
+
+
+def distillation(z_t: Tensor, teacher: Tensor, reduction: str = "mean") -> Tensor:
+    """L_akd, Eq. 6: the L1 distance between z'_t and z_s + s·(z̄_{t,α} − z̄_{s,α}).
+
+    The printed equation subtracts z̄_{t,α} from itself; the second is meant to be the source group's. The paper
+    does not say whether the dimensions are summed or averaged: `reduction`. The faces are always averaged.
+
+    Arguments:
+        z_t, teacher: [B, D].
+        reduction: ``mean`` or ``sum`` over D.
+    """
+    distance = (z_t - teacher).abs()
+    return distance.mean() if reduction == "mean" else distance.sum(1).mean()
+
+
+def adversarial(fake: Tensor) -> Tensor:
+    """L_al, Eq. 7: ½ E[(D(z'_t) − 1)²]; `fake` is D(z'_t) [B]."""
+    return 0.5 * (fake - 1).square().mean()
+
+
+def discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """The first two terms of L_D, Eq. 11: ½ E[(D(z_t) − 1)²] + ½ E[D(z'_t)²]."""
+    return 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean()
+
+
+def consistency(
+    z_s: Tensor, mu_s: Tensor, log_sigma_s: Tensor, reading: str = "source", least_log_sigma: float = -3.0
+) -> Tensor:
+    """L_cl, Eq. 9, nats a dimension (the mean: a sum would drown the other losses at λ = 0.01).
+
+    ``source``: −log N(z_s; μ'_s, σ'_s²), the distribution of the source age that T puts out must explain the face.
+    ``literal``: −log N(·; 0, 1) of the three outputs (μ'_s, log σ'_s, z_s), as the equation is printed.
+
+    `least_log_sigma` bounds the gain: T sees z_s, so it could copy it into μ'_s and let σ'_s fall without end.
+    """
+    if reading == "literal":
+        return sum((0.5 * (x.square() + math.log(2 * math.pi))).mean() for x in (mu_s, log_sigma_s, z_s)) / 3
+    log_sigma_s = F.softplus(log_sigma_s - least_log_sigma) + least_log_sigma
+    squares = ((z_s - mu_s) * (-log_sigma_s).exp()).square()
+    return (0.5 * (squares + math.log(2 * math.pi)) + log_sigma_s).mean()

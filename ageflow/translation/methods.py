@@ -1,0 +1,212 @@
+"""The four methods of the ablation (3.4) behind one call: images in, images out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ageflow.flows.glow import Glow, load_glow
+from ageflow.storage import CheckpointError, device_of, fingerprint, latest, load_state
+from ageflow.translation.convolutional import ConvolutionalTranslator
+from ageflow.translation.ictm import ICTM, ICTMConfig
+from ageflow.translation.prototypes import Prototypes, as_weights
+from ageflow.workspace import Workspace, default_runs_root
+
+__all__ = [
+    "METHODS",
+    "TRANSLATORS",
+    "LatentMethod",
+    "PrototypeMethod",
+    "TranslatorMethod",
+    "load_method",
+    "load_translator",
+    "translate_latents",
+]
+
+TRANSLATORS: dict[str, type[nn.Module]] = {"ictm": ICTM, "no_ictm": ConvolutionalTranslator}
+
+# The methods by name, as the paper's Table 3 calls them.
+METHODS = {"glow": "GLOW", "glow+attribute": "GLOW + attribute", "no_ictm": "AgeFlow w/o ICTM", "ageflow": "AgeFlow"}
+
+
+class LatentMethod(ABC):
+    """Encode, move the latent, decode.
+
+    Attributes:
+        name: a key of `METHODS`.
+        glow: the trained flow.
+        weights: fingerprints of the checkpoints it is made of, so that a result can name them.
+        needs_source: whether `translate` needs the faces' own age groups.
+        needs_attributes: whether it needs their attributes.
+    """
+
+    needs_source = False
+    needs_attributes = False
+
+    def __init__(self, name: str, glow: Glow, weights: dict[str, str]) -> None:
+        self.name = name
+        self.glow = glow
+        self.weights = weights
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; images are moved there."""
+        return next(self.glow.parameters()).device
+
+    @torch.inference_mode()
+    def translate(
+        self,
+        images: Tensor,
+        target: Tensor,
+        source: Tensor | None = None,
+        attributes: Mapping[str, Sequence] | None = None,
+    ) -> Tensor:
+        """Faces at another age.
+
+        Arguments:
+            images: uint8, or float in [0, 1], [B, 3, S, S].
+            target: age groups, int [B], or weights over the groups [B, groups]: any age between.
+            source: the faces' own age groups, int [B]; GLOW and GLOW + attribute need them.
+            attributes: by name, one value a face; GLOW + attribute needs those of its prototypes.
+
+        Returns:
+            Faces, float, [0, 1] up to rounding, [B, 3, S, S].
+
+        Raises:
+            ValueError: `source` or `attributes` are needed and not given, or a target that is no group.
+        """
+        if self.needs_source and source is None:
+            raise ValueError(f"{METHODS[self.name]} needs the faces' own age groups: pass source")
+        if self.needs_attributes and attributes is None:
+            raise ValueError(f"{METHODS[self.name]} needs the faces' attributes: pass attributes")
+        z = self.glow.encode(images.to(self.device))
+        source = None if source is None else torch.as_tensor(source).to(self.device)
+        return self.glow.decode(self.move(z, torch.as_tensor(target).to(self.device), source, attributes))
+
+    @abstractmethod
+    def move(
+        self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Mapping[str, Sequence] | None
+    ) -> Tensor:
+        """Latents [B, D] at another age."""
+
+
+class PrototypeMethod(LatentMethod):
+    """GLOW and GLOW + attribute: z_s + s·(z̄_t − z̄_s), Eq. 5, with group averages or those per attribute.
+
+    Arguments:
+        prototypes: average latents.
+        scale: s.
+        with_attributes: take the averages of the face's own attribute combination.
+    """
+
+    needs_source = True
+
+    def __init__(
+        self,
+        name: str,
+        glow: Glow,
+        weights: dict[str, str],
+        prototypes: Prototypes,
+        scale: float,
+        with_attributes: bool,
+    ) -> None:
+        super().__init__(name, glow, weights)
+        self.prototypes = prototypes.to(self.device)
+        self.scale = scale
+        self.needs_attributes = with_attributes and bool(prototypes.attributes)
+
+    def move(
+        self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Mapping[str, Sequence] | None
+    ) -> Tensor:
+        chosen = attributes if self.needs_attributes else None
+        combination = self.prototypes.combination_of(chosen, len(z))
+        return z + self.scale * self.prototypes.direction(source, target, combination)
+
+
+class TranslatorMethod(LatentMethod):
+    """AgeFlow and AgeFlow w/o ICTM: a trained network moves the latent; it needs nothing but the target."""
+
+    def __init__(self, name: str, glow: Glow, weights: dict[str, str], translator: nn.Module) -> None:
+        super().__init__(name, glow, weights)
+        self.translator = translator
+
+    def move(
+        self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Mapping[str, Sequence] | None
+    ) -> Tensor:
+        return translate_latents(self.translator, z, target)
+
+
+def translate_latents(translator: nn.Module, z: Tensor, target: Tensor) -> Tensor:
+    """z'_t [B, D] of either translator, for group numbers [B] or weights [B, groups]."""
+    weights = as_weights(target, translator.groups).to(z)
+    translated = translator(z, weights)
+    return translated[0] if isinstance(translated, tuple) else translated
+
+
+def load_translator(folder: Path, glow_fingerprint: str, device: str = "auto") -> tuple[nn.Module, dict[str, Any]]:
+    """The trained translator of a folder, with its averaged weights, and the config it was trained with.
+
+    Raises:
+        CheckpointError: no translator there, or one trained on another GLOW's latents.
+    """
+    checkpoint = latest(folder)
+    if checkpoint is None or "translator" not in checkpoint.config:
+        raise CheckpointError(f"no translator in {folder}: run 04_train_ictm.ipynb (or 06_ablations.ipynb) first")
+    config = checkpoint.config
+    if config["glow"] != glow_fingerprint:
+        raise CheckpointError(
+            f"{folder} was trained on the latents of GLOW {config['glow']}, and the run's GLOW is now "
+            f"{glow_fingerprint}: run 03_prototypes.ipynb, then train again with restart=True"
+        )
+    shapes = [tuple(shape) for shape in config["latent_shapes"]]
+    translator = TRANSLATORS[config["kind"]](ICTMConfig(**config["translator"]), shapes, config["groups"])
+    holder = nn.ModuleDict({"translator": translator})
+    load_state(holder, folder)
+    return translator.to(device_of(device)).eval().requires_grad_(False), config
+
+
+def load_method(
+    name: str,
+    dataset: str = "demo",
+    run: str | None = None,
+    runs_root: Path | str | None = None,
+    device: str = "auto",
+    scale: float | None = None,
+) -> LatentMethod:
+    """A trained method of a run.
+
+    Arguments:
+        name: ``ageflow``, ``glow``, ``glow+attribute`` or ``no_ictm``.
+        dataset, run: the run; by default ``demo/demo``, or ``<dataset>/paper``.
+        runs_root: folder of all runs; None: the project's.
+        device: ``auto``, ``cpu``, ``cuda``…
+        scale: s of Eq. 5 for the two GLOW methods; None: the s that the run's ICTM was trained with.
+
+    Raises:
+        ValueError: a name that is no method.
+        MissingArtefactError: the run lacks a part; the message names the notebook that makes it.
+        CheckpointError: its parts are of different GLOWs.
+    """
+    if name not in METHODS:
+        raise ValueError(f"no method {name!r}: the methods are {', '.join(METHODS)}")
+    run = run or ("demo" if dataset == "demo" else "paper")
+    workspace = Workspace(Path(runs_root) if runs_root else default_runs_root(), dataset, run)
+    glow_folder = workspace.require("glow")
+    weights = {"glow": fingerprint(glow_folder)}
+    glow = load_glow(glow_folder, device)
+
+    if name in ("ageflow", "no_ictm"):
+        kind = "ictm" if name == "ageflow" else "no_ictm"
+        folder = workspace.require(kind)
+        translator, _ = load_translator(folder, weights["glow"], device)
+        return TranslatorMethod(name, glow, weights | {kind: fingerprint(folder)}, translator)
+
+    prototypes = Prototypes.load(workspace.require("prototypes"))
+    if prototypes.glow != weights["glow"]:
+        raise CheckpointError("the prototypes are of another GLOW than the run's: run 03_prototypes.ipynb again")
+    if scale is None:
+        scale = load_translator(workspace.require("ictm"), weights["glow"], "cpu")[1]["scale"]
+    return PrototypeMethod(name, glow, weights | {"scale": str(scale)}, prototypes, scale, name == "glow+attribute")

@@ -1,0 +1,212 @@
+"""Average latents per age group and attributes, and the directions between them (Fig. 1, Eqs. 5 and 6)."""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ageflow.config import Prototypes as PrototypesSettings
+from ageflow.data.records import AGE_GROUPS
+from ageflow.storage import write_atomically
+from ageflow.translation.latents import Latents
+
+__all__ = ["Prototypes", "as_weights", "average_latents", "compute_prototypes"]
+
+_CHUNK = 256  # latents read at a time: 200 MB at 256x256
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """Average latents z̄ of each age group × attribute combination α, from the training faces.
+
+    Attributes:
+        means: float32 [groups, combinations + 1, D]; the last of the second axis is the group's plain average,
+            whatever the attributes.
+        attributes: the attributes' names, in the order of the combinations' values.
+        combinations: the attribute values of each combination, ``[("female",), ("male",)]``.
+        cells: one row a cell: group, the attributes, count, and `average_of`, which says what the cell's average
+            was taken over: "cell", or what it fell back to as it had fewer than `min_cell` faces.
+        glow: fingerprint of the GLOW whose latents these are.
+    """
+
+    means: Tensor
+    attributes: tuple[str, ...]
+    combinations: list[tuple[str, ...]]
+    cells: pd.DataFrame
+    glow: str
+
+    @property
+    def any(self) -> int:
+        """Index of the combination that stands for "whatever the attributes"."""
+        return len(self.combinations)
+
+    def combination_of(self, attributes: Mapping[str, Sequence] | pd.DataFrame | None, count: int) -> Tensor:
+        """The combination's index of each face, int64 [count].
+
+        A face whose attributes are missing, or make a combination the training faces do not have, gets `any`:
+        its group's plain average.
+
+        Raises:
+            ValueError: an attribute that the prototypes need is not given.
+        """
+        if not self.attributes or attributes is None:
+            return torch.full((count,), self.any)
+        missing = [name for name in self.attributes if name not in attributes]
+        if missing:
+            raise ValueError(f"attributes {missing} are needed (the prototypes hold {list(self.attributes)})")
+        values = zip(*(list(attributes[name]) for name in self.attributes), strict=True)
+        number = {combination: index for index, combination in enumerate(self.combinations)}
+        return torch.tensor([number.get(tuple(value), self.any) for value in values])
+
+    def direction(self, source: Tensor, target: Tensor, combination: Tensor) -> Tensor:
+        """z̄_{t,α} − z̄_{s,α} of Eqs. 5 and 6, [B, D].
+
+        Arguments:
+            source: int groups [B], or weights over the groups [B, groups].
+            target: the same; weights between two groups are an age between them.
+            combination: indices from `combination_of`, [B].
+
+        Where source and target are the same, the direction is exactly zero: Eq. 6 is undefined there, and its
+        target is the face itself.
+        """
+        means = self.means
+        weights = as_weights(target, len(means)) - as_weights(source, len(means))
+        return torch.einsum("bg,gbd->bd", weights.to(means), means[:, combination.to(means.device)])
+
+    def to(self, device: torch.device) -> "Prototypes":
+        """The same with the means on `device`."""
+        return Prototypes(self.means.to(device), self.attributes, self.combinations, self.cells, self.glow)
+
+    def save(self, folder: Path) -> Path:
+        """Write ``prototypes.safetensors`` and ``counts.csv`` into `folder`."""
+        metadata = {
+            "attributes": json.dumps(self.attributes),
+            "combinations": json.dumps(self.combinations),
+            "cells": self.cells.to_json(orient="records"),
+            "glow": self.glow,
+        }
+        write_atomically(folder / "counts.csv", self.cells.to_csv(index=False).encode())
+        path = folder / "prototypes.safetensors"
+        write_atomically(path, save({"means": self.means.contiguous()}, metadata))
+        return path
+
+    @classmethod
+    def load(cls, folder: Path) -> "Prototypes":
+        """What `save` wrote."""
+        with safe_open(folder / "prototypes.safetensors", framework="pt") as file:
+            metadata = file.metadata()
+            return cls(
+                means=file.get_tensor("means"),
+                attributes=tuple(json.loads(metadata["attributes"])),
+                combinations=[tuple(values) for values in json.loads(metadata["combinations"])],
+                cells=pd.DataFrame(json.loads(metadata["cells"])),
+                glow=metadata["glow"],
+            )
+
+
+def as_weights(groups: Tensor, count: int) -> Tensor:
+    """Group weights, float [B, count]: integer groups [B] as one-hot, weights as they are.
+
+    Raises:
+        ValueError: groups outside 0 … count − 1, or weights of another width or that do not sum to 1.
+
+    Example:
+        >>> as_weights(torch.tensor([1, 0]), 3).tolist()
+        [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
+    """
+    if groups.ndim == 1 and not groups.is_floating_point():
+        if len(groups) and (int(groups.min()) < 0 or int(groups.max()) >= count):
+            raise ValueError(f"age groups are 0 … {count - 1}, not {sorted(set(groups.tolist()))}")
+        return torch.nn.functional.one_hot(groups.long(), count).float()
+    if groups.ndim != 2 or groups.shape[1] != count:
+        raise ValueError(
+            f"a target is int groups [B] or weights [B, {count}], not {groups.dtype} {tuple(groups.shape)}"
+        )
+    if not torch.allclose(groups.sum(1), torch.ones_like(groups[:, 0]), atol=1e-3):
+        raise ValueError(f"the weights of a target must sum to 1, not {groups.sum(1).tolist()}")
+    return groups
+
+
+def compute_prototypes(settings: PrototypesSettings, latents: Latents) -> Prototypes:
+    """Average the training faces' latents and keep them in the run's ``prototypes`` folder."""
+    prototypes = average_latents(latents, settings.attributes, settings.min_cell)
+    prototypes.save(settings.workspace.folder("prototypes"))
+    return prototypes
+
+
+def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int) -> Prototypes:
+    """Averages per age group × attribute combination over the training split.
+
+    A cell with fewer than `min_cell` faces takes the average over its last attribute's values, then over the one
+    before, and at last its group's; `cells` says which.
+
+    Raises:
+        ValueError: an age group without any training face, or an attribute the faces do not have.
+    """
+    table = latents.table
+    unknown = [name for name in attributes if name not in table or table[name].isna().all()]
+    if unknown:
+        raise ValueError(f"the faces have no {unknown}: pass attributes without it (-p attributes \"['gender']\")")
+    rows = latents.rows(split="train")
+    training = table.iloc[rows]
+    values = [sorted(training[name].dropna().unique()) for name in attributes]
+    combinations = list(itertools.product(*values)) if attributes else []
+
+    # Sums of the finest cells; every average, fallbacks included, is a sum of these.
+    keys = list(
+        training[["group", *attributes]]
+        .astype(object)
+        .where(training[[*attributes, "group"]].notna(), None)
+        .itertuples(index=False, name=None)
+    )
+    sums, counts = _sums(latents, rows, keys)
+
+    def average(group: int, fixed: tuple[str, ...]) -> tuple[Tensor, int]:
+        inside = [key for key in sums if key[0] == group and key[1 : 1 + len(fixed)] == fixed]
+        count = sum(counts[key] for key in inside)
+        total = sum((sums[key] for key in inside), torch.zeros(latents.array.shape[1], dtype=torch.float64))
+        return total / max(count, 1), count
+
+    means, cells = [], []
+    for group, name in enumerate(AGE_GROUPS):
+        group_mean, group_count = average(group, ())
+        if group_count == 0:
+            raise ValueError(f"no training face is in the age group {name}: its average cannot be taken")
+        row = []
+        for combination in combinations:
+            own = average(group, combination)[1]
+            for kept in range(len(attributes), -1, -1):
+                mean, count = average(group, combination[:kept])
+                if count >= min_cell or kept == 0:
+                    break
+            of = "cell" if kept == len(attributes) else " × ".join(["group", *attributes[:kept]])
+            cells.append(
+                {"group": name, **dict(zip(attributes, combination, strict=True)), "count": own, "average_of": of}
+            )
+            row.append(mean)
+        cells.append({"group": name, **dict.fromkeys(attributes, "any"), "count": group_count, "average_of": "cell"})
+        means.append(torch.stack([*row, group_mean]))
+    return Prototypes(torch.stack(means).float(), tuple(attributes), combinations, pd.DataFrame(cells), latents.glow)
+
+
+def _sums(latents: Latents, rows: np.ndarray, keys: list[tuple]) -> tuple[dict[tuple, Tensor], dict[tuple, int]]:
+    """Sum (float64) and number of the latents of each key, in one pass over the file."""
+    sums: dict[tuple, Tensor] = {}
+    counts: dict[tuple, int] = {}
+    for start in range(0, len(rows), _CHUNK):
+        batch = latents.batch(rows[start : start + _CHUNK]).double()
+        for key, latent in zip(keys[start : start + _CHUNK], batch, strict=True):
+            counts[key] = counts.get(key, 0) + 1
+            if key in sums:
+                sums[key] += latent
+            else:
+                sums[key] = latent.clone()
+    return sums, counts

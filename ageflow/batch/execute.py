@@ -1,0 +1,99 @@
+"""One notebook through papermill, what it prints passed on as it comes."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from jupyter_client import KernelManager
+from traitlets.config import Config
+
+__all__ = ["NotebookFailedError", "execute"]
+
+
+class NotebookFailedError(RuntimeError):
+    """A notebook stopped; the message names it, the cell, the exception and where the executed copy lies."""
+
+
+def execute(source: Path, copy: Path, parameters: dict[str, Any]) -> None:
+    """Run one notebook; its prints and progress bars appear here as they come."""
+    import papermill  # slow to import, and a batch that skips everything does without
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    running, failed = copy.with_suffix(".running.ipynb"), copy.with_suffix(".failed.ipynb")
+    failed.unlink(missing_ok=True)
+    try:
+        with _own_kernel():
+            papermill.execute_notebook(
+                source,
+                running,
+                parameters=parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=_Lines(sys.stdout),
+                stderr_file=_Lines(sys.stderr),
+                config=_encrypted(),
+            )
+    except PapermillExecutionError as error:
+        running.replace(failed)
+        lines = error.source.strip().splitlines() or [""]
+        raise NotebookFailedError(
+            f"{source.name} stopped in cell In [{error.exec_count}] ({lines[0]!r}): {error.ename}: {error.evalue}\n"
+            f"The executed copy with the whole traceback: {failed}"
+        ) from None
+    except DeadKernelError as error:
+        running.replace(failed)
+        raise NotebookFailedError(
+            f"{source.name}: its kernel died ({error}); often the machine ran out of memory.\nThe executed copy: {failed}"
+        ) from None
+    except BaseException:
+        running.unlink(missing_ok=True)
+        raise
+    running.replace(copy)
+
+
+def _encrypted() -> Config:
+    """Talk to the kernel encrypted where jupyter_client can: a kernel that must not warns at every start."""
+    can = "transport_encryption" in KernelManager.class_trait_names()
+    return Config(KernelManager={"transport_encryption": "auto"} if can else {})
+
+
+@contextlib.contextmanager
+def _own_kernel() -> Iterator[None]:
+    """Let ``python3`` mean this interpreter, whatever a user has installed under that name."""
+    path, name = os.environ.get("JUPYTER_PATH"), "JUPYTER_PATH"
+    own = str(Path(sys.prefix) / "share" / "jupyter")
+    os.environ[name] = own if path is None else os.pathsep.join([own, path])
+    try:
+        yield
+    finally:
+        if path is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = path
+
+
+class _Lines:
+    """Passes text on; off a terminal, each redraw of a progress bar becomes a line of its own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.redraw = stream.isatty()
+        self.line_is_empty = True
+
+    def write(self, text: str) -> None:
+        if not self.redraw:
+            head, *redraws = text.replace("\r\n", "\n").split("\r")
+            parts = [head]
+            for redraw in redraws:
+                line_is_empty = parts[-1].endswith("\n") if parts[-1] else self.line_is_empty and not any(parts)
+                parts.append(redraw if line_is_empty else "\n" + redraw)
+            text = "".join(parts)
+            self.line_is_empty = text.endswith("\n") if text else self.line_is_empty
+        self.stream.write(text)
+
+    def flush(self) -> None:
+        self.stream.flush()

@@ -1,0 +1,128 @@
+"""What a notebook's result depends on, and what it depended on when it last succeeded.
+
+Kept in ``runs/<dataset>/<run>/notebooks/state.json``.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+__all__ = ["History", "Inputs", "folder_state", "notebook_state"]
+
+
+def notebook_state(path: Path) -> str:
+    """A hash of a notebook's code and text; outputs, cell ids and metadata do not count."""
+    cells = nbformat.read(path, as_version=4).cells
+    told = json.dumps([(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in cells])
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def folder_state(path: Path) -> str:
+    """A hash of every file's relative path, size and time of change (or of the one file `path` names).
+
+    Cheap enough for hundreds of thousands of files: nothing is opened. ``"absent"`` where there is nothing.
+    """
+    if not path.exists():
+        return "absent"
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        stat = file.stat()
+        digest.update(f"{file.relative_to(path).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything the result of a notebook depends on.
+
+    Arguments:
+        notebook: state of its source.
+        parameters: its resolved settings, as JSON values.
+        folders: state of each folder it reads, by name.
+    """
+
+    notebook: str
+    parameters: Mapping[str, Any]
+    folders: Mapping[str, str]
+
+    def changes_since(self, before: "Inputs") -> str | None:
+        """What differs from `before`, in words; None when nothing does."""
+        told = []
+        if self.notebook != before.notebook:
+            told.append("the notebook changed")
+        for what, now, then in (
+            ("parameters", self.parameters, before.parameters),
+            ("inputs", self.folders, before.folders),
+        ):
+            names = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
+            if names:
+                told.append(f"{what} changed ({', '.join(names)})")
+        return "; ".join(told) or None
+
+
+class History:
+    """The record of one run's notebooks; every change is written at once and atomically.
+
+    Arguments:
+        path: the JSON file; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._entries: dict[str, dict[str, Any]] = {}
+        if path.is_file():
+            try:
+                self._entries = json.loads(path.read_text())
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path} is damaged ({error}): delete it, and every notebook runs again") from None
+
+    def why(self, name: str, inputs: Inputs, *, complete: bool) -> str | None:
+        """Why `name` must run; None when it need not.
+
+        Arguments:
+            name: the notebook.
+            inputs: what its result depends on now.
+            complete: whether everything it makes is there.
+        """
+        entry = self._entries.get(name)
+        if entry is None:
+            return "not run yet"
+        if not complete:
+            return "something it made is gone"
+        return inputs.changes_since(Inputs(**entry["inputs"]))
+
+    def forget(self, name: str) -> None:
+        """Drop the record of `name`: what it made is about to change."""
+        if self._entries.pop(name, None) is not None:
+            self._write()
+
+    def remember(self, name: str, inputs: Inputs, *, minutes: float, finished: datetime) -> None:
+        """Record that `name` succeeded on `inputs`, in so many minutes."""
+        self._entries[name] = {
+            "inputs": asdict(inputs),
+            "minutes": round(minutes, 3),
+            "finished": finished.isoformat(timespec="seconds"),
+        }
+        self._write()
+
+    def minutes(self, name: str) -> float | None:
+        """Minutes that `name` took when it last ran; None if it has not."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry["minutes"]
+
+    def finished(self, name: str) -> datetime | None:
+        """When `name` last succeeded; None if it has not."""
+        entry = self._entries.get(name)
+        return None if entry is None else datetime.fromisoformat(entry["finished"])
+
+    def _write(self) -> None:
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        temporary.write_text(json.dumps(self._entries, indent=1))
+        temporary.replace(self.path)

@@ -1,0 +1,90 @@
+"""Run a plan: skip what has not changed, keep the executed copies, write the report."""
+
+import time
+from datetime import datetime
+from pathlib import Path
+
+from ageflow.batch.execute import execute
+from ageflow.batch.history import History, Inputs, folder_state, notebook_state
+from ageflow.batch.plan import CHAPTERS, Chapter, Plan
+from ageflow.config import Settings
+from ageflow.workspace import ARTEFACTS, Workspace
+
+__all__ = ["run_notebooks"]
+
+# Changing these changes nothing in what a notebook makes.
+_IRRELEVANT = {"progress", "runs_root", "cache"}
+_NAMES = tuple(chapter.notebook for chapter in CHAPTERS)
+# Parameters that may name a file or a folder outside the run; what lies there counts as an input.
+_OUTSIDE = ("data_root", "start_from", "embedder")
+
+
+def run_notebooks(plan: Plan) -> dict[str, float | None]:
+    """Run the notebooks of a plan in order, then write the report.
+
+    Returns:
+        Minutes by notebook; None for one that was skipped because nothing it depends on has changed.
+
+    Raises:
+        ParameterError: a parameter that no notebook takes, or a value that cannot be used; nothing has run.
+        NotebookFailedError: a notebook stopped. Those before it are kept, and a second call goes on from there.
+    """
+    plan.check()
+    folder, workspace = plan.folder, plan.workspace
+    copies = workspace.folder("notebooks")
+    history = History(copies / "state.json")
+    taken: dict[str, float | None] = {}
+    print(f"run {workspace.root}", flush=True)
+    for position, chapter in enumerate(plan.chapters, 1):
+        source = folder / f"{chapter.notebook}.ipynb"
+        copy = copies / source.name
+        inputs = _inputs(chapter, source, plan.settings_of(chapter), workspace)
+        complete = copy.is_file() and all(workspace.has(name) for name in chapter.makes)
+        reason = "asked for" if plan.force else history.why(chapter.notebook, inputs, complete=complete)
+        title = f"[{position}/{len(plan.chapters)}] {chapter.notebook}"
+        if reason is None:
+            print(f"{title}: unchanged, skipped", flush=True)
+            taken[chapter.notebook] = None
+            continue
+        print(f"{title}: {reason}", flush=True)
+        history.forget(chapter.notebook)
+        started = time.monotonic()
+        execute(source, copy, plan.parameters_of(chapter))
+        minutes = (time.monotonic() - started) / 60
+        history.remember(chapter.notebook, inputs, minutes=minutes, finished=datetime.now())
+        taken[chapter.notebook] = minutes
+        print(f"{title}: done in {minutes:.1f} minutes", flush=True)
+    _write_report(plan, history)
+    return taken
+
+
+def _inputs(chapter: Chapter, source: Path, chosen: Settings, workspace: Workspace) -> Inputs:
+    parameters = {name: value for name, value in chosen.model_dump(mode="json").items() if name not in _IRRELEVANT}
+    folders = {name: workspace.path(ARTEFACTS[name].path).parent for name in chapter.reads}
+    for name in _OUTSIDE:
+        value = getattr(chosen, name, None)
+        if value is not None and Path(value).exists():
+            folders[name] = Path(value)
+    states = {name: folder_state(path) for name, path in folders.items()}
+    return Inputs(notebook=notebook_state(source), parameters=parameters, folders=states)
+
+
+def _write_report(plan: Plan, history: History) -> None:
+    """Write ``report/index.html`` unless what it shows is as it was."""
+    workspace = plan.workspace
+    path = workspace.path("report", "index.html")
+    shown = {name: workspace.path(name) for name in ("tables", "figures", "faces", "glow", "evaluation")}
+    shown |= {name: Path(__file__).parents[1] / "report" / name for name in ("page.py", "page.html")}
+    inputs = Inputs(
+        notebook="",
+        parameters={name: str(history.finished(name)) for name in _NAMES},
+        folders={name: folder_state(path) for name, path in shown.items()},
+    )
+    if plan.force or history.why("report", inputs, complete=path.is_file()):
+        from ageflow.report import page  # slow to import, and a batch that skips everything does without
+
+        executed = [page.Executed(name, history.minutes(name), history.finished(name)) for name in _NAMES]
+        started = time.monotonic()
+        page.write_page(workspace, plan.settings_of(plan.chapters[0]).preset, executed)
+        history.remember("report", inputs, minutes=(time.monotonic() - started) / 60, finished=datetime.now())
+    print(f"report {path}\nThe age slider: `make lab`, notebook 09_age_slider", flush=True)

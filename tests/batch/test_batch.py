@@ -1,0 +1,186 @@
+"""The batch: what it passes on, skips, runs again, and says when a notebook fails. On notebooks of two lines."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from ageflow.batch.__main__ import main
+from ageflow.batch.execute import NotebookFailedError, _Lines
+from ageflow.batch.plan import CHAPTERS, Plan
+from ageflow.batch.run import run_notebooks
+from ageflow.config import STEPS, ParameterError
+from ageflow.workspace import ARTEFACTS
+
+PARAMETERS = """\
+dataset = "demo"  # data set
+preset = None  # preset
+run = None  # run
+runs_root = None  # folder of all runs
+seed = 0  # seed
+"""
+MAKE = """\
+print("made by", sys.executable)
+for name in {names}:
+    path = settings.workspace.path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{{}}")
+"""
+
+
+def write_notebook(folder: Path, name: str, code: str | None = None, extra: str = "") -> None:
+    """A notebook of the kit's form that makes its markers and nothing else, or runs `code`."""
+    chapter = next(chapter for chapter in CHAPTERS if chapter.notebook == name)
+    made = [ARTEFACTS[artefact].path for artefact in chapter.makes]
+    cells = [
+        nbformat.v4.new_markdown_cell(f"# {name}"),
+        nbformat.v4.new_code_cell(PARAMETERS + extra, metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(
+            f'import sys\nimport ageflow\nsettings = ageflow.settings("{chapter.step}", globals())'
+        ),
+        nbformat.v4.new_code_cell(code or MAKE.format(names=made)),
+    ]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), folder / f"{name}.ipynb")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    for name in ("02_train_glow", "05_train_classifiers"):
+        write_notebook(folder, name)
+    return folder
+
+
+def plan(folder: Path, **changed: object) -> Plan:
+    chapters = [chapter for chapter in CHAPTERS if chapter.number in ("02", "05")]
+    values = {"preset": "smoke", "runs_root": folder.parent / "runs", "chapters": chapters, "notebooks": folder}
+    return Plan(**(values | changed))
+
+
+def test_chapters_are_the_steps_of_the_config_and_every_artefact_has_one():
+    assert [chapter.step for chapter in CHAPTERS] == [step for step in STEPS if step != "age_slider"]
+    assert {name for chapter in CHAPTERS for name in chapter.makes} == set(ARTEFACTS)
+
+
+def test_every_notebook_reads_only_what_an_earlier_one_makes():
+    made: set[str] = set()
+    for chapter in CHAPTERS:
+        assert set(chapter.reads) <= made
+        made |= set(chapter.makes)
+
+
+def test_unchanged_is_skipped_and_a_change_runs_what_depends_on_it(folder: Path, capsys: pytest.CaptureFixture):
+    workspace = plan(folder).workspace
+    first = run_notebooks(plan(folder))
+    assert all(minutes is not None for minutes in first.values())
+    assert (workspace.path("report", "index.html")).is_file()
+    copy = nbformat.read(workspace.path("notebooks", "02_train_glow.ipynb"), as_version=4)
+    assert any("made by" in str(cell.get("outputs")) for cell in copy.cells)
+
+    capsys.readouterr()
+    assert run_notebooks(plan(folder)) == {"02_train_glow": None, "05_train_classifiers": None}
+    assert capsys.readouterr().out.count("unchanged, skipped") == 2
+
+    faster = plan(folder, parameters={"train_glow.learning_rate": 0.5})
+    assert run_notebooks(faster)["05_train_classifiers"] is None
+    assert "02_train_glow: parameters changed (learning_rate)" in capsys.readouterr().out
+
+    workspace.path("glow", "done.json").unlink()
+    assert run_notebooks(faster)["02_train_glow"] is not None
+    assert "something it made is gone" in capsys.readouterr().out
+
+    pd.DataFrame({"identity": ["a", "b", "b"], "split": ["test", "train", "train"]}).to_parquet(
+        workspace.folder("faces") / "faces.parquet"
+    )
+    taken = run_notebooks(faster)
+    assert all(minutes is not None for minutes in taken.values())
+    assert capsys.readouterr().out.count("inputs changed (faces)") == 2
+
+    write_notebook(folder, "05_train_classifiers", extra='device = "cpu"  # device\n')
+    taken = run_notebooks(faster)
+    assert [name for name, minutes in taken.items() if minutes is not None] == ["05_train_classifiers"]
+    assert "the notebook changed" in capsys.readouterr().out
+    assert [name for name, minutes in run_notebooks(plan(folder, force=True)).items() if minutes is None] == []
+
+
+def test_times_are_kept(folder: Path):
+    taken = run_notebooks(plan(folder))
+    state = json.loads(plan(folder).workspace.path("notebooks", "state.json").read_text())
+    for name, minutes in taken.items():
+        assert state[name]["minutes"] == pytest.approx(minutes, abs=1e-3)
+
+
+def test_a_failure_names_notebook_cell_exception_and_copy_and_later_ones_do_not_run(
+    folder: Path, capsys: pytest.CaptureFixture
+):
+    write_notebook(folder, "02_train_glow", code='print("so far")\nraise ValueError("too many faces: 7")')
+    with pytest.raises(NotebookFailedError) as raised:
+        run_notebooks(plan(folder))
+    failed = plan(folder).workspace.path("notebooks", "02_train_glow.failed.ipynb")
+    for said in ("02_train_glow.ipynb", "cell In [4]", "ValueError: too many faces: 7", str(failed)):
+        assert said in str(raised.value)
+    assert failed.is_file()
+    assert "so far" in capsys.readouterr().out
+    assert sorted(file.name for file in failed.parent.glob("*.ipynb")) == [failed.name]
+    write_notebook(folder, "02_train_glow")
+    run_notebooks(plan(folder))
+    assert not failed.exists(), "the copy of a failure must not outlive it"
+
+
+def test_a_dead_kernel_is_told(folder: Path):
+    write_notebook(folder, "02_train_glow", code="import os\nos._exit(1)")
+    with pytest.raises(NotebookFailedError, match=r"02_train_glow\.ipynb: its kernel died"):
+        run_notebooks(plan(folder))
+
+
+def test_wrong_parameters_stop_before_anything_runs(folder: Path, capsys: pytest.CaptureFixture):
+    with pytest.raises(ParameterError, match="'learning_rat': did you mean 'learning_rate'"):
+        run_notebooks(plan(folder, parameters={"learning_rat": 0.1}))
+    with pytest.raises(ParameterError, match=r"no notebook of this batch takes a parameter 'train_glow\.bootstrap'"):
+        run_notebooks(plan(folder, parameters={"train_glow.bootstrap": 10}))
+    arguments = ["--preset", "smoke", "--runs-root", str(folder.parent / "runs"), "--notebooks", "02"]
+    assert main([*arguments, "-p", "levels", "none"]) == 2
+    assert "levels = 'none'" in capsys.readouterr().err
+    assert not (folder.parent / "runs").exists()
+
+
+def test_a_parameter_reaches_the_notebooks_that_take_it():
+    by_number = {chapter.number: chapter for chapter in CHAPTERS}
+    asked = Plan(
+        preset="smoke", parameters={"seed": 3, "bootstrap": 20, "04.iterations": 7, "train_glow.iterations": 9}
+    )
+    assert all(asked.settings_of(chapter).seed == 3 for chapter in CHAPTERS)
+    assert asked.settings_of(by_number["07"]).bootstrap == 20
+    assert "bootstrap" not in asked.parameters_of(by_number["08"])
+    assert asked.settings_of(by_number["04"]).iterations == 7
+    assert asked.settings_of(by_number["02"]).iterations == 9
+    assert "iterations" not in asked.parameters_of(by_number["05"])
+
+
+def test_python3_means_this_interpreter_whatever_the_user_installed(folder: Path, tmp_path: Path):
+    kernels = tmp_path / "user" / "kernels" / "python3"
+    kernels.mkdir(parents=True)
+    broken = {"argv": ["/bin/false", "{connection_file}"], "display_name": "other", "language": "python"}
+    (kernels / "kernel.json").write_text(json.dumps(broken))
+    environment = os.environ | {"JUPYTER_DATA_DIR": str(tmp_path / "user"), "JUPYTER_PREFER_ENV_PATH": "0"}
+    command = [sys.executable, "-m", "ageflow.batch", "--preset", "smoke", "--notebooks", "02"]
+    command += ["--runs-root", str(tmp_path / "runs"), "--notebooks-folder", str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"made by {sys.executable}" in done.stdout
+
+
+def test_bars_become_lines_in_a_log(tmp_path: Path):
+    with (tmp_path / "log").open("w+") as log:
+        lines = _Lines(log)
+        for text in ("start\n", "\r 0%", "\r 50%", "\r100%\n", "\r", "\rend\n"):
+            lines.write(text)
+        log.seek(0)
+        assert log.read() == "start\n 0%\n 50%\n100%\nend\n"

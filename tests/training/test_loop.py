@@ -1,0 +1,191 @@
+"""The loop: what it resumes to, what it skips, and how it accumulates and clips."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from ageflow.config import Training
+from ageflow.storage import checkpoints, latest, load_state
+from ageflow.training.checkpoint import ConfigChangedError, set_aside
+from ageflow.training.loop import Task, TrainingDivergedError, Turn, sample_batch, train
+from ageflow.training.metrics import read_metrics
+
+
+class Line(Task):
+    """Fit y = 3x − 1 from noisy batches, with dropout, so that every source of randomness is in use."""
+
+    def __init__(self, broken_at=(), batch_size=4, **config):
+        torch.manual_seed(5)
+        self.modules = nn.ModuleDict({"line": nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.2), nn.Linear(8, 1))})
+        self.turns = [Turn("line", list(self.modules.parameters()), self.loss, 0.05)]
+        self.config = {"slope": 3, **config}
+        self.x = torch.linspace(-1, 1, 64)[:, None]
+        self.broken_at, self.batch_size, self.seen = broken_at, batch_size, []
+
+    def start(self):
+        """Nothing to initialise."""
+
+    def loss(self, number):
+        x = self.x[sample_batch(64, self.batch_size, 0, number)]
+        self.seen.append(number)
+        loss = (self.modules["line"](x + 0.1 * torch.randn_like(x)) - (3 * x - 1)).square().mean()
+        return (loss * float("nan") if number in self.broken_at else loss), {"x": x.mean()}
+
+    def preview(self, averaged, folder, iteration):
+        return {"test/loss": float((averaged["line"](self.x) - (3 * self.x - 1)).square().mean())}
+
+
+def settings(**values) -> Training:
+    values = {"iterations": 30, "checkpoint_every": 10, "preview_every": 10, "log_every": 1, "progress": False} | values
+    return Training(**values)
+
+
+def weights(folder):
+    checkpoint = latest(folder)
+    return {**checkpoint.tensors("model."), **{"a." + k: v for k, v in checkpoint.tensors("average.").items()}}
+
+
+def test_training_learns(tmp_path):
+    before = Line().preview(Line().modules.eval(), tmp_path, 0)["test/loss"]
+    train(Line(), settings(iterations=200), tmp_path / "a")
+    assert read_metrics(tmp_path / "a")["test/loss"].dropna().iloc[-1] < 0.05 * before
+    assert json.loads((tmp_path / "a" / "done.json").read_text())["iterations"] == 200
+
+
+def test_a_stopped_run_goes_on_to_the_same_numbers(tmp_path):
+    train(Line(), settings(warmup=15, accumulate=2, ema=0.9), tmp_path / "whole")
+
+    class Stopped(Line):
+        def loss(self, number):
+            if number == 2 * 17:  # in iteration 18, seven after the last checkpoint
+                raise KeyboardInterrupt
+            return super().loss(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Stopped(), settings(warmup=15, accumulate=2, ema=0.9), tmp_path / "parts")
+    again = Line()
+    train(again, settings(warmup=15, accumulate=2, ema=0.9), tmp_path / "parts")
+    assert min(again.seen) == 20, "it goes on after the checkpoint of iteration 10"
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    first, second = (read_metrics(tmp_path / name).drop(columns="seconds") for name in ("whole", "parts"))
+    assert first.equals(second), "each iteration stands once, with the same numbers"
+
+
+def test_a_finished_training_does_nothing_again(tmp_path):
+    train(Line(), settings(), tmp_path / "a")
+    again = Line()
+    train(again, settings(), tmp_path / "a")
+    assert again.seen == []
+    train(again, settings(iterations=35), tmp_path / "a")
+    assert again.seen == [30, 31, 32, 33, 34]
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path):
+    task = Line(broken_at=(3, 7))
+    before = [p.clone() for p in task.modules.parameters()]
+    train(task, settings(), tmp_path / "a")
+    assert all(torch.isfinite(tensor).all() for tensor in weights(tmp_path / "a").values())
+    assert not torch.equal(before[0], next(task.modules.parameters()))
+    assert json.loads((tmp_path / "a" / "done.json").read_text())["skipped"] == 2
+    lines = read_metrics(tmp_path / "a").dropna(subset="skipped").set_index("iteration")["skipped"]
+    assert (lines[3], lines[4], lines[8], lines[30]) == (0, 1, 2, 2)
+
+
+def test_a_training_that_only_breaks_says_so(tmp_path):
+    with pytest.raises(TrainingDivergedError, match=r"20 steps in a row.*learning_rate"):
+        train(Line(broken_at=range(1000)), settings(), tmp_path / "a")
+
+
+def test_accumulated_batches_give_the_gradient_of_one_large_batch(tmp_path):
+    class Plain(Line):
+        def loss(self, number):
+            x = self.x[number * self.batch_size : (number + 1) * self.batch_size]
+            return (self.modules["line"][2](self.modules["line"][0](x)) - (3 * x - 1)).square().mean(), {}
+
+    train(Plain(batch_size=16), settings(iterations=1, clip=0.1), tmp_path / "one")
+    train(Plain(batch_size=4), settings(iterations=1, clip=0.1, accumulate=4), tmp_path / "four")
+    one, four = weights(tmp_path / "one"), weights(tmp_path / "four")
+    for name in one:
+        torch.testing.assert_close(one[name], four[name], rtol=0, atol=1e-6)
+    norms = [read_metrics(tmp_path / name)["line/gradient_norm"][0] for name in ("one", "four")]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+    assert norms[0] > 0.1, "the clip was in use"
+
+
+def test_clipping_bounds_the_step():
+    parameter = nn.Parameter(torch.zeros(2))
+    turn = Turn("t", [parameter], lambda number: ((parameter * torch.tensor([30.0, 40.0])).sum(), {}), 0.1)
+    from ageflow.training.loop import _accumulate
+
+    class Holder:
+        modules = nn.ParameterList([parameter])
+
+    norm, _ = _accumulate(Holder(), turn, settings(clip=5.0), 1)
+    assert float(norm) == pytest.approx(50)
+    torch.testing.assert_close(parameter.grad, torch.tensor([3.0, 4.0]), rtol=1e-4, atol=0)
+
+
+def test_warm_up_raises_the_learning_rate_linearly(tmp_path):
+    task = Line()
+    train(task, settings(iterations=5, warmup=10), tmp_path / "a")
+    assert task.turns[0].optimizer.param_groups[0]["lr"] == pytest.approx(0.05 * 0.5)
+
+
+def test_another_config_is_an_error_that_names_the_value(tmp_path):
+    train(Line(), settings(), tmp_path / "a")
+    with pytest.raises(ConfigChangedError, match=r"slope: 3 → 4.*restart=True"):
+        train(Line(slope=4), settings(), tmp_path / "a")
+    train(Line(slope=4), settings(restart=True), tmp_path / "a")
+    assert latest(tmp_path / "a").config["slope"] == 4
+    assert latest(tmp_path / "a.1").config["slope"] == 3, "nothing is lost"
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path):
+    folder = tmp_path / "a"
+    train(Line(), settings(), folder)
+    assert [iteration for iteration, _ in checkpoints(folder)] == [20, 30]
+    newest = checkpoints(folder)[-1][1]
+    newest.write_bytes(newest.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="cannot be read"):
+        assert latest(folder).iteration == 20
+    again = Line()
+    with pytest.warns(UserWarning, match="cannot be read"):
+        train(again, settings(), folder)
+    assert min(again.seen) == 20
+    assert latest(folder).iteration == 30
+
+
+def test_averaged_weights_follow_slowly(tmp_path):
+    task = Line()
+    train(task, settings(ema=0.99), tmp_path / "a")
+    averaged, plain = Line().modules, Line().modules
+    load_state(averaged, tmp_path / "a")
+    load_state(plain, tmp_path / "a", averaged=False)
+    assert torch.equal(plain["line"][0].weight, task.modules["line"][0].weight)
+    assert not torch.equal(averaged["line"][0].weight, plain["line"][0].weight)
+
+
+def test_batches_cover_an_epoch_and_depend_on_the_seed():
+    epoch = torch.cat([sample_batch(12, 4, seed=1, number=n) for n in range(3)])
+    assert sorted(epoch.tolist()) == list(range(12))
+    following = torch.cat([sample_batch(12, 4, seed=1, number=n) for n in range(3, 6)])
+    assert epoch.tolist() != following.tolist()
+    assert sample_batch(12, 4, 1, 5).tolist() == sample_batch(12, 4, 1, 5).tolist()
+    assert sample_batch(3, 8, 0, 0).shape == (8,)
+    with pytest.raises(ValueError, match="no faces"):
+        sample_batch(0, 4, 0, 0)
+
+
+def test_set_aside_keeps_every_earlier_folder(tmp_path):
+    folder = tmp_path / "glow"
+    for text in ("first", "second"):
+        folder.mkdir()
+        (folder / "x").write_text(text)
+        set_aside(folder)
+    assert (tmp_path / "glow.1" / "x").read_text() == "first"
+    assert (tmp_path / "glow.2" / "x").read_text() == "second"
+    assert set_aside(folder) is None

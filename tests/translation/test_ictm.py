@@ -1,0 +1,113 @@
+"""T inverts exactly, starts as the identity, and takes any age between two groups."""
+
+import pytest
+import torch
+
+from ageflow.flows.transform import ShapeError
+from ageflow.translation.convolutional import ConvolutionalTranslator
+from ageflow.translation.ictm import ICTM, ICTMConfig, VisibleLatent
+
+SHAPES = [(6, 8, 8), (12, 4, 4), (48, 2, 2)]
+D = 3 * 16 * 16
+
+
+def shaken(latent="all", kind=ICTM, dtype=torch.float64):
+    torch.manual_seed(0)
+    translator = kind(ICTMConfig(latent=latent, couplings=5, width=12), SHAPES, groups=4).to(dtype)
+    with torch.no_grad():
+        for parameter in translator.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return translator
+
+
+@pytest.mark.parametrize("latent", ["all", "top", [0, 2]])
+def test_inverse_undoes_forward_exactly(latent):
+    translator = shaken(latent)
+    z, target = torch.randn(3, D, dtype=torch.float64), torch.tensor([0, 3, 1])
+    z_t, mu_s, log_sigma_s = translator(z, target)
+    assert (z_t - z).abs().max() > 0.1
+    z_s, mu_t, log_sigma_t = translator.inverse(z_t, mu_s, log_sigma_s)
+    torch.testing.assert_close(z_s, z, rtol=0, atol=1e-12)
+    expected = translator.prior(torch.nn.functional.one_hot(target, 4).double())
+    torch.testing.assert_close(mu_t, expected[0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(log_sigma_t, expected[1], rtol=0, atol=1e-12)
+
+
+def test_float32_inverse_is_exact_to_rounding():
+    translator = shaken(dtype=torch.float32)
+    z = torch.randn(4, D)
+    z_s, _, _ = translator.inverse(*translator(z, torch.tensor([0, 1, 2, 3])))
+    assert (z_s - z).abs().max() < 1e-4
+
+
+def test_t_is_volume_preserving():
+    """Additive couplings and permutations: |det| of (z, μ, log σ) → (z', μ', log σ') is 1."""
+    torch.manual_seed(0)
+    translator = shaken_level()
+    x = torch.randn(3 * 2 * 2 * 2, dtype=torch.float64)
+
+    def flat(v):
+        return torch.cat([part.flatten() for part in translator(*v.view(3, 1, 2, 2, 2).unbind(0))])
+
+    matrix = torch.autograd.functional.jacobian(flat, x)
+    assert torch.linalg.slogdet(matrix)[1].abs() < 1e-9
+
+
+def shaken_level():
+    level = ICTM(ICTMConfig(couplings=4, width=8), [(2, 2, 2)], groups=4).double().levels[0]
+    with torch.no_grad():
+        for parameter in level.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return level
+
+
+def test_levels_that_t_does_not_see_pass_unchanged():
+    z = torch.randn(2, D, dtype=torch.float64)
+    z_t, mu, _ = shaken("top")(z, torch.tensor([0, 3]))
+    assert torch.equal(z_t[:, : D - 192], z[:, : D - 192])
+    assert not torch.equal(z_t[:, D - 192 :], z[:, D - 192 :])
+    assert mu.shape == (2, 192)
+
+
+@pytest.mark.parametrize("kind", [ICTM, ConvolutionalTranslator])
+def test_the_start_is_the_identity_and_every_parameter_learns(kind):
+    translator = kind(ICTMConfig(couplings=4, width=8), SHAPES)
+    z = torch.randn(2, D)
+    out = translator(z, torch.tensor([0, 3]))
+    assert torch.equal(out[0] if isinstance(out, tuple) else out, z)
+    moved = shaken(kind=kind, dtype=torch.float32)
+    out = moved(z, torch.tensor([0, 3]))
+    sum(part.square().sum() for part in (out if isinstance(out, tuple) else (out,))).backward()
+    assert [name for name, p in moved.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def test_weights_between_groups_are_an_age_between():
+    translator = shaken()
+    z = torch.randn(1, D, dtype=torch.float64)
+    onehot = translator(z, torch.tensor([[0.0, 1.0, 0.0, 0.0]]))[0]
+    assert torch.equal(onehot, translator(z, torch.tensor([1]))[0])
+    steps = [translator(z, torch.tensor([[0.0, 1 - w, w, 0.0]]))[0] for w in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    distances = [float((step - steps[0]).norm()) for step in steps]
+    assert distances == sorted(distances)
+    assert distances[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (torch.tensor([0, 4]), "age groups are 0 … 3"),
+        (torch.tensor([0, -1]), "age groups are 0 … 3"),
+        (torch.zeros(2, 3), r"weights \[B, 4\]"),
+        (torch.full((2, 4), 0.5), "sum to 1"),
+    ],
+)
+def test_a_target_that_is_no_age_is_named(target, message):
+    with pytest.raises(ValueError, match=message):
+        shaken()(torch.randn(2, D, dtype=torch.float64), target)
+
+
+def test_a_latent_choice_that_does_not_fit_is_named():
+    with pytest.raises(ValueError, match=r"latent = \[0, 3\].*0 … 2"):
+        VisibleLatent([0, 3], SHAPES)
+    with pytest.raises(ShapeError):
+        ICTM(ICTMConfig(couplings=1, width=4), [(12, 1, 1)])(torch.zeros(1, 12), torch.tensor([0]))

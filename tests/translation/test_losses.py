@@ -1,0 +1,84 @@
+"""Eqs. 6-11 on numbers that can be worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from ageflow.translation import losses
+from ageflow.translation.discriminator import Discriminator
+from ageflow.translation.prototypes import Prototypes, as_weights
+
+
+def test_distillation_is_the_l1_distance():
+    a, b = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 4.0], [0.0, 1.0]])
+    assert float(losses.distillation(a, b)) == pytest.approx(1.0)
+    assert float(losses.distillation(a, b, "sum")) == pytest.approx(2.0)
+
+
+def test_adversarial_and_discriminator_are_least_squares_with_halves():
+    real, fake = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0])
+    assert float(losses.adversarial(fake)) == pytest.approx(0.5 * (1 + 1) / 2)
+    assert float(losses.discriminator(real, fake)) == pytest.approx(0.5 * 0.5 + 0.5 * 2)
+
+
+def test_consistency_is_the_gaussian_negative_log_likelihood():
+    z, mu = torch.randn(4, 7), torch.randn(4, 7)
+    log_sigma = torch.randn(4, 7) + 1
+    floor = losses.consistency(z, mu, log_sigma, least_log_sigma=-60.0)
+    expected = -torch.distributions.Normal(mu, log_sigma.exp()).log_prob(z).mean()
+    assert float(floor) == pytest.approx(float(expected), rel=1e-5)
+    zeros = torch.zeros(2, 3)
+    assert float(losses.consistency(zeros, zeros, zeros, "literal")) == pytest.approx(0.5 * math.log(2 * math.pi))
+
+
+def test_consistency_gains_nothing_without_end():
+    z = torch.randn(2, 5)
+    tight = losses.consistency(z, z, torch.full((2, 5), -50.0))
+    assert float(tight) == pytest.approx(0.5 * math.log(2 * math.pi) - 3, abs=0.01)
+
+
+def test_discriminator_layers_are_spectrally_normalised():
+    torch.manual_seed(0)
+    critic = Discriminator(20, 4)
+    for layer in (critic.body[0], critic.body[2]):
+        with torch.no_grad():
+            layer.parametrizations.weight.original.mul_(50)
+    for _ in range(30):
+        critic(torch.randn(2, 20))
+    critic.eval()
+    for layer in (critic.body[0], critic.body[2]):
+        assert float(torch.linalg.matrix_norm(layer.weight, 2)) == pytest.approx(1, abs=0.02)
+    assert critic.body[1].negative_slope == 0.2
+    assert (critic.body[0].out_features, critic.real.out_features, critic.age.out_features) == (512, 1, 4)
+
+
+def prototypes() -> Prototypes:
+    means = torch.arange(4 * 3 * 2, dtype=torch.float32).view(4, 3, 2)
+    return Prototypes(means, ("gender",), [("female",), ("male",)], None, "x")
+
+
+def test_direction_is_target_average_minus_source_average_of_the_same_attributes():
+    p = prototypes()
+    combination = p.combination_of({"gender": ["male", "female", None]}, 3)
+    assert combination.tolist() == [1, 0, 2]
+    direction = p.direction(torch.tensor([0, 1, 2]), torch.tensor([3, 0, 1]), combination)
+    expected = torch.stack(
+        [p.means[3, 1] - p.means[0, 1], p.means[0, 0] - p.means[1, 0], p.means[1, 2] - p.means[2, 2]]
+    )
+    torch.testing.assert_close(direction, expected)
+
+
+def test_direction_to_the_own_group_is_zero_and_between_groups_is_between():
+    p = prototypes()
+    any_ = torch.tensor([p.any])
+    assert p.direction(torch.tensor([2]), torch.tensor([2]), any_).abs().max() == 0
+    half = p.direction(torch.tensor([0]), torch.tensor([[0.0, 0.5, 0.5, 0.0]]), any_)
+    whole = [p.direction(torch.tensor([0]), torch.tensor([t]), any_) for t in (1, 2)]
+    torch.testing.assert_close(half, (whole[0] + whole[1]) / 2)
+
+
+def test_attributes_that_are_missing_are_named():
+    with pytest.raises(ValueError, match=r"\['gender'\] are needed"):
+        prototypes().combination_of({"race": ["W"]}, 1)
+    assert as_weights(torch.tensor([[0.25, 0.75]]), 2).tolist() == [[0.25, 0.75]]

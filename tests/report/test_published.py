@@ -40,7 +40,7 @@ w/o ICTM  96.15  98.48  96.20  98.14  96.66  98.30  99.41  97.71  96.75
 AgeFlow  98.19  99.26  98.21  98.63  98.02  98.49  98.85  98.80  97.72
 """,
 }
-PAPER_NAMES = {"AgeFlow (ours)": "AgeFlow", "+Attribute": "GLOW+attribute"}
+PAPER_NAMES = {"AgeFlow (ours)": "AgeFlow", "+Attribute": "GLOW + attribute", "w/o ICTM": "AgeFlow w/o ICTM"}
 
 
 def _lines(table):

@@ -1,0 +1,75 @@
+"""The judged faces of a run on disk: ``evaluation/<method>.parquet``, and what they were made from."""
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ageflow.storage import checkpoints, fingerprint, write_atomically
+
+__all__ = ["Judged", "NotJudgedError", "digest", "file_name", "read_judged", "write_judged"]
+
+_KEY = b"ageflow"
+
+
+class NotJudgedError(ValueError):
+    """There is nothing to judge, or a file does not hold judged faces; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Judged faces.
+
+    Arguments:
+        rows: one row a judged face; see `ageflow.evaluation.judging`.
+        about: where they come from: method, dataset, run, preset, evaluated (date), embedder, faces, identities and
+            the fingerprints of faces, weights and judges.
+    """
+
+    rows: pd.DataFrame
+    about: dict[str, Any]
+
+
+def file_name(method: str) -> str:
+    """The file of a method, ``real`` for the real faces."""
+    return f"{method}.parquet"
+
+
+def write_judged(path: Path, rows: pd.DataFrame, about: dict[str, Any]) -> Judged:
+    """Keep judged faces, in one piece or not at all; `about` goes into the file's own metadata."""
+    table = pa.Table.from_pandas(rows, preserve_index=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: json.dumps(about).encode()})
+    content = io.BytesIO()
+    pq.write_table(table, content, compression="zstd")
+    write_atomically(path, content.getvalue())
+    return Judged(rows, about)
+
+
+def read_judged(path: Path) -> Judged:
+    """Read what `write_judged` wrote.
+
+    Raises:
+        NotJudgedError: the file says nothing of where it comes from.
+    """
+    table = pq.read_table(path)
+    about = (table.schema.metadata or {}).get(_KEY)
+    if about is None:
+        raise NotJudgedError(f"{path} does not say what it was made from: delete it and run 06_ablations.ipynb again")
+    return Judged(table.to_pandas(), json.loads(about))
+
+
+def digest(folder: Path) -> str:
+    """A hash of what a step left in its folder: its newest checkpoint, or else its arrays."""
+    if checkpoints(folder):
+        return fingerprint(folder)
+    whole = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            whole.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()[:16]

@@ -1,0 +1,122 @@
+"""How a table of numbers looks: as Markdown, LaTeX, HTML and CSV, from one frame."""
+
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+__all__ = ["METRIC_NAMES", "Table"]
+
+METRIC_NAMES = {
+    "age_accuracy": "Age accuracy (%)",
+    "cosine": "Cosine similarity",
+    "gender": "Gender preserved (%)",
+    "race": "Race preserved (%)",
+}
+_LATEX_SPECIAL = re.compile(r"([&%$#_{}])")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the report.
+
+    Arguments:
+        number: 1 to 4.
+        title: its caption's first sentence.
+        numbers: one row a number, in the order of the table: metric, source, method, group (its label), value, low,
+            high, faces, identities, note, and the run's own columns.
+        notes: what a reader must know to read it.
+    """
+
+    number: int
+    title: str
+    numbers: pd.DataFrame
+    notes: list[str]
+
+    @property
+    def text(self) -> pd.DataFrame:
+        """The cells as text: rows (metric, source, method), columns the age groups; ``n/a`` where there is none."""
+        cells = [_cell(row.metric, row.value, row.low, row.high) for row in self.numbers.itertuples()]
+        return self._grid(cells)
+
+    @property
+    def best(self) -> pd.DataFrame:
+        """Where the best of its block stands, as the paper's bold: bool, laid out as `text`."""
+        blocks = self.numbers.groupby(["metric", "source", "group"], sort=False)["value"]
+        compared = (blocks.transform("count") > 1) & (self.numbers["source"] != "real test faces")
+        return self._grid((compared & (self.numbers["value"] == blocks.transform("max"))).tolist())
+
+    def styled(self) -> Styler:
+        """The table for a notebook, its notes as caption."""
+        caption = " ".join([f"<b>Table {self.number}: {self.title}.</b>", *self.notes])
+        rule = {"selector": "caption", "props": "caption-side: bottom; text-align: left; max-width: 60em;"}
+        return self._bold(self.text).set_caption(caption).set_table_styles([rule])
+
+    def to_markdown(self) -> str:
+        """The table as GitHub's Markdown, under its heading and above its notes."""
+        text, best = self.text, self.best
+        lines = ["| | | | " + " | ".join(text.columns) + " |", "|---|---|---|" + "---:|" * len(text.columns)]
+        before: tuple[str, ...] = ("", "")
+        for names, cells, bold in zip(text.index, text.to_numpy(), best.to_numpy(), strict=True):
+            # A name stands where it changes, as in the paper.
+            shown = ["" if names[: place + 1] == before[: place + 1] else names[place] for place in (0, 1)]
+            marked = [f"**{cell}**" if b else cell for cell, b in zip(cells, bold, strict=True)]
+            lines.append("| " + " | ".join([*shown, names[2], *marked]) + " |")
+            before = names
+        notes = "\n".join(f"- {note}" for note in self.notes)
+        return f"### Table {self.number}: {self.title}\n\n" + "\n".join(lines) + f"\n\n{notes}\n"
+
+    def to_latex(self) -> str:
+        """The table as LaTeX, for packages booktabs and multirow."""
+        text = self.text
+        text.index = text.index.map(lambda names: tuple(map(_latex, names)))
+        text = text.map(_latex)
+        latex = self._bold(text).to_latex(
+            column_format="lll" + "r" * len(text.columns),
+            position="t",
+            position_float="centering",
+            hrules=True,
+            multirow_align="t",
+            caption=_latex(" ".join([f"{self.title}.", *self.notes])),
+            label=f"tab:ageflow{self.number}",
+            convert_css=True,
+        )
+        return "% needs \\usepackage{booktabs,multirow}\n" + latex
+
+    def files(self) -> dict[str, str]:
+        """What is written to disk, by suffix."""
+        return {
+            "md": self.to_markdown(),
+            "tex": self.to_latex(),
+            "html": self.styled().to_html(),
+            "csv": self.numbers.to_csv(index=False),
+        }
+
+    def _grid(self, cells: list) -> pd.DataFrame:
+        names = self.numbers["metric"].map(METRIC_NAMES)
+        keys = list(zip(names, self.numbers["source"], self.numbers["method"], strict=True))
+        rows: dict[tuple[str, str, str], dict[str, object]] = {}
+        for key, group, cell in zip(keys, self.numbers["group"], cells, strict=True):
+            rows.setdefault(key, {})[group] = cell
+        index = pd.MultiIndex.from_tuples(rows, names=[None] * 3)
+        return pd.DataFrame(list(rows.values()), index=index)
+
+    def _bold(self, text: pd.DataFrame) -> Styler:
+        best = self.best.to_numpy()
+        return text.style.apply(lambda _: np.where(best, "font-weight: bold;", ""), axis=None)
+
+
+def _cell(metric: str, value: float, low: float, high: float) -> str:
+    if math.isnan(value):
+        return "n/a"
+    published = math.isnan(low)
+    # A published number as it was published; a measured one to what its interval bears.
+    digits = 3 if metric == "cosine" else 2 if published else 1
+    return f"{value:.{digits}f}" if published else f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _latex(text: str) -> str:
+    return _LATEX_SPECIAL.sub(r"\\\1", text)

@@ -1,0 +1,92 @@
+"""What the evaluation of a run found, checked to be of one piece."""
+
+import json
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ageflow.evaluation.attributes import judged_attributes
+from ageflow.evaluation.judged import Judged, file_name, read_judged
+from ageflow.evaluation.judging import classifier_names
+from ageflow.training.metrics import read_metrics
+from ageflow.workspace import Workspace
+
+__all__ = ["MixedResultsError", "Results", "training_diagnostics"]
+
+
+class MixedResultsError(ValueError):
+    """Methods were judged on different faces or by different judges; their numbers do not belong in one table."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """The judged faces of one run.
+
+    Arguments:
+        workspace: of the run.
+        real: the real test faces.
+        methods: the judged methods, by name.
+
+    Example:
+        ``Results.open(settings.workspace).methods["ageflow"].rows``
+    """
+
+    workspace: Workspace
+    real: Judged
+    methods: dict[str, Judged]
+
+    @classmethod
+    def open(cls, workspace: Workspace) -> "Results":
+        """Read what notebook 06 left.
+
+        Raises:
+            MissingArtefactError: notebook 06 has not run to its end.
+            MixedResultsError: the methods were judged differently.
+        """
+        folder = workspace.require("evaluation")
+        names = json.loads((folder / "done.json").read_text())["methods"]
+        real = read_judged(folder / file_name("real"))
+        methods = {name: read_judged(folder / file_name(name)) for name in names}
+        for name, judged in methods.items():
+            theirs, shared = judged.about["fingerprints"], real.about["fingerprints"]
+            differing = [what for what in shared if theirs.get(what) != shared[what]]
+            if differing:
+                raise MixedResultsError(
+                    f"{name} was judged with another {', '.join(differing)} than the real faces in {folder}: "
+                    "run 06_ablations.ipynb again"
+                )
+        return cls(workspace, real, methods)
+
+    @property
+    def run(self) -> str:
+        """The run's name, with its data set."""
+        return f"{self.workspace.dataset}/{self.workspace.run}"
+
+    @property
+    def evaluated(self) -> str:
+        """When the last of it was judged, ISO 8601."""
+        return max(judged.about["evaluated"] for judged in (self.real, *self.methods.values()))
+
+    @property
+    def attributes(self) -> list[str]:
+        """The attributes that were judged."""
+        return judged_attributes(self.real.rows)
+
+
+def training_diagnostics(workspace: Workspace) -> pd.DataFrame:
+    """How each training of the run ended: columns training, quantity, iteration, value.
+
+    One row for the last value of every number that a training wrote to its metrics. Trainings that are not there
+    have no rows.
+    """
+    folders = {name: workspace.path(name) for name in ("glow", "ictm", "no_ictm")}
+    if workspace.has("classifiers"):
+        classifiers = workspace.require("classifiers")
+        folders |= {f"classifiers/{name}": classifiers / name for name in classifier_names(classifiers)}
+    rows = []
+    for training, folder in folders.items():
+        metrics = read_metrics(folder)
+        for quantity in metrics.columns.drop("iteration", errors="ignore"):
+            last = metrics[["iteration", quantity]].dropna().tail(1)
+            rows += [(training, quantity, int(i), float(value)) for i, value in last.itertuples(index=False)]
+    return pd.DataFrame(rows, columns=["training", "quantity", "iteration", "value"])

@@ -1,0 +1,72 @@
+"""Intervals held against cases whose answer is known."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ageflow.report.estimates import estimate
+
+
+def _scores(identities, values):
+    return pd.DataFrame({"identity": identities, "value": values})
+
+
+def test_interval_of_independent_faces_is_the_binomials():
+    n, p = 1000, 0.3
+    values = np.where(np.arange(n) < p * n, 100.0, 0.0)
+    found = estimate(_scores([f"id{i}" for i in range(n)], values), resamples=4000)
+    half = 1.96 * 100 * math.sqrt(p * (1 - p) / n)
+    assert found.value == pytest.approx(30.0)
+    assert found.low == pytest.approx(30.0 - half, abs=0.3)
+    assert found.high == pytest.approx(30.0 + half, abs=0.3)
+
+
+def test_copies_of_a_persons_face_do_not_narrow_the_interval():
+    identities = np.array([f"id{i}" for i in range(100)])
+    values = np.where(np.arange(100) < 40, 100.0, 0.0)
+    one = estimate(_scores(identities, values), resamples=4000)
+    nine = estimate(_scores(np.repeat(identities, 9), np.repeat(values, 9)), resamples=4000)
+    assert nine.value == pytest.approx(one.value)
+    assert (nine.low, nine.high) == pytest.approx((one.low, one.high))
+    assert nine.high - nine.low > 15  # faces resampled one by one would give 6.4
+    assert (nine.faces, nine.identities) == (900, 100)
+
+
+def test_the_mean_is_over_faces_not_over_people():
+    found = estimate(_scores(["a"] * 9 + ["b"], [100.0] * 9 + [0.0]))
+    assert found.value == pytest.approx(90.0)
+    assert (found.low, found.high) == (0.0, 100.0)
+
+
+def test_interval_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(5)
+    hits, trials = 0, 200
+    for trial in range(trials):
+        person = rng.normal(0.8, 0.05, 60)  # a person's own mean, then their faces around it
+        identities = np.repeat(np.arange(60).astype(str), 4)
+        values = np.repeat(person, 4) + rng.normal(0, 0.02, 240)
+        found = estimate(_scores(identities, values), resamples=400, seed=trial)
+        hits += found.low <= 0.8 <= found.high
+    assert 0.89 <= hits / trials <= 0.99
+
+
+def test_same_seed_same_interval():
+    scores = _scores([f"id{i}" for i in range(30)], np.arange(30.0))
+    assert estimate(scores, seed=3) == estimate(scores, seed=3)
+    assert estimate(scores, seed=3) != estimate(scores, seed=4)
+
+
+def test_no_faces_is_told_and_is_no_crash():
+    found = estimate(_scores([], []))
+    assert math.isnan(found.value)
+    assert found.note == "no such test faces"
+    assert estimate(_scores(["a"], [math.nan])).faces == 0
+
+
+def test_one_person_gives_a_mean_without_an_interval():
+    found = estimate(_scores(["a", "a"], [100.0, 0.0]))
+    assert found.value == 50.0
+    assert math.isnan(found.low)
+    assert found.note == "one identity: no interval"

@@ -1,0 +1,204 @@
+"""Tables 1-4 from judged faces whose numbers are known."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ageflow
+from ageflow.evaluation.judged import file_name, write_judged
+from ageflow.report.published import TABLE_GROUPS, published
+from ageflow.report.results import MixedResultsError, Results
+from ageflow.report.tables import make_table, make_tables
+from ageflow.workspace import MissingArtefactError
+
+PEOPLE = 40
+FINGERPRINTS = {"faces": "f", "embedder": "e", "chosen": "all", "classifiers/age": "a", "classifiers/gender": "g"}
+GENDERS = np.array(["female", "male"], dtype=object)
+
+
+def judged_rows(landed, cosine, kept, groups=range(4)):
+    """One face of each group for each of PEOPLE, into the three others; the first share of people lands, and keeps."""
+    rows = [
+        {
+            "face": f"{person}-{source}",
+            "identity": f"id{person}",
+            "source": source,
+            "target": target,
+            "gender": GENDERS[person % 2],
+            "predicted": target if person < landed[target] * PEOPLE else (target + 1) % 4,
+            "cosine": cosine[target],
+            "gender_predicted": GENDERS[person % 2 if person < kept * PEOPLE else 1 - person % 2],
+        }
+        for person in range(PEOPLE)
+        for source in groups
+        for target in range(4)
+        if source != target
+    ]
+    return pd.DataFrame(rows)
+
+
+def real_rows(right=0.9, groups=range(4)):
+    rows = [
+        {
+            "face": f"{person}-{group}",
+            "identity": f"id{person}",
+            "source": group,
+            "target": group,
+            "gender": GENDERS[person % 2],
+            "predicted": group if person < right * PEOPLE else (group + 1) % 4,
+            "gender_predicted": GENDERS[person % 2],
+            "cosine_same": 0.97,
+            "cosine_other": 0.85,
+        }
+        for person in range(PEOPLE)
+        for group in groups
+    ]
+    return pd.DataFrame(rows)
+
+
+def write_evaluation(runs_root, dataset="demo", methods=None, real=None, **about):
+    settings = ageflow.settings("tables", {"dataset": dataset, "run": "r1", "runs_root": runs_root, "bootstrap": 200})
+    folder = settings.workspace.folder("evaluation")
+    if methods is None:
+        methods = {
+            "glow": judged_rows((0.2, 0.3, 0.4, 0.5), (0.90, 0.91, 0.92, 0.93), 0.5),
+            "ageflow": judged_rows((0.6, 0.7, 0.8, 0.9), (0.80, 0.81, 0.82, 0.83), 0.75),
+        }
+    common = {"dataset": dataset, "run": "r1", "preset": "demo", "evaluated": "2026-01-02T03:04:05+00:00"}
+    common |= {"embedder": "dlib", "faces": 4 * PEOPLE, "identities": PEOPLE, "fingerprints": FINGERPRINTS} | about
+    for name, rows in {"real": real_rows() if real is None else real, **methods}.items():
+        write_judged(folder / file_name(name), rows, {**common, "method": name})
+    (folder / "done.json").write_text(json.dumps({"methods": list(methods)}))
+    return settings
+
+
+def numbers_of(table, source="this run (demo/r1)"):
+    numbers = table.numbers[table.numbers["source"] == source]
+    return numbers.set_index(["metric", "method", "group"])
+
+
+def test_table_1_has_this_runs_accuracy_and_cosine_by_target_group(tmp_path):
+    settings = write_evaluation(tmp_path)
+    found = numbers_of(make_table(1, Results.open(settings.workspace), settings))
+    for group, accuracy, cosine in zip(("30-", "31-40", "41-50", "51+"), (60, 70, 80, 90), range(80, 84), strict=True):
+        row = found.loc[("age_accuracy", "AgeFlow", group)]
+        assert row["value"] == pytest.approx(accuracy)
+        assert row["low"] < accuracy < row["high"]
+        assert (row["faces"], row["identities"]) == (3 * PEOPLE, PEOPLE)
+        assert found.loc[("cosine", "AgeFlow", group), "value"] == pytest.approx(cosine / 100)
+    assert set(found.index.get_level_values("method")) == {"AgeFlow"}
+
+
+def test_intervals_resample_people_with_all_their_faces(tmp_path):
+    # 3 faces of each of 40 people, all three right or all three wrong: the interval is that of 40 draws.
+    settings = write_evaluation(tmp_path)
+    row = numbers_of(make_table(1, Results.open(settings.workspace), settings)).loc[("age_accuracy", "AgeFlow", "30-")]
+    half = 1.96 * 100 * math.sqrt(0.6 * 0.4 / PEOPLE)
+    assert row["high"] - row["low"] == pytest.approx(2 * half, rel=0.2)
+
+
+def test_tables_2_and_4_start_from_the_youngest_group_only(tmp_path):
+    rows = judged_rows((1, 1, 1, 1), (1, 1, 1, 1), kept=0.75)
+    rows.loc[rows["source"] != 0, "gender_predicted"] = "neither"
+    settings = write_evaluation(tmp_path, methods={"ageflow": rows})
+    for number in (2, 4):
+        found = numbers_of(make_table(number, Results.open(settings.workspace), settings))
+        for group in ("31-40", "41-50", "51+"):
+            row = found.loc[("gender", "AgeFlow", group)]
+            assert row["value"] == pytest.approx(75)
+            assert row["faces"] == PEOPLE
+
+
+@pytest.mark.parametrize(("dataset", "papers"), [("morph", {"MORPH"}), ("cacd", {"CACD"}), ("demo", {"MORPH", "CACD"})])
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_the_papers_numbers_of_this_data_set_stand_beside(tmp_path, number, dataset, papers):
+    settings = write_evaluation(tmp_path, dataset)
+    table = make_table(number, Results.open(settings.workspace), settings)
+    beside = table.numbers[table.numbers["source"].str.startswith("paper")]
+    assert set(beside["source"]) == {f"paper, {name}" for name in papers}
+    expected = published(number)
+    expected = expected[expected["dataset"].isin([name.lower() for name in papers])]
+    assert sorted(beside["value"]) == sorted(expected["value"])
+    assert beside["low"].isna().all()
+    groups = [("30-", "31-40", "41-50", "51+")[group] for group in TABLE_GROUPS[number]]
+    assert list(table.text.columns) == groups
+
+
+def test_the_same_judges_on_real_faces_are_the_scale(tmp_path):
+    settings = write_evaluation(tmp_path)
+    results = Results.open(settings.workspace)
+    found = numbers_of(make_table(3, results, settings), "real test faces")
+    assert found.loc[("age_accuracy", "the classifier is right", "51+"), "value"] == pytest.approx(90)
+    assert found.loc[("cosine", "two photos of one person", "51+"), "value"] == pytest.approx(0.97)
+    assert found.loc[("cosine", "photos of two people", "51+"), "value"] == pytest.approx(0.85)
+    found = numbers_of(make_table(4, results, settings), "real test faces")
+    assert found.loc[("gender", "the classifier is right", "41-50"), "value"] == pytest.approx(100)
+
+
+def test_what_is_missing_says_so_and_why(tmp_path):
+    # No method but AgeFlow, no test face of 51+ and of 30- at the start, no race labels.
+    rows = judged_rows((1, 1, 1, 1), (1, 1, 1, 1), 1, groups=(1, 2))
+    settings = write_evaluation(tmp_path, methods={"ageflow": rows}, real=real_rows(groups=(1, 2)))
+    tables = {table.number: table for table in make_tables(settings)}
+    text = tables[3].text
+    assert (text.loc[("Age accuracy (%)", "this run (demo/r1)", "AgeFlow w/o ICTM")] == "n/a").all()
+    assert any("AgeFlow w/o ICTM was not judged" in note for note in tables[3].notes)
+    assert tables[1].text.loc[("Age accuracy (%)", "real test faces", "the classifier is right"), "51+"] == "n/a"
+    assert (tables[2].text.loc[("Gender preserved (%)", "this run (demo/r1)", "AgeFlow")] == "n/a").all()
+    assert any("no such test faces" in note for note in tables[2].notes)
+    assert any("the faces of demo have no race labels" in note for note in tables[2].notes)
+
+
+def test_the_best_of_each_block_is_bold(tmp_path):
+    settings = write_evaluation(tmp_path)
+    table = make_table(3, Results.open(settings.workspace), settings)
+    best = table.best
+    assert best.loc[("Age accuracy (%)", "this run (demo/r1)", "AgeFlow")].all()
+    assert best.loc[("Cosine similarity", "this run (demo/r1)", "GLOW")].all()
+    assert best.loc[("Cosine similarity", "paper, MORPH", "GLOW + attribute")].tolist() == [False, False, True, False]
+    assert not best.xs("real test faces", level=1).any(axis=None)
+    assert "**90.0 [" in table.to_markdown()
+    assert "\\bfseries 90.0 [" in table.to_latex()
+
+
+def test_every_table_is_written_in_four_forms_and_names_its_run(tmp_path):
+    settings = write_evaluation(tmp_path)
+    make_tables(settings)
+    folder = settings.workspace.require("tables")
+    for number in (1, 2, 3, 4):
+        for suffix in ("md", "tex", "html"):
+            text = (folder / f"table{number}.{suffix}").read_text()
+            assert "demo/r1" in text
+            assert "2026-01-02" in text
+        numbers = pd.read_csv(folder / f"table{number}.csv")
+        assert set(numbers["run"]) == {"demo/r1"}
+        measured = numbers[numbers["source"].str.startswith("this run") & numbers["note"].isna()]
+        assert measured[["value", "low", "high"]].notna().all(axis=None)
+    assert json.loads((folder / "done.json").read_text())["run"] == "demo/r1"
+
+
+def test_latex_has_nothing_unescaped(tmp_path):
+    table = make_table(3, Results.open((settings := write_evaluation(tmp_path)).workspace), settings)
+    body = [line for line in table.to_latex().splitlines() if not line.startswith("%")]
+    assert all(line.replace("\\%", "").count("%") == 0 for line in body)
+    assert "Age accuracy (\\%)" in table.to_latex()
+    rows = [line for line in body if line.endswith("\\\\")]
+    assert {line.count(" & ") + line.startswith("&") for line in rows} == {6}
+
+
+def test_methods_judged_by_different_judges_are_not_put_together(tmp_path):
+    settings = write_evaluation(tmp_path)
+    path = settings.workspace.path("evaluation", file_name("glow"))
+    about = {"evaluated": "2026-01-01", "fingerprints": FINGERPRINTS | {"classifiers/age": "another"}}
+    write_judged(path, judged_rows((1, 1, 1, 1), (1, 1, 1, 1), 1), about)
+    with pytest.raises(MixedResultsError, match="glow was judged with another classifiers/age"):
+        make_tables(settings)
+
+
+def test_without_an_evaluation_the_error_names_the_notebook(tmp_path):
+    settings = ageflow.settings("tables", {"run": "empty", "runs_root": tmp_path})
+    with pytest.raises(MissingArtefactError, match="06_ablations"):
+        make_tables(settings)

@@ -1,9 +1,11 @@
 """The judges: an age classifier, and a classifier per attribute (3.3)."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -14,8 +16,9 @@ from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.storage import CheckpointError, device_of, latest, load_state, write_atomically
 from ageflow.training.loop import Task, Turn, sample_batch, train
+from ageflow.training.metrics import read_metrics
 
-__all__ = ["Classifier", "ClassifierTask", "load_classifier", "train_classifiers"]
+__all__ = ["Classifier", "ClassifierTask", "held_out_accuracy", "load_classifier", "train_classifiers"]
 
 # ImageNet's, which torchvision's networks expect where a user starts them from its weights.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -146,6 +149,16 @@ def load_classifier(folder: Path, device: str = "auto") -> Classifier:
     classifier = Classifier(**checkpoint.config["classifier"])
     load_state(nn.ModuleDict({"classifier": classifier}), folder)
     return classifier.to(device_of(device)).eval().requires_grad_(False)
+
+
+def held_out_accuracy(folders: Mapping[str, Path]) -> pd.DataFrame:
+    """The last validation of each classifier: its accuracy on held-out real faces, plain and per class averaged."""
+    rows = {}
+    for name, folder in folders.items():
+        metrics = read_metrics(folder)
+        known = [column for column in ("test/accuracy", "test/balanced_accuracy") if column in metrics]
+        rows[name] = {column.removeprefix("test/"): metrics[column].dropna().iloc[-1] for column in known}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("classifier")
 
 
 def _augmented(images: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,17 +12,18 @@ from torchvision.utils import save_image
 
 from ageflow.config import TrainICTM
 from ageflow.data.faces import Faces
-from ageflow.flows.glow import load_glow
+from ageflow.data.records import AGE_GROUPS
+from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.storage import device_of
 from ageflow.training.loop import Task, Turn, sample_batch, train
 from ageflow.translation import losses
 from ageflow.translation.discriminator import Discriminator
 from ageflow.translation.ictm import ICTMConfig
 from ageflow.translation.latents import Latents
-from ageflow.translation.methods import TRANSLATORS, translate_latents
+from ageflow.translation.methods import TRANSLATORS, TranslatorMethod, translate_latents
 from ageflow.translation.prototypes import Prototypes
 
-__all__ = ["TranslatorTask", "train_translator"]
+__all__ = ["TranslatorTask", "round_trip", "train_translator"]
 
 _PREVIEW_FACES = 6
 
@@ -172,3 +174,28 @@ def train_translator(settings: TrainICTM, kind: Literal["ictm", "no_ictm"] = "ic
         raise ValueError("the prototypes are of another GLOW than the latents: run 03_prototypes.ipynb again")
     task = TranslatorTask(settings, latents, prototypes, glow_folder, kind)
     return train(task, settings, workspace.path(kind))
+
+
+@torch.inference_mode()
+def round_trip(method: TranslatorMethod, faces: Faces, count: int = 16) -> pd.DataFrame:
+    """Faces to every age group and back through T⁻¹: the largest errors, one row a target group.
+
+    Arguments:
+        method: the trained AgeFlow.
+        faces: any prepared faces.
+        count: how many of them.
+
+    Returns:
+        `latent_error`, the largest |T⁻¹(T(z)) − z|, and `pixel_error`, the largest error of the decoded face in
+        8-bit steps.
+    """
+    images = faces.images(slice(0, min(count, len(faces)))).to(method.device)
+    z = method.glow.encode(images)
+    rows = []
+    for target, name in enumerate(AGE_GROUPS):
+        moved = method.translator(z, torch.full((len(z),), target, device=z.device))
+        back = method.translator.inverse(*moved)[0]
+        error = to_uint8(method.glow.decode(back)).int() - images.int()
+        latent_error = float((back - z).abs().max())
+        rows.append({"target": name, "latent_error": latent_error, "pixel_error": int(error.abs().max())})
+    return pd.DataFrame(rows)

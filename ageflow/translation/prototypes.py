@@ -18,7 +18,7 @@ from ageflow.data.records import AGE_GROUPS
 from ageflow.storage import write_atomically
 from ageflow.translation.latents import Latents
 
-__all__ = ["Prototypes", "as_weights", "average_latents", "compute_prototypes"]
+__all__ = ["Prototypes", "as_weights", "average_latents", "compute_prototypes", "direction_lengths"]
 
 _CHUNK = 256  # latents read at a time: 200 MB at 256x256
 
@@ -210,3 +210,27 @@ def _sums(latents: Latents, rows: np.ndarray, keys: list[tuple]) -> tuple[dict[t
             else:
                 sums[key] = latent.clone()
     return sums, counts
+
+
+def direction_lengths(prototypes: Prototypes) -> pd.DataFrame:
+    """Lengths of the directions between neighbouring age groups, beside what chance alone would give.
+
+    Averages of n standard normal latents of the same distribution lie √(D/n_s + D/n_t) apart by chance; a `ratio`
+    near 1 says that the direction is mostly noise. Cells that fell back are left out.
+    """
+    rows = []
+    cells = prototypes.cells
+    named = [*prototypes.combinations, ("any",) * len(prototypes.attributes)]
+    for number, combination in enumerate(named):
+        matches = (cells[list(prototypes.attributes)] == list(combination)).all(axis=1)
+        own = cells[matches].set_index("group")
+        for source, target in itertools.pairwise(range(len(AGE_GROUPS))):
+            pair = own.loc[[AGE_GROUPS[source], AGE_GROUPS[target]]]
+            if (pair["average_of"] != "cell").any():
+                continue
+            length = float((prototypes.means[target, number] - prototypes.means[source, number]).norm())
+            chance = float(np.sqrt((prototypes.means.shape[2] / pair["count"]).sum()))
+            about = dict(zip(prototypes.attributes, combination, strict=True))
+            step = f"{AGE_GROUPS[source]} → {AGE_GROUPS[target]}"
+            rows.append({**about, "direction": step, "length": length, "by_chance": chance, "ratio": length / chance})
+    return pd.DataFrame(rows)

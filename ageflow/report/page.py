@@ -21,11 +21,10 @@ __all__ = ["Executed", "Figure", "Headline", "write_page"]
 
 # The run's figures by the file's name; whatever else lies in figures/ follows below them under its own name.
 _CAPTIONS = {
-    "figure1_top": "Figure 1, top. The latents of the faces, projected to the plane",
-    "figure1_bottom": "Figure 1, bottom. The faces of the average latents",
-    "figure4": "Figure 4. Test faces in every age group, by AgeFlow",
-    "figure6": "Figure 6. The variants side by side",
-    "figureA2": "Figure A.2. Faces drawn from GLOW",
+    "figure_1": "Figure 1. The latents of the faces in the plane, and the faces of the average latents",
+    "figure_4": "Figure 4. Test faces in every age group, by AgeFlow",
+    "figure_6": "Figure 6. The variants side by side",
+    "figure_a2": "Figure A.2. Faces drawn from GLOW",
 }
 _TRAINING = "training_"
 

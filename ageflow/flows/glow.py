@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from ageflow.flows.prior import ConditionalWhitening, ConstantWhitening
+from ageflow.flows.reversible import run_steps
 from ageflow.flows.squeeze import Squeeze
 from ageflow.flows.step import FlowStep
-from ageflow.flows.transform import Chain, ShapeError, Transform
+from ageflow.flows.transform import Chain, ShapeError, Transform, full_precision
 from ageflow.storage import CheckpointError, device_of, latest, load_state
 
 __all__ = ["Glow", "GlowConfig", "load_glow", "to_uint8"]
@@ -83,6 +84,7 @@ class Glow(Transform):
         super().__init__()
         self.config = config
         generator = torch.Generator().manual_seed(config.seed)
+        self.squeeze = Squeeze()
         self.levels = torch.nn.ModuleList()
         self.priors = torch.nn.ModuleList()
         self.latent_shapes: list[tuple[int, int, int]] = []
@@ -93,7 +95,6 @@ class Glow(Transform):
                 channels, side = channels * 4, side // 2
                 self.levels.append(
                     Chain(
-                        Squeeze(),
                         *(
                             FlowStep(channels, config.hidden, config.coupling, config.precision, generator)
                             for _ in range(steps)
@@ -115,6 +116,10 @@ class Glow(Transform):
 
     # -- the bijection ------------------------------------------------------------------------------------------
 
+    # The state and the log-determinants stay in the parameters' own precision, whatever autocast the caller is in:
+    # a state in bf16 could not be inverted. The coupling networks choose theirs by `GlowConfig.precision`.
+
+    @full_precision
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x [B, 3, S, S] in [-0.5, 0.5] → (z [B, D] standard normal, log_det [B] in nats)."""
         self._check_images(x)
@@ -122,7 +127,8 @@ class Glow(Transform):
         log_det = x.new_zeros(len(x))
         latents = []
         for level, chain in enumerate(self.levels):
-            x, step = chain(x)
+            x, _ = self.squeeze(x)
+            x, step = run_steps(chain.transforms, x, self.config.memory)
             log_det = log_det + step
             if len(self.priors):
                 x, step = self.priors[level](x)
@@ -132,6 +138,7 @@ class Glow(Transform):
                 latents.append(latent)
         return self.merge_latent([*latents, x]), log_det
 
+    @full_precision
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """z [B, D] → (x [B, 3, S, S], log_det [B]); differentiable, nothing rounded or clamped."""
         latents = self.split_latent(z)
@@ -145,6 +152,7 @@ class Glow(Transform):
                 log_det = log_det + step
             x, step = self.levels[level].inverse(x)
             log_det = log_det + step
+            x, _ = self.squeeze.inverse(x)
         return x, log_det
 
     @torch.no_grad()
@@ -160,7 +168,7 @@ class Glow(Transform):
         x = x.contiguous(memory_format=torch.channels_last)
         latents = []
         for level, chain in enumerate(self.levels):
-            x = chain.initialize(x)
+            x = chain.initialize(self.squeeze(x)[0])
             if len(self.priors):
                 x = self.priors[level].initialize(x)
             if level < len(self.levels) - 1:

@@ -41,26 +41,33 @@ class FlowStep(Transform):
         self.linear = InvertibleConv1x1(channels, generator)
         self.coupling = COUPLINGS[coupling](channels, hidden, precision)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        self.actnorm.check_initialized()
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """ActNorm and the 1×1 convolution as one: (weight [C, C, 1, 1], bias [C])."""
         weight = self.linear.weight()
         scale = self.actnorm.log_scale.flatten().exp()
         bias = weight @ (scale * self.actnorm.bias.flatten())
-        y = F.conv2d(x, (weight * scale)[:, :, None, None], bias)
-        y, log_det = self.coupling(y)
-        return y, log_det + self._linear_log_det(x)
+        return (weight * scale)[:, :, None, None], bias
+
+    def linear_inverse(self, y: Tensor) -> Tensor:
+        """`folded` undone, [B, C, H, W]."""
+        inverse_scale = (-self.actnorm.log_scale.flatten()).exp()
+        weight = inverse_scale[:, None] * self.linear.inverse_weight()
+        return F.conv2d(y, weight[:, :, None, None], -self.actnorm.bias.flatten())
+
+    def linear_log_det(self, x: Tensor) -> Tensor:
+        """ln |det| of `folded` on x [B, C, H, W]: [B]."""
+        per_pixel = self.actnorm.log_scale.sum() + self.linear.log_det_per_pixel()
+        return (per_pixel * (x.shape[2] * x.shape[3])).expand(len(x))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.actnorm.check_initialized()
+        y, log_det = self.coupling(F.conv2d(x, *self.folded()))
+        return y, log_det + self.linear_log_det(x)
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         self.actnorm.check_initialized()
         x, log_det = self.coupling.inverse(y)
-        inverse_scale = (-self.actnorm.log_scale.flatten()).exp()
-        weight = inverse_scale[:, None] * self.linear.inverse_weight()
-        x = F.conv2d(x, weight[:, :, None, None], -self.actnorm.bias.flatten())
-        return x, log_det - self._linear_log_det(y)
-
-    def _linear_log_det(self, x: Tensor) -> Tensor:
-        per_pixel = self.actnorm.log_scale.sum() + self.linear.log_det_per_pixel()
-        return per_pixel * (x.shape[2] * x.shape[3])
+        return self.linear_inverse(x), log_det - self.linear_log_det(y)
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> Tensor:

@@ -1,11 +1,24 @@
 """The one contract of every transform, and its errors."""
 
+import functools
+from collections.abc import Callable
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Chain", "NotInitializedError", "ShapeError", "Transform"]
+__all__ = ["Chain", "NotInitializedError", "ShapeError", "Transform", "full_precision"]
+
+
+def full_precision(method: Callable) -> Callable:
+    """Run a method, whose first argument is a tensor, outside any autocast of its caller."""
+
+    @functools.wraps(method)
+    def run(self: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(x.device.type, enabled=False):
+            return method(self, x)
+
+    return run
 
 
 class NotInitializedError(RuntimeError):

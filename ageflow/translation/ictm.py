@@ -109,7 +109,7 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 4) -> None:
         super().__init__()
-        narrow = max(1, channels // reduction)
+        narrow = max(8, channels // reduction)
         self.layers = nn.Sequential(nn.Linear(channels, narrow), nn.ReLU(), nn.Linear(narrow, channels), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ D = 3 * 16 * 16
 
 def shaken(latent="all", kind=ICTM, dtype=torch.float64):
     torch.manual_seed(0)
-    translator = kind(ICTMConfig(latent=latent, couplings=5, width=12), SHAPES, groups=4).to(dtype)
+    translator = kind(ICTMConfig(latent=latent, couplings=5, width=32), SHAPES, groups=4).to(dtype)
     with torch.no_grad():
         for parameter in translator.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -72,11 +72,11 @@ def test_levels_that_t_does_not_see_pass_unchanged():
 @pytest.mark.parametrize("kind", [ICTM, ConvolutionalTranslator])
 def test_the_start_is_the_identity_and_every_parameter_learns(kind):
     translator = kind(ICTMConfig(couplings=4, width=8), SHAPES)
-    z = torch.randn(2, D)
-    out = translator(z, torch.tensor([0, 3]))
+    z, target = torch.randn(16, D), torch.arange(16) % 4
+    out = translator(z, target)
     assert torch.equal(out[0] if isinstance(out, tuple) else out, z)
     moved = shaken(kind=kind, dtype=torch.float32)
-    out = moved(z, torch.tensor([0, 3]))
+    out = moved(z, target)
     sum(part.square().sum() for part in (out if isinstance(out, tuple) else (out,))).backward()
     assert [name for name, p in moved.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
@@ -87,7 +87,7 @@ def test_weights_between_groups_are_an_age_between():
     onehot = translator(z, torch.tensor([[0.0, 1.0, 0.0, 0.0]]))[0]
     assert torch.equal(onehot, translator(z, torch.tensor([1]))[0])
     steps = [translator(z, torch.tensor([[0.0, 1 - w, w, 0.0]]))[0] for w in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    distances = [float((step - steps[0]).norm()) for step in steps]
+    distances = [(step - steps[0]).norm().item() for step in steps]
     assert distances == sorted(distances)
     assert distances[1] > 0
 

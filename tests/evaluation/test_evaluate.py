@@ -1,0 +1,130 @@
+"""Evaluation of a whole run: what is judged, what is kept, and when it is judged again."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ageflow
+from ageflow.evaluation.evaluate import by_group, evaluate, evaluate_all, evaluate_real, held_out_faces
+from ageflow.evaluation.judged import NotJudgedError, read_judged
+from ageflow.workspace import MissingArtefactError
+from tests.tiny import parameters
+
+METHODS = ["glow", "glow+attribute", "no_ictm", "ageflow"]
+
+
+@pytest.fixture
+def run(runs_root, tmp_path):
+    """A copy of the tiny run, to change: of links, as a file is replaced and never written into."""
+    shutil.copytree(runs_root, tmp_path / "runs", copy_function=os.link)
+    return tmp_path / "runs"
+
+
+def settings_of(run, **more):
+    return ageflow.settings("ablations", parameters(run, evaluation_faces=None) | more)
+
+
+def written(settings):
+    return {path.name: path.stat().st_mtime_ns for path in settings.workspace.path("evaluation").iterdir()}
+
+
+def test_all_methods_are_judged_once_and_not_twice(run):
+    settings = settings_of(run)
+    summary = evaluate_all(settings)
+    assert summary.index.tolist() == ["real faces", *METHODS]
+    rows = read_judged(settings.workspace.path("evaluation/ageflow.parquet")).rows
+    assert summary.loc["ageflow", "cosine"] == pytest.approx(rows["cosine"].mean(), abs=1e-4)
+    assert summary.loc["ageflow", "age_accuracy"] == pytest.approx(100 * (rows["predicted"] == rows["target"]).mean())
+    before = written(settings)
+    assert max(before, key=before.get) == "done.json"
+    pd.testing.assert_frame_equal(evaluate_all(settings), summary)
+    assert written(settings) == before
+
+
+def test_a_method_is_judged_again_when_what_it_was_made_from_changes(run):
+    settings = settings_of(run, methods=["glow", "ageflow"])
+    evaluate_all(settings)
+    before = written(settings)
+    from ageflow.training.ictm import train_translator
+
+    train_translator(ageflow.settings("train_ictm", parameters(run, iterations=9)))
+    evaluate_all(settings)
+    after = written(settings)
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed == {"ageflow.parquet", "done.json"}
+
+
+def test_everything_is_judged_again_with_other_faces_chosen(run):
+    evaluate_all(settings_of(run, methods=["ageflow"]))
+    settings = settings_of(run, methods=["ageflow"], evaluation_faces=8)
+    evaluate_all(settings)
+    judged = read_judged(settings.workspace.path("evaluation/ageflow.parquet"))
+    assert judged.about["faces"] == 8
+    assert len(judged.rows) == 24
+    assert read_judged(settings.workspace.path("evaluation/real.parquet")).about["faces"] == 8
+
+
+def test_an_evaluation_says_where_it_comes_from(run):
+    settings = settings_of(run)
+    evaluate(settings, "glow+attribute")
+    about = read_judged(settings.workspace.path("evaluation/glow+attribute.parquet")).about
+    assert (about["dataset"], about["run"], about["preset"], about["embedder"]) == ("demo", "tiny", "smoke", "dlib")
+    made_from = about["fingerprints"]
+    assert {"faces", "glow", "prototypes", "classifiers/age", "classifiers/gender", "embedder"} <= set(made_from)
+
+
+def test_only_held_out_faces_are_judged(run):
+    settings = settings_of(run)
+    rows = evaluate(settings, "glow")
+    table = pd.read_parquet(settings.workspace.path("faces/faces.parquet"))
+    assert set(rows["face"]) == set(table.loc[table["split"] == "test", "face"])
+
+
+def test_a_choice_of_faces_is_spread_over_the_groups_and_seeded(runs_root):
+    faces, chosen = held_out_faces(settings_of(runs_root, evaluation_faces=8))
+    assert np.bincount(faces.groups[chosen]).tolist() == [2, 2, 2, 2]
+    assert (held_out_faces(settings_of(runs_root, evaluation_faces=8))[1] == chosen).all()
+    assert (held_out_faces(settings_of(runs_root, evaluation_faces=8, seed=1))[1] != chosen).any()
+    assert len(held_out_faces(settings_of(runs_root, evaluation_faces=10_000))[1]) == len(faces)
+
+
+def test_summary_by_group_is_the_groups_own(runs_root):
+    real, _ = evaluate_real(settings_of(runs_root))
+    summary = by_group(real.rows)
+    assert summary.index.tolist() == ["30-", "31-40", "41-50", "51+"]
+    first = real.rows[real.rows["target"] == 0]
+    assert summary.loc["30-", "faces"] == len(first) == 6
+    assert summary.loc["30-", "age_accuracy"] == pytest.approx(100 * (first["predicted"] == 0).mean(), abs=1e-3)
+    expected = 100 * (first["gender"] == first["gender_predicted"]).mean()
+    assert summary.loc["30-", "gender"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_without_test_faces_the_error_says_what_to_do(run):
+    path = run / "demo/tiny/faces/faces.parquet"
+    table = pd.read_parquet(path).assign(split="train")
+    path.unlink()
+    table.to_parquet(path)
+    with pytest.raises(NotJudgedError, match="prepare it with test_share > 0"):
+        evaluate_all(settings_of(run))
+
+
+@pytest.mark.parametrize(("part", "notebook"), [("ictm", "04_train_ictm"), ("classifiers", "05_train_classifiers")])
+def test_without_an_earlier_step_the_error_names_its_notebook(run, part, notebook):
+    shutil.rmtree(run / "demo/tiny" / part)
+    with pytest.raises(MissingArtefactError, match=notebook):
+        evaluate_all(settings_of(run))
+    assert not (run / "demo/tiny/evaluation/done.json").exists()
+
+
+def test_a_stopped_evaluation_goes_on_with_the_methods_that_are_left(run):
+    settings = settings_of(run)
+    evaluate(settings, "glow")
+    before = written(settings)
+    evaluate_all(settings)
+    after = written(settings)
+    assert {name: after[name] for name in before} == before
+    assert json.loads(settings.workspace.path("evaluation/done.json").read_text())["methods"] == METHODS

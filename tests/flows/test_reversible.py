@@ -1,0 +1,94 @@
+"""What the backward pass keeps must not change what it computes."""
+
+import pytest
+import torch
+
+import ageflow
+
+from .test_transforms import shake
+
+KINDS = [(coupling, prior) for coupling in ("additive", "affine") for prior in ("standard", "learned")]
+
+
+def glow_with(memory, coupling, prior, precision="fp32", dtype=torch.float32, steps=3, hidden=12, size=16):
+    torch.manual_seed(0)
+    config = ageflow.GlowConfig(
+        image_size=size, levels=2, steps=steps, hidden=hidden, coupling=coupling, prior=prior,
+        memory=memory, precision=precision,
+    )  # fmt: skip
+    glow = ageflow.Glow(config).to(dtype)
+    glow.initialize(torch.rand(16, 3, size, size, dtype=dtype) - 0.5)
+    return shake(glow)
+
+
+def gradients(glow, dtype, passes=1, autocast=False):
+    for number in range(passes):
+        x = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(number)).to(dtype) - 0.5
+        x.requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            loss = -glow.log_prob(x).mean()
+        loss.backward()
+    return {"x": x.grad, **{name: parameter.grad for name, parameter in glow.named_parameters()}}
+
+
+def assert_same(found, expected, tolerance):
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).norm() <= tolerance * gradient.norm(), name
+
+
+@pytest.mark.parametrize("memory", ["checkpoint", "reversible"])
+@pytest.mark.parametrize(("coupling", "prior"), KINDS)
+@pytest.mark.parametrize(("precision", "dtype", "tolerance"), [
+    ("fp32", torch.float64, 1e-9), ("fp32", torch.float32, 1e-4), ("bf16", torch.float32, 2e-2),
+])  # fmt: skip
+def test_gradients_equal_plain(memory, coupling, prior, precision, dtype, tolerance):
+    expected = gradients(glow_with("plain", coupling, prior, precision, dtype), dtype)
+    assert_same(gradients(glow_with(memory, coupling, prior, precision, dtype), dtype), expected, tolerance)
+
+
+@pytest.mark.parametrize("memory", ["checkpoint", "reversible"])
+def test_gradients_accumulate(memory):
+    expected = gradients(glow_with("plain", "affine", "learned", dtype=torch.float64), torch.float64, passes=3)
+    found = gradients(glow_with(memory, "affine", "learned", dtype=torch.float64), torch.float64, passes=3)
+    assert_same(found, expected, 1e-9)
+
+
+@pytest.mark.parametrize("memory", ["plain", "checkpoint", "reversible"])
+def test_the_callers_autocast_changes_nothing(memory):
+    expected = gradients(glow_with(memory, "affine", "learned"), torch.float32)
+    found = gradients(glow_with(memory, "affine", "learned"), torch.float32, autocast=True)
+    assert_same(found, expected, 1e-6)
+
+
+class _Kept:
+    """Counts the bytes that autograd keeps for the backward pass."""
+
+    def __enter__(self):
+        self.bytes, self.seen = 0, set()
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
+        self.hooks.__enter__()
+        return self
+
+    def _keep(self, tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self.seen and not isinstance(tensor, torch.nn.Parameter):
+            self.seen.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
+        return tensor
+
+    def __exit__(self, *error):
+        self.hooks.__exit__(*error)
+
+
+def test_reversible_keeps_no_more_for_more_steps():
+    kept = {}
+    for memory in ("plain", "checkpoint", "reversible"):
+        for steps in (2, 8):
+            glow = glow_with(memory, "additive", "standard", steps=steps, hidden=32)
+            with _Kept() as keeper:
+                glow.log_prob(torch.rand(4, 3, 16, 16) - 0.5).mean()
+            kept[memory, steps] = keeper.bytes
+    assert kept["reversible", 8] < 1.05 * kept["reversible", 2]
+    assert kept["plain", 8] > 3 * kept["plain", 2]
+    assert kept["reversible", 8] < kept["checkpoint", 8] < kept["plain", 8]

@@ -1,0 +1,218 @@
+"""All the notebooks at smoke size through papermill, once, and what each of them must leave behind."""
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import ageflow
+from ageflow.batch.plan import CHAPTERS
+from ageflow.data.faces import Faces
+from ageflow.data.records import AGE_GROUPS, age_group
+from ageflow.flows.glow import load_glow, to_uint8
+from ageflow.report.published import PUBLISHED
+from ageflow.training.classifier import load_classifier
+from ageflow.training.metrics import read_metrics
+from ageflow.translation.latents import Latents
+from ageflow.translation.methods import load_method, load_translator
+from ageflow.translation.prototypes import Prototypes
+from tests.conftest import ROOT, Run
+
+METHODS = ("glow", "glow+attribute", "no_ictm", "ageflow")
+
+
+@pytest.fixture(scope="module")
+def faces(smoke_run: Run) -> Faces:
+    return Faces.open(smoke_run.workspace.path("faces"))
+
+
+def test_01_faces_are_prepared_split_by_identity_and_accounted_for(smoke_run: Run, faces: Faces):
+    wanted = ageflow.settings("prepare_data", {"preset": "smoke"})
+    folder = smoke_run.workspace.path("faces")
+    assert faces.images(slice(None)).shape == (len(faces), 3, wanted.image_size, wanted.image_size)
+    assert faces.images(slice(None)).float().std() > 20, "faces are not flat pictures"
+    assert set(pd.read_csv(folder / "rejected.csv").columns) >= {"file", "row", "reason"}
+    assert abs(len(faces) - wanted.faces) <= wanted.faces // 10
+    assert sorted(set(faces.groups)) == [0, 1, 2, 3]
+    assert np.array_equal(faces.groups, age_group(faces.table["age"].to_numpy()))
+    halves = [set(faces.select(split=split).identities) for split in ("train", "test")]
+    assert all(halves)
+    assert not halves[0] & halves[1]
+    assert (folder / "data.md").read_text().strip()
+
+
+def test_02_glow_learns_and_gives_faces_back(smoke_run: Run, faces: Faces):
+    folder = smoke_run.workspace.path("glow")
+    metrics = read_metrics(folder)
+    wanted = ageflow.settings("train_glow", {"preset": "smoke"})
+    assert metrics["iteration"].max() == wanted.iterations
+    held_out = metrics["test/bits_per_dim"].dropna()
+    assert held_out.iloc[-1] < held_out.iloc[0] + 0.5
+    assert 0 < held_out.iloc[-1] < 12
+    images = faces.images([0, 1, 2])
+    glow = load_glow(folder, "cpu")
+    assert torch.equal(to_uint8(glow.decode(glow.encode(images))), images)
+
+
+def test_03_prototypes_are_the_averages_of_the_latents(smoke_run: Run, faces: Faces):
+    workspace = smoke_run.workspace
+    latents = Latents.open(workspace.path("latents"), faces)
+    glow = load_glow(workspace.path("glow"), "cpu")
+    torch.testing.assert_close(latents.batch([4]), glow.encode(faces.images([4])), atol=1e-4, rtol=1e-4)
+    prototypes = Prototypes.load(workspace.path("prototypes"))
+    assert prototypes.attributes == ("gender",)
+    for group in range(len(AGE_GROUPS)):
+        mean = latents.batch(latents.rows(split="train", group=group)).mean(0)
+        torch.testing.assert_close(prototypes.means[group, prototypes.any], mean, atol=1e-4, rtol=1e-4)
+
+
+def test_04_ictm_is_trained_and_inverts(smoke_run: Run, faces: Faces):
+    workspace = smoke_run.workspace
+    assert read_metrics(workspace.path("ictm"))["iteration"].max() == 8
+    method = load_method("ageflow", "demo", "smoke", workspace.runs_root, "cpu")
+    translator, _ = load_translator(workspace.path("ictm"), method.weights["glow"], "cpu")
+    z = method.glow.encode(faces.images([0, 1]))
+    moved, mean, log_deviation = translator(z, torch.tensor([0, 3]))
+    assert float((moved - z).abs().max()) > 1e-4, "a trained translator is not the identity"
+    back, *_ = translator.inverse(moved, mean, log_deviation)
+    torch.testing.assert_close(back, z, atol=1e-4, rtol=1e-4)
+
+
+def test_05_classifiers_judge_age_and_gender(smoke_run: Run, faces: Faces):
+    folder = smoke_run.workspace.path("classifiers")
+    for name, labels in (("age", AGE_GROUPS), ("gender", ("female", "male"))):
+        classifier = load_classifier(folder / name, "cpu")
+        assert classifier.labels == labels
+        logits = classifier(faces.images([0, 1]))
+        assert logits.shape == (2, len(labels))
+        assert logits.isfinite().all()
+        assert read_metrics(folder / name)["iteration"].max() == 6
+
+
+def test_06_every_method_is_judged_on_the_same_faces_in_the_other_groups(smoke_run: Run, faces: Faces):
+    judged = {
+        method: pd.read_parquet(smoke_run.workspace.path("evaluation", f"{method}.parquet")) for method in METHODS
+    }
+    groups = faces.table.set_index("face")["group"]
+    held_out = set(faces.select(split="test").table["face"])
+    for rows in judged.values():
+        assert set(rows["face"]) == set(judged["glow"]["face"]) <= held_out
+        assert (rows["source"] == groups.loc[rows["face"]].to_numpy()).all()
+        targets = rows.groupby("face")["target"].agg(set)
+        assert all({*targets[face], groups[face]} == {0, 1, 2, 3} for face in targets.index)
+        assert len(rows) == 3 * rows["face"].nunique()
+        assert rows["cosine"].between(-1, 1).all()
+    assert not np.allclose(judged["ageflow"]["cosine"], judged["no_ictm"]["cosine"])
+
+
+def test_07_tables_hold_the_papers_numbers_and_this_runs(smoke_run: Run):
+    folder = smoke_run.workspace.path("tables")
+    rows = pd.read_parquet(smoke_run.workspace.path("evaluation", "ageflow.parquet"))
+    for number in PUBLISHED:
+        table = pd.read_csv(folder / f"table{number}.csv")
+        assert (table["run"].str.contains("smoke")).all(), "a number whose run cannot be named"
+        own = table[table["source"].str.startswith("this run")]
+        assert len(own) > 0
+        assert own["value"].notna().any()
+        for suffix in ("md", "tex"):
+            assert (folder / f"table{number}.{suffix}").stat().st_size > 500
+    table = pd.read_csv(folder / "table1.csv")
+    paper = table[(table["source"] == "paper, MORPH") & (table["method"] == "AgeFlow")]
+    assert paper[paper["metric"] == "age_accuracy"]["value"].tolist() == [87.19, 91.85, 90.68, 90.71]
+    ours = table[table["source"].str.startswith("this run") & (table["metric"] == "cosine")].set_index("group")["value"]
+    for group, name in enumerate(AGE_GROUPS):
+        expected = rows[rows["target"] == group]["cosine"].mean()
+        assert ours[name] == pytest.approx(expected, abs=1e-3)
+
+
+def test_08_figures_are_drawn(smoke_run: Run):
+    for name in ("figure_1", "figure_4", "figure_6", "figure_a2", "training_glow", "training_ictm"):
+        picture = np.array(Image.open(smoke_run.workspace.path("figures", f"{name}.png")).convert("RGB"))
+        assert min(picture.shape[:2]) >= 100, name
+        assert picture.std() > 5, f"{name} is blank"
+
+
+def test_the_report_holds_all_of_it(smoke_run: Run):
+    page = smoke_run.workspace.path("report", "index.html")
+    text = page.read_text()
+    for number in range(1, 5):
+        assert f"Table {number}" in text
+    for figure in ("Figure 1", "Figure 4", "Figure 6", "Figure A.2"):
+        assert f"<figcaption>{figure}" in text
+    for chapter in CHAPTERS:
+        assert f'href="notebooks/{chapter.notebook}.html"' in text
+        assert (page.parent / "notebooks" / f"{chapter.notebook}.html").stat().st_size > 10_000
+        copy = nbformat.read(smoke_run.workspace.path("notebooks", f"{chapter.notebook}.ipynb"), as_version=4)
+        shown = [cell for cell in copy.cells if cell.cell_type == "code" and cell.outputs]
+        assert shown, f"{chapter.notebook} shows nothing"
+        warned = [
+            output.text
+            for cell in shown
+            for output in cell.outputs
+            if output.output_type == "stream" and "Warning" in output.text
+        ]
+        assert not warned, f"{chapter.notebook} warns: {warned}"
+
+
+def test_progress_is_printed_all_along(smoke_run: Run):
+    state = json.loads(smoke_run.workspace.path("notebooks", "state.json").read_text())
+    for chapter in CHAPTERS:
+        assert f"{chapter.notebook}: not run yet" in smoke_run.printed
+        assert f"{chapter.notebook}: done in" in smoke_run.printed
+        assert state[chapter.notebook]["minutes"] > 0
+    assert "100%" in smoke_run.printed, "the notebooks' own bars come through"
+    assert str(smoke_run.workspace.path("report", "index.html")) in smoke_run.printed
+    assert "09_age_slider" in smoke_run.printed
+
+
+def test_a_second_run_does_nothing_twice_and_ends_within_a_minute(smoke_run: Run):
+    files = {file: file.stat().st_mtime_ns for file in smoke_run.workspace.root.rglob("*") if file.is_file()}
+    started = time.monotonic()
+    again = subprocess.run(smoke_run.command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert time.monotonic() - started < 60
+    assert again.stdout.count("unchanged, skipped") == len(CHAPTERS)
+    assert {file: file.stat().st_mtime_ns for file in smoke_run.workspace.root.rglob("*") if file.is_file()} == files
+
+
+def test_a_misspelt_parameter_stops_a_notebook_by_name(papermill, tmp_path: Path):
+    done = papermill("04_train_ictm.ipynb", str(tmp_path / "out.ipynb"), "-p", "datset", "demo", "-k", "python3")
+    assert done.returncode != 0
+    assert "unknown parameter 'datset': did you mean 'dataset'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("cwd", "notebook"), [("notebooks", "04_train_ictm.ipynb"), (".", "notebooks/04_train_ictm.ipynb")]
+)
+def test_run_first_it_says_which_notebook_to_run(papermill, tmp_path: Path, cwd: str, notebook: str):
+    out = str(tmp_path / "out.ipynb")
+    asked = ("-p", "dataset", "demo", "-p", "preset", "smoke")
+    done = papermill(notebook, out, *asked, cwd=ROOT / cwd, AGEFLOW_RUNS=str(tmp_path / "runs"))
+    assert done.returncode != 0
+    assert "MissingArtefactError" in done.stderr
+    assert any(
+        f"run {name}.ipynb first" in done.stderr for name in ("01_prepare_data", "02_train_glow", "03_prototypes")
+    )
+
+
+@pytest.mark.parametrize(
+    ("cwd", "notebook"), [("notebooks", "04_train_ictm.ipynb"), (".", "notebooks/04_train_ictm.ipynb")]
+)
+def test_works_as_it_stands_from_the_notebooks_folder_and_from_the_root(
+    smoke_run: Run, papermill, tmp_path: Path, cwd: str, notebook: str
+):
+    out = tmp_path / "out.ipynb"
+    asked = ("-p", "dataset", "demo", "-p", "preset", "smoke")
+    runs_root = str(smoke_run.workspace.runs_root)
+    before = smoke_run.workspace.path("ictm", "done.json").read_bytes()
+    done = papermill(notebook, str(out), *asked, cwd=ROOT / cwd, AGEFLOW_RUNS=runs_root)
+    assert done.returncode == 0, done.stderr
+    assert smoke_run.workspace.path("ictm", "done.json").read_bytes() == before, "trained already: nothing to do"
+    cells = nbformat.read(out, as_version=4).cells
+    assert cells[-1].outputs, "it ends with what it made"

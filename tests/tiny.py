@@ -1,0 +1,76 @@
+"""A small run in seconds, every step of it the real one: drawn faces whose brightness is their age, 32×32.
+
+Brightness falls with the age group and the left half is redder in women, so what a judge should say is known.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import ageflow
+from ageflow.data.faces import shard_file
+
+BRIGHTNESS = (0.8, 0.6, 0.4, 0.2)
+SIDE, PEOPLE = 32, 30
+
+
+def draw_face(person: int, group: int, rng: np.random.Generator) -> np.ndarray:
+    """uint8 [S,S,3]: a person's own blobs, the group's brightness, the gender's tint."""
+    own = np.random.default_rng(person).normal(0, 0.05, (4, 4, 3)).repeat(SIDE // 4, 0).repeat(SIDE // 4, 1)
+    face = BRIGHTNESS[group] + own + rng.normal(0, 0.01, (SIDE, SIDE, 3))
+    face[:, : SIDE // 2, 0] += 0.1 if person % 2 == 0 else -0.1
+    return (np.clip(face, 0, 1) * 255).round().astype(np.uint8)
+
+
+def write_faces(folder: Path) -> None:
+    """Faces of PEOPLE, one in each age group; every fifth person is held out."""
+    rng = np.random.default_rng(0)
+    rows, pixels = [], []
+    for person in range(PEOPLE):
+        for group in range(4):
+            pixels.append(draw_face(person, group, rng))
+            rows.append(
+                {
+                    "face": f"face{len(rows):04d}",
+                    "shard": 0,
+                    "row": len(rows),
+                    "file": f"{len(rows)}.png",
+                    "identity": f"person{person:02d}",
+                    "age": 25.0 + 10 * group,
+                    "group": group,
+                    "gender": ("female", "male")[person % 2],
+                    "race": None,
+                    "split": "test" if person % 5 == 0 else "train",
+                    "source": "tiny",
+                }
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(shard_file(folder, 0), np.stack(pixels))
+    pd.DataFrame(rows).to_parquet(folder / "faces.parquet")
+
+
+def parameters(runs_root: Path, **more: object) -> dict[str, object]:
+    """A notebook's parameters for the tiny run."""
+    return {"preset": "smoke", "run": "tiny", "runs_root": runs_root, "progress": False, **more}
+
+
+@cache
+def tiny_run(runs_root: Path) -> Path:
+    """Run steps 01 to 06 up to the trained methods and judges; returns `runs_root`."""
+    from ageflow.training.classifier import train_classifiers
+    from ageflow.training.glow import train_glow
+    from ageflow.training.ictm import train_translator
+    from ageflow.translation.latents import encode_faces
+    from ageflow.translation.prototypes import compute_prototypes
+
+    given = parameters(runs_root)
+    write_faces(ageflow.settings("prepare_data", given).workspace.path("faces"))
+    train_glow(ageflow.settings("train_glow", given))
+    averages = ageflow.settings("prototypes", given)
+    compute_prototypes(averages, encode_faces(averages))
+    train_translator(ageflow.settings("train_ictm", given))
+    train_translator(ageflow.settings("ablations", given), "no_ictm")
+    train_classifiers(ageflow.settings("train_classifiers", given))
+    return runs_root

@@ -1,0 +1,140 @@
+"""Prepared faces, read back: a table of labels over memory-mapped shards."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as parquet
+import torch
+
+from ageflow.data.records import AGE_GROUPS
+
+__all__ = ["TABLE_FILE", "Faces", "shard_file"]
+
+TABLE_FILE = "faces.parquet"
+
+
+def shard_file(folder: Path, shard: int) -> Path:
+    """The file of a shard: uint8 [faces, S, S, 3]."""
+    return folder / f"shard-{shard:05d}.npy"
+
+
+class Faces:
+    """A set of prepared faces, or a selection of one.
+
+    Arguments:
+        folder: what `prepare` made: ``faces.parquet`` and the shards.
+        table: the rows of this view; columns face, shard, row, file, identity, age, group, gender, race, split,
+            landmarks, checksum, source. Its index counts from 0.
+
+    Example:
+        >>> faces = Faces.open("runs/demo/demo/faces")  # doctest: +SKIP
+        >>> faces.select(split="train", group=3).images([0, 1]).shape  # doctest: +SKIP
+        torch.Size([2, 3, 64, 64])
+    """
+
+    def __init__(self, folder: Path, table: pd.DataFrame) -> None:
+        self.folder = Path(folder)
+        self.table = table.reset_index(drop=True)
+        self._shards: dict[int, np.ndarray] = {}
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "Faces":
+        """Read the table of a prepared folder; the pixels stay on disk.
+
+        Raises:
+            FileNotFoundError: the folder holds no finished set.
+        """
+        file = Path(folder) / TABLE_FILE
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} is not there: 01_prepare_data.ipynb makes it")
+        return cls(Path(folder), parquet.read_table(file).to_pandas())
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __repr__(self) -> str:
+        return f"Faces({len(self)} of {self.image_size}×{self.image_size} in {self.folder})"
+
+    @property
+    def image_size(self) -> int:
+        """Side of the faces, pixels."""
+        shard = int(self.table["shard"].iloc[0]) if len(self) else 0
+        return int(self._shard(shard).shape[1])
+
+    def images(self, index: Sequence[int] | np.ndarray | slice | torch.Tensor | int) -> torch.Tensor:
+        """The pixels of some faces.
+
+        Arguments:
+            index: rows of `table`: a slice, a list, an array or tensor of integers or of booleans.
+
+        Returns:
+            uint8 [B, 3, S, S], in the order asked for; channels last in memory, as the shards are.
+
+        Raises:
+            IndexError: a row that this view does not have.
+        """
+        if isinstance(index, torch.Tensor):
+            index = index.cpu().numpy()
+        rows = np.atleast_1d(np.arange(len(self))[index])
+        shards, positions = self.table["shard"].to_numpy()[rows], self.table["row"].to_numpy()[rows]
+        side = self.image_size
+        pixels = np.empty((len(rows), side, side, 3), dtype=np.uint8)
+        for shard in np.unique(shards):
+            wanted = np.flatnonzero(shards == shard)
+            wanted = wanted[np.argsort(positions[wanted], kind="stable")]  # in the order of the disk
+            pixels[wanted] = self._shard(int(shard))[positions[wanted]]
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+    def select(
+        self,
+        split: str | None = None,
+        group: int | str | None = None,
+        gender: str | None = None,
+        race: str | None = None,
+    ) -> "Faces":
+        """The faces of one half, age group (an index or a name of `AGE_GROUPS`), gender or race.
+
+        Raises:
+            ValueError: a half or age group that does not exist.
+        """
+        if split not in (None, "train", "test"):
+            raise ValueError(f"split = {split!r}: a face is in 'train' or in 'test'")
+        if isinstance(group, str):
+            if group not in AGE_GROUPS:
+                raise ValueError(f"group = {group!r}: the age groups are {', '.join(AGE_GROUPS)}")
+            group = AGE_GROUPS.index(group)
+        keep = np.ones(len(self), dtype=bool)
+        for column, value in (("split", split), ("group", group), ("gender", gender), ("race", race)):
+            if value is not None:
+                keep &= (self.table[column] == value).to_numpy(dtype=bool)
+        view = Faces(self.folder, self.table[keep])
+        view._shards = self._shards
+        return view
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Age group of every face, int64 [N]."""
+        return self.table["group"].to_numpy(dtype=np.int64)
+
+    @property
+    def identities(self) -> np.ndarray:
+        """Identity of every face, strings [N]."""
+        return self.table["identity"].to_numpy(dtype=str)
+
+    @property
+    def attributes(self) -> list[str]:
+        """Those of gender and race that are known and differ between faces."""
+        return [column for column in ("gender", "race") if self.table[column].dropna().nunique() > 1]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the table file, whose metadata hold the shards' own: it names labels and pixels."""
+        return hashlib.sha256((self.folder / TABLE_FILE).read_bytes()).hexdigest()
+
+    def _shard(self, shard: int) -> np.ndarray:
+        if shard not in self._shards:
+            self._shards[shard] = np.load(shard_file(self.folder, shard), mmap_mode="r")
+        return self._shards[shard]

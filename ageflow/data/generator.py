@@ -1,0 +1,130 @@
+"""The face generator of the package ``random-face``: numbers in, photorealistic faces out, on the CPU.
+
+It is a MobileStyleGAN in OpenVINO's format, 1024×1024, published under Apache-2.0 and derived from FFHQ. Its
+last layer writes a face as the four Haar bands of 512×512; the first band is the face at half the size. Where
+that is enough, the graph is cut there, which gives the very face that averaging 2×2 pixels would.
+"""
+
+import importlib.metadata
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["RESOLUTIONS", "TRUNCATION", "WIDTH", "FaceGenerator", "package_version", "resolution_for"]
+
+RESOLUTIONS = (256, 512, 1024)
+WIDTH = 512  # numbers in a draw, in a style w
+TRUNCATION = 0.75
+_MEAN_DRAWS = 4096
+_BANDS = "Add_754"  # the node that writes the 4 Haar bands × 3 colours
+# Same numbers on every machine, however many threads: no bf16, one face an inference.
+_PRECISION = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
+
+
+def package_version() -> str:
+    """Version of the installed generator; it decides what a seed draws.
+
+    Raises:
+        ModuleNotFoundError: the package is not installed.
+    """
+    try:
+        return importlib.metadata.version("random-face")
+    except importlib.metadata.PackageNotFoundError:
+        raise ModuleNotFoundError("the demo faces need the package random-face: pip install 'ageflow[demo]'") from None
+
+
+def resolution_for(image_size: int) -> int:
+    """The least resolution to draw at so that an aligned face of `image_size` pixels is sharp.
+
+    An aligned face shows about 0.9 of the drawn picture's side, and shrinking by 1.5 or more hides the resampling.
+    """
+    return next((resolution for resolution in RESOLUTIONS if resolution >= 1.5 * image_size), RESOLUTIONS[-1])
+
+
+class FaceGenerator:
+    """Draws faces.
+
+    Arguments:
+        resolution: side of the faces, one of `RESOLUTIONS`. 256 and 512 take three quarters of 1024's time.
+
+    Raises:
+        ModuleNotFoundError: ``random-face`` or ``openvino`` is not installed.
+        ValueError: another resolution.
+    """
+
+    def __init__(self, resolution: int = 512) -> None:
+        if resolution not in RESOLUTIONS:
+            raise ValueError(f"the generator draws at {RESOLUTIONS} pixels, not at {resolution}")
+        package_version()
+        import openvino
+
+        self.resolution = resolution
+        self._openvino = openvino
+        self._core = openvino.Core()
+        # The package's own module does not import with a current openvino; its two networks are plain files.
+        self._folder = Path(importlib.util.find_spec("random_face").submodule_search_locations[0]) / "data"
+        self._synthesis = self._compile_synthesis()
+        self._mappings: dict[int, object] = {}
+        # A fixed seed of its own: the centre belongs to the generator, not to a run.
+        self.mean = self._map(np.random.default_rng(0).standard_normal((_MEAN_DRAWS, WIDTH))).mean(axis=0)
+
+    def styles(self, draws: np.ndarray) -> np.ndarray:
+        """Styles w of standard normal draws, truncated: mean + 0.75 (w − mean).
+
+        Arguments:
+            draws: [n, 512].
+
+        Returns:
+            [n, 512] float32.
+        """
+        return (self.mean + TRUNCATION * (self._map(draws) - self.mean)).astype(np.float32)
+
+    def faces(self, styles: np.ndarray) -> np.ndarray:
+        """The faces of `styles`.
+
+        Arguments:
+            styles: [n, 512]; all n faces are held in memory.
+
+        Returns:
+            uint8 [n, resolution, resolution, 3], RGB.
+        """
+        side = self.resolution
+        images = np.empty((len(styles), side, side, 3), dtype=np.uint8)
+
+        def keep(request: object, index: int) -> None:
+            images[index] = self._to_image(request.get_output_tensor(0).data[0])
+
+        # As many faces at a time as there are processors for; each is an inference of its own, so its pixels do not
+        # depend on the others.
+        queue = self._openvino.AsyncInferQueue(self._synthesis)
+        queue.set_callback(keep)
+        for index, style in enumerate(np.asarray(styles, dtype=np.float32)):
+            queue.start_async({0: style[None]}, index)
+        queue.wait_all()
+        return images
+
+    def _map(self, draws: np.ndarray) -> np.ndarray:
+        """Styles before truncation; a network is compiled for each number of draws."""
+        draws = np.asarray(draws, dtype=np.float32)
+        if len(draws) not in self._mappings:
+            network = self._core.read_model(self._folder / "MappingNetwork.xml")
+            network.reshape({"var": draws.shape})
+            self._mappings[len(draws)] = self._core.compile_model(network, "CPU", _PRECISION)
+        return self._mappings[len(draws)]({0: draws})[0]
+
+    def _compile_synthesis(self) -> object:
+        network = self._core.read_model(self._folder / "SynthesisNetwork.xml")
+        if self.resolution < RESOLUTIONS[-1]:
+            bands = next(node for node in network.get_ordered_ops() if node.get_friendly_name() == _BANDS)
+            network = self._openvino.Model([bands.output(0)], network.get_parameters(), "half_size")
+        return self._core.compile_model(network, "CPU", _PRECISION)
+
+    def _to_image(self, values: np.ndarray) -> np.ndarray:
+        """[3, 1024, 1024] or the Haar bands [12, 512, 512], in [-1, 1] → uint8 [resolution, resolution, 3]."""
+        side = self.resolution
+        if side < RESOLUTIONS[-1]:
+            values = values[:3] / 2  # the low band of an orthonormal Haar transform is twice the 2×2 average
+        shrink = values.shape[1] // side
+        values = values.reshape(3, side, shrink, side, shrink).mean(axis=(2, 4))
+        return ((values.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8).transpose(1, 2, 0)

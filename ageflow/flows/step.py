@@ -1,5 +1,7 @@
 """One step of the flow: ActNorm, invertible 1×1 convolution, coupling."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,19 +42,41 @@ class FlowStep(Transform):
         self.actnorm = ActNorm(channels)
         self.linear = InvertibleConv1x1(channels, generator)
         self.coupling = COUPLINGS[coupling](channels, hidden, precision)
+        self._kept: dict[str, tuple[tuple, tuple[Tensor, Tensor]]] = {}
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """ActNorm and the 1×1 convolution as one: (weight [C, C, 1, 1], bias [C])."""
+        return self._cached("forward", self._fold)
+
+    def folded_inverse(self) -> tuple[Tensor, Tensor]:
+        """What undoes `folded`: (weight [C, C, 1, 1], bias [C])."""
+        return self._cached("inverse", self._fold_inverse)
+
+    def linear_inverse(self, y: Tensor) -> Tensor:
+        """ActNorm and the 1×1 convolution undone, [B, C, H, W]."""
+        return F.conv2d(y, *self.folded_inverse())
+
+    def _fold(self) -> tuple[Tensor, Tensor]:
         weight = self.linear.weight()
         scale = self.actnorm.log_scale.flatten().exp()
         bias = weight @ (scale * self.actnorm.bias.flatten())
         return (weight * scale)[:, :, None, None], bias
 
-    def linear_inverse(self, y: Tensor) -> Tensor:
-        """`folded` undone, [B, C, H, W]."""
+    def _fold_inverse(self) -> tuple[Tensor, Tensor]:
         inverse_scale = (-self.actnorm.log_scale.flatten()).exp()
         weight = inverse_scale[:, None] * self.linear.inverse_weight()
-        return F.conv2d(y, weight[:, :, None, None], -self.actnorm.bias.flatten())
+        return weight[:, :, None, None], -self.actnorm.bias.flatten()
+
+    def _cached(self, name: str, compute: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """`compute`'s result, kept while encoding and decoding (evaluation mode, no gradients), dropped in training."""
+        if self.training or torch.is_grad_enabled():
+            self._kept.clear()
+            return compute()
+        # A changed weight has another version, a moved or converted one another address.
+        state = tuple((p.data_ptr(), p._version) for p in (*self.actnorm.parameters(), *self.linear.parameters()))
+        if self._kept.get(name, (None,))[0] != state:
+            self._kept[name] = (state, compute())
+        return self._kept[name][1]
 
     def linear_log_det(self, x: Tensor) -> Tensor:
         """ln |det| of `folded` on x [B, C, H, W]: [B]."""

@@ -30,17 +30,15 @@ class Classifier(nn.Module):
     Arguments:
         architecture: ``resnet18``, ``resnet50`` or ``resnet101`` (the paper's).
         labels: what the logits stand for, in order.
-        image_size: side of the faces; below 112 the first layers keep the resolution (a 3×3 convolution of
-            stride 1 and no pooling), as ResNets for small images do.
+        image_size: side of the faces; below 64 the pooling after the first layer is left out.
     """
 
     def __init__(self, architecture: str, labels: tuple[str, ...], image_size: int) -> None:
         super().__init__()
         self.labels = tuple(labels)
         self.network = torchvision.models.get_model(architecture, weights=None, num_classes=len(labels))
-        if image_size < 112:
+        if image_size < 64:  # four halvings are enough
             self.network.maxpool = nn.Identity()
-            self.network.conv1 = nn.Conv2d(3, 64, 3, stride=2 if image_size > 48 else 1, padding=1, bias=False)
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
         self.register_buffer("deviation", torch.tensor(_DEVIATION).view(1, 3, 1, 1))
         self.to(memory_format=torch.channels_last)

@@ -151,3 +151,23 @@ def test_bf16_coupling_is_undone_exactly_and_its_state_stays_fp32():
     assert not torch.equal(y, full(x)[0]), "bf16 rounds somewhere, or it is not in use"
     torch.testing.assert_close(y, full(x)[0], rtol=0, atol=0.05)
     torch.testing.assert_close(coupling.inverse(y)[0], x, rtol=0, atol=1e-6)
+
+
+def test_weights_kept_while_encoding_follow_every_change():
+    step, x = make("step, affine")
+    step.eval()
+    with torch.no_grad():
+        first = step(x)[0]
+        assert step.folded()[0] is step.folded()[0], "computed once"
+        back = step.inverse(first)[0]
+        torch.testing.assert_close(back, x, rtol=0, atol=1e-11)
+        step.actnorm.log_scale += 0.1  # what an optimiser or load_state_dict does
+        changed = step(x)[0]
+        assert (changed - first).abs().max() > 0.01
+        torch.testing.assert_close(step.inverse(changed)[0], x, rtol=0, atol=1e-11)
+        single = step.float()(x.float())[0]
+        torch.testing.assert_close(single, changed.float(), rtol=1e-4, atol=1e-4)
+    step.train()
+    step(x.float())[0].sum().backward()
+    assert step.linear.lower.grad.abs().sum() > 0
+    assert not step._kept

@@ -1,11 +1,32 @@
-"""What several tests share: a small, real demo set."""
+"""What several test folders share: a small, real demo set, and one run of all the notebooks on it."""
 
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import ageflow
 from ageflow.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run of the notebooks.
+
+    Arguments:
+        workspace: its folders.
+        command: the command line that made it.
+        printed: what that printed.
+    """
+
+    workspace: Workspace
+    command: list[str]
+    printed: str
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +47,26 @@ def smoke_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def demo_faces_folder(smoke_workspace: Workspace) -> Path:
     """The folder of those faces, for `Faces.open`."""
     return smoke_workspace.require("faces")
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The notebooks 01 to 08 on the demo data at smoke size, run once for all the tests."""
+    runs_root = tmp_path_factory.mktemp("runs")
+    command = [sys.executable, "-u", "-m", "ageflow.batch", "--preset", "smoke", "--runs-root", str(runs_root)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    return Run(Workspace(runs_root, "demo", "smoke"), command, done.stdout + done.stderr)
+
+
+@pytest.fixture
+def papermill(tmp_path: Path):
+    """Call the real papermill; returns the finished process, its output copy in ``tmp_path/out.ipynb``."""
+
+    def call(*arguments: str, cwd: Path = ROOT / "notebooks", **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "papermill", *arguments]
+        return subprocess.run(
+            command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False
+        )
+
+    return call

@@ -52,7 +52,7 @@ class TranslatorTask(Task):
         self.device = device_of(settings.device)
         self.latents = latents
         self.rows = {split: latents.rows(split=split) for split in ("train", "test")}
-        self.groups = torch.from_numpy(latents.table["group"].to_numpy(dtype=np.int64))
+        self.groups = torch.tensor(latents.table["group"].to_numpy(dtype=np.int64))
         self.combinations = prototypes.combination_of(latents.table, len(latents.table))
         self.prototypes = prototypes.to(self.device)
         self.glow = load_glow(glow_folder, settings.device)

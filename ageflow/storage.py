@@ -50,12 +50,6 @@ class Checkpoint:
         with safe_open(self.path, framework="pt") as file:
             return {name[len(prefix) :]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
 
-    @property
-    def averaged(self) -> bool:
-        """Whether the file holds averaged weights."""
-        with safe_open(self.path, framework="pt") as file:
-            return any(name.startswith("average.") for name in file.keys())  # noqa: SIM118
-
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` so that `path` is either what it was or complete, whenever the power goes."""
@@ -96,8 +90,14 @@ def latest(folder: Path) -> Checkpoint | None:
     return None
 
 
-def load_state(module: nn.Module, folder: Path, averaged: bool = True) -> Checkpoint:
+def load_state(module: nn.Module, folder: Path, part: str = "", averaged: bool = True) -> Checkpoint:
     """Load the newest checkpoint's weights into `module`: the running average, or the weights themselves.
+
+    Arguments:
+        module: what to fill.
+        folder: a training's folder.
+        part: name of one of the modules that were trained together (``"translator"``); all of them by default.
+        averaged: take the running average where the checkpoint has one.
 
     Raises:
         CheckpointError: no checkpoint, or its weights are not this module's.
@@ -105,9 +105,10 @@ def load_state(module: nn.Module, folder: Path, averaged: bool = True) -> Checkp
     checkpoint = latest(folder)
     if checkpoint is None:
         raise CheckpointError(f"no checkpoint in {folder}")
-    state = checkpoint.tensors("model.")
+    prefix = f"{part}." if part else ""
+    state = checkpoint.tensors(f"model.{prefix}")
     if averaged:
-        state |= checkpoint.tensors("average.")
+        state |= checkpoint.tensors(f"average.{prefix}")
     try:
         module.load_state_dict(state)
     except RuntimeError as error:

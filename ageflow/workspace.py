@@ -113,9 +113,8 @@ class Workspace:
         wanted = ARTEFACTS[artefact]
         marker = self.path(wanted.path)
         if not marker.is_file():
-            command = f"papermill {wanted.notebook}.ipynb out.ipynb -p dataset {self.dataset} -p run {self.run}"
             raise MissingArtefactError(
-                f"this step needs {wanted.what}, and {marker} is not there: run {wanted.notebook}.ipynb first "
-                f"(with the same dataset, preset and run: {command})"
+                f"this step needs {wanted.what}, and {marker} is not there: run {wanted.notebook}.ipynb first, "
+                f"with the same dataset, preset, run and runs_root (dataset {self.dataset}, run {self.run})"
             )
         return marker.parent

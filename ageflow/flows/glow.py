@@ -270,5 +270,5 @@ def load_glow(folder: Path, device: str = "auto") -> Glow:
     if checkpoint is None or "glow" not in checkpoint.config:
         raise CheckpointError(f"no GLOW in {folder}: run 02_train_glow.ipynb first")
     glow = Glow(GlowConfig(**checkpoint.config["glow"]))
-    load_state(torch.nn.ModuleDict({"glow": glow}), folder)
+    load_state(glow, folder, "glow")
     return glow.to(device_of(device)).eval().requires_grad_(False)

@@ -145,7 +145,7 @@ def load_classifier(folder: Path, device: str = "auto") -> Classifier:
     if checkpoint is None or "classifier" not in checkpoint.config:
         raise CheckpointError(f"no classifier in {folder}: run 05_train_classifiers.ipynb first")
     classifier = Classifier(**checkpoint.config["classifier"])
-    load_state(nn.ModuleDict({"classifier": classifier}), folder)
+    load_state(classifier, folder, "classifier")
     return classifier.to(device_of(device)).eval().requires_grad_(False)
 
 

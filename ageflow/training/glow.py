@@ -39,7 +39,7 @@ class GlowTask(Task):
     def start(self) -> None:
         """Begin from other weights where `start_from` names them; otherwise set ActNorm from the first faces."""
         if self.settings.start_from is not None:
-            load_state(self.modules, self.settings.start_from)
+            load_state(self.glow, self.settings.start_from, "glow")
             return
         images = self.training.images(sample_batch(len(self.training), _INITIAL_FACES, self.settings.seed, 0))
         self.glow.initialize(self.glow.dequantize(images.to(self.device)))

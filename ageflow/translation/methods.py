@@ -163,8 +163,7 @@ def load_translator(folder: Path, glow_fingerprint: str, device: str = "auto") -
         )
     shapes = [tuple(shape) for shape in config["latent_shapes"]]
     translator = TRANSLATORS[config["kind"]](ICTMConfig(**config["translator"]), shapes, config["groups"])
-    holder = nn.ModuleDict({"translator": translator})
-    load_state(holder, folder)
+    load_state(translator, folder, "translator")
     return translator.to(device_of(device)).eval().requires_grad_(False), config
 
 

@@ -7,6 +7,7 @@ The transform turns too, which facenet-pytorch's own crop does not. The eyes com
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -61,11 +62,9 @@ class Aligner:
     """
 
     def __init__(self, image_size: int = 256, device: str | torch.device = "cpu", detection_size: int = 320) -> None:
-        from facenet_pytorch import MTCNN
-
         self.image_size = image_size
         self.detection_size = detection_size
-        self._detector = MTCNN(device=torch.device(device), min_face_size=detection_size // 8)
+        self._device = torch.device(device)
 
     def align(self, images: Sequence[Image.Image], points: Sequence[np.ndarray] | None = None) -> list[Aligned | str]:
         """Align one face of each picture.
@@ -116,6 +115,12 @@ class Aligner:
         to_template = [(complex(*point) - b) / a for point in detection.points]
         landmarks = np.array([(point.real, point.imag) for point in to_template], dtype=np.float32)
         return Aligned(_resample(image, a, b, side), landmarks, detection.found)
+
+    @cached_property
+    def _detector(self) -> torch.nn.Module:
+        from facenet_pytorch import MTCNN  # takes seconds to import, and known points need none of it
+
+        return MTCNN(device=self._device, min_face_size=self.detection_size // 8)
 
     def _choose(
         self, boxes: np.ndarray | None, points: np.ndarray, image: Image.Image, scale: tuple[float, float]

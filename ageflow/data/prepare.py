@@ -5,6 +5,8 @@
     shard-00000.npy   uint8 [faces, S, S, 3], the faces of `shard_size` rows of the reader's table
     rejected.csv      file, row, reason
     data.md           the data card
+    source.json       the folder that the column `file` is relative to
+    settings.json     the settings that decide the outcome
     faces.parquet     labels, split, landmarks, checksums; written last, so that it tells that the rest is whole
 
 While it is being made, ``shard-00000.json`` beside a shard holds its rows, and is written after it: stopped and
@@ -34,7 +36,7 @@ from ageflow.data.split import split_by_identity
 from ageflow.progress import progress_bar
 from ageflow.storage import device_of, write_atomically
 
-__all__ = ["READERS", "open_image", "prepare", "rejections"]
+__all__ = ["READERS", "open_image", "prepare", "rejections", "source_folder"]
 
 # A new data set is one new file and one line here.
 READERS: dict[str, Callable[[PrepareData], Reading]] = {
@@ -44,6 +46,7 @@ READERS: dict[str, Callable[[PrepareData], Reading]] = {
 _BATCH = 32  # pictures searched for faces at a time
 _DECIDING = ("dataset", "data_root", "image_size", "faces", "shard_size", "test_share", "seed")
 _SETTINGS_FILE = "settings.json"
+_SOURCE_FILE = "source.json"
 
 
 def prepare(settings: PrepareData) -> Faces:
@@ -75,7 +78,7 @@ def prepare(settings: PrepareData) -> Faces:
     # The reader's row numbers lead back to its landmarks and stand in rejected.csv.
     table["position"] = np.flatnonzero(reading.table.index.isin(table.index))
     table = table.reset_index(drop=True)
-    parts = [part for part in _shards(settings, folder, table, reading)]
+    parts = list(_shards(settings, folder, table, reading))
 
     faces = pd.DataFrame([face for part in parts for face in part["faces"]])
     rejected = reading.rejections + turned_away + [Rejection(**row) for part in parts for row in part["rejected"]]
@@ -87,6 +90,7 @@ def prepare(settings: PrepareData) -> Faces:
     faces.insert(
         faces.columns.get_loc("race") + 1, "split", split_by_identity(faces, settings.test_share, settings.seed)
     )
+    write_atomically(folder / _SOURCE_FILE, json.dumps({"folder": str(reading.root.resolve())}).encode())
     write_atomically(folder / "data.md", data_card(settings, reading, faces, rejected).encode())
     _write_table(
         folder / TABLE_FILE, faces, {str(shard): part["checksum"] for shard, part in enumerate(parts)}, settings
@@ -99,6 +103,11 @@ def prepare(settings: PrepareData) -> Faces:
 def rejections(folder: Path) -> pd.DataFrame:
     """The lines of ``rejected.csv``: file, row (of the reader's table; empty for a file without one), reason."""
     return pd.read_csv(folder / "rejected.csv", dtype={"file": str, "row": "Int64", "reason": str})
+
+
+def source_folder(folder: Path) -> Path:
+    """The folder of the raw pictures that a prepared folder was made from."""
+    return Path(json.loads((folder / _SOURCE_FILE).read_text())["folder"])
 
 
 def open_image(content: bytes) -> Image.Image:

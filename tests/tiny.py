@@ -72,5 +72,5 @@ def tiny_run(runs_root: Path) -> Path:
     compute_prototypes(averages, encode_faces(averages))
     train_translator(ageflow.settings("train_ictm", given))
     train_translator(ageflow.settings("ablations", given), "no_ictm")
-    train_classifiers(ageflow.settings("train_classifiers", given))
+    train_classifiers(ageflow.settings("train_classifiers", given | {"iterations": 2, "checkpoint_every": 100}))
     return runs_root

@@ -32,26 +32,18 @@ class DlibFileError(ValueError):
     """The file is not dlib's dlib_face_recognition_resnet_model_v1.dat."""
 
 
-class _ConvolutionAffine(nn.Module):
-    """A convolution and the per-channel scale and shift after it. dlib pads only where the stride is 1."""
-
-    def __init__(self, channels_in: int, channels: int, kernel: int, stride: int) -> None:
-        super().__init__()
-        padding = kernel // 2 if stride == 1 else 0
-        self.convolution = nn.Conv2d(channels_in, channels, kernel, stride, padding)
-        self.scale = nn.Parameter(torch.ones(channels, 1, 1))
-        self.shift = nn.Parameter(torch.zeros(channels, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.convolution(x) * self.scale + self.shift
+def _convolution(channels_in: int, channels: int, kernel: int, stride: int) -> nn.Conv2d:
+    # dlib pads only where the stride is 1. The weights are read, so none are drawn.
+    padding = kernel // 2 if stride == 1 else 0
+    return nn.utils.skip_init(nn.Conv2d, channels_in, channels, kernel, stride, padding)
 
 
 class _Residual(nn.Module):
     def __init__(self, channels_in: int, channels: int, halve: bool) -> None:
         super().__init__()
         self.halve = halve
-        self.first = _ConvolutionAffine(channels_in, channels, 3, 2 if halve else 1)
-        self.second = _ConvolutionAffine(channels, channels, 3, 1)
+        self.first = _convolution(channels_in, channels, 3, 2 if halve else 1)
+        self.second = _convolution(channels, channels, 3, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.second(F.relu(self.first(x)))
@@ -61,6 +53,8 @@ class _Residual(nn.Module):
 
 def _add(a: Tensor, b: Tensor) -> Tensor:
     # dlib adds tensors of unequal shape by filling the smaller up with zeros, in channels, height and width.
+    if a.shape == b.shape:
+        return a + b
     shape = [max(pair) for pair in zip(a.shape[1:], b.shape[1:], strict=True)]
     a, b = (
         F.pad(t, [n for have, want in zip(t.shape[:0:-1], shape[::-1], strict=True) for n in (0, want - have)])
@@ -81,12 +75,12 @@ class DlibResNet(nn.Module):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.stem = _ConvolutionAffine(3, 32, 7, 2)
+        self.stem = _convolution(3, 32, 7, 2)
         widths = [32, *(channels for channels, _ in _BLOCKS)]
         self.blocks = nn.Sequential(
             *(_Residual(before, channels, halve) for before, (channels, halve) in zip(widths, _BLOCKS, strict=False))
         )
-        self.head = nn.Linear(256, 128, bias=False)
+        self.head = nn.utils.skip_init(nn.Linear, 256, 128, bias=False)
         self.register_buffer("mean", torch.tensor(_MEAN))
         self._read(path)
         self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -98,13 +92,12 @@ class DlibResNet(nn.Module):
 
     def _read(self, path: Path) -> None:
         tensors = _Tensors(path)
-        for pair in (self.stem, *(layer for block in self.blocks for layer in (block.first, block.second))):
-            convolution, channels = pair.convolution, pair.convolution.out_channels
-            weights = convolution.weight.numel()
+        for convolution in (self.stem, *(layer for block in self.blocks for layer in (block.first, block.second))):
+            channels, weights = convolution.out_channels, convolution.weight.numel()
             weight, bias = tensors.next(weights + channels).split([weights, channels])
-            scale, shift = tensors.next(2 * channels).split(channels)
-            convolution.weight.data, convolution.bias.data = weight.view_as(convolution.weight), bias.clone()
-            pair.scale.data, pair.shift.data = scale.view(-1, 1, 1).clone(), shift.view(-1, 1, 1).clone()
+            scale, shift = tensors.next(2 * channels).split(channels)  # of the affine layer after it, folded in
+            convolution.weight.data = weight.view_as(convolution.weight) * scale.view(-1, 1, 1, 1)
+            convolution.bias.data = bias * scale + shift
         inputs, outputs = self.head.in_features, self.head.out_features
         self.head.weight.data = tensors.next(inputs, outputs).view(inputs, outputs).T.contiguous()
 

@@ -6,6 +6,7 @@ its cosines are read on.
 
 import json
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.age import age_scores
 from ageflow.evaluation.attributes import attribute_scores, judged_attributes
-from ageflow.evaluation.identity import Embedder, load_embedder
+from ageflow.evaluation.identity import load_embedder
 from ageflow.evaluation.judged import Judged, NotJudgedError, digest, file_name, read_judged, write_judged
 from ageflow.evaluation.judging import Judges, classifier_names, judge_faces, judge_method
 from ageflow.storage import write_atomically
@@ -67,18 +68,7 @@ def evaluate_real(settings: Ablations) -> tuple[Judged, Tensor]:
         MissingArtefactError: notebook 01 or 05 has not run.
         NotJudgedError: there is no test face.
     """
-    path = settings.workspace.folder("evaluation") / file_name("real")
-    embedder = load_embedder(settings.embedder, settings.device)
-    faces, chosen = held_out_faces(settings)
-    made_from = _fingerprints(settings, embedder, faces)
-    judged = read_judged(path) if path.is_file() else None
-    if judged is None or judged.about["fingerprints"] != made_from:
-        judges = _judges(settings, embedder)
-        rows, embeddings = judge_faces(faces, chosen, judges, settings.evaluation_batch, settings.progress)
-        rows["embedding"] = list(embeddings.numpy())
-        judged = write_judged(path, rows, _about(settings, "real", embedder, rows, made_from))
-    embeddings = torch.from_numpy(np.stack(judged.rows["embedding"].to_list()))
-    return Judged(judged.rows.drop(columns="embedding"), judged.about), embeddings
+    return _Evaluation(settings).real
 
 
 def evaluate(settings: Ablations, method_name: str) -> pd.DataFrame:
@@ -98,27 +88,7 @@ def evaluate(settings: Ablations, method_name: str) -> pd.DataFrame:
         CheckpointError: the method's parts belong to different GLOWs.
         NotJudgedError: there is no test face.
     """
-    workspace = settings.workspace
-    for part in METHOD_PARTS[method_name]:
-        workspace.require(part)
-    path = workspace.folder("evaluation") / file_name(method_name)
-    embedder = load_embedder(settings.embedder, settings.device)
-    faces, chosen = held_out_faces(settings)
-    method = load_method(
-        method_name, settings.dataset, settings.run, runs_root=settings.runs_root, device=settings.device
-    )
-    made_from = _fingerprints(settings, embedder, faces) | method.weights
-    if "prototypes" in METHOD_PARTS[method_name]:
-        made_from["prototypes"] = digest(workspace.require("prototypes"))
-    judged = read_judged(path) if path.is_file() else None
-    if judged is not None and judged.about["fingerprints"] == made_from:
-        return judged.rows
-    _, embeddings = evaluate_real(settings)
-    judges = _judges(settings, embedder)
-    rows = judge_method(
-        method, method_name, faces, chosen, judges, embeddings, settings.evaluation_batch, settings.progress
-    )
-    return write_judged(path, rows, _about(settings, method_name, embedder, rows, made_from)).rows
+    return _Evaluation(settings).method(method_name).rows
 
 
 def evaluate_all(settings: Ablations) -> pd.DataFrame:
@@ -129,16 +99,16 @@ def evaluate_all(settings: Ablations) -> pd.DataFrame:
         attribute when aged from 30-, over all rows; notebook 07 has them by group, with intervals. Of the real
         faces, the cosine is that of two photos of one person and the rest is what the classifiers get right.
     """
-    folder = settings.workspace.folder("evaluation")
-    real, _ = evaluate_real(settings)
+    evaluation = _Evaluation(settings)
+    real, _ = evaluation.real
     summary = {"real faces": _summary(real.rows, real.rows["cosine_same"])}
     dates = [real.about["evaluated"]]
     for name in settings.methods:
-        rows = evaluate(settings, name)
-        summary[name] = _summary(rows, rows["cosine"])
-        dates.append(read_judged(folder / file_name(name)).about["evaluated"])
+        judged = evaluation.method(name)
+        summary[name] = _summary(judged.rows, judged.rows["cosine"])
+        dates.append(judged.about["evaluated"])
     done = {"methods": list(settings.methods), "evaluated": max(dates), "summary": summary}
-    _write_if_new(folder / "done.json", json.dumps(done, indent=2))
+    _write_if_new(evaluation.folder / "done.json", json.dumps(done, indent=2))
     return pd.DataFrame(summary).T.rename_axis("method")
 
 
@@ -169,30 +139,72 @@ def _write_if_new(path: Path, text: str) -> None:
         write_atomically(path, text.encode())
 
 
-def _judges(settings: Ablations, embedder: Embedder) -> Judges:
-    return Judges.load(settings.workspace.require("classifiers"), embedder, settings.device)
+class _Evaluation:
+    """What judging one method and the next has in common, loaded once and only when needed."""
 
+    def __init__(self, settings: Ablations) -> None:
+        self.settings = settings
+        self.workspace = settings.workspace
+        self.faces, self.chosen = held_out_faces(settings)
+        self.classifiers = self.workspace.require("classifiers")
+        self.embedder = load_embedder(settings.embedder, settings.device)
+        self.folder = self.workspace.folder("evaluation")
 
-def _fingerprints(settings: Ablations, embedder: Embedder, faces: Faces) -> dict[str, str]:
-    """What the judgement of every method and of the real faces depends on."""
-    folder = settings.workspace.require("classifiers")
-    wanted = settings.evaluation_faces
-    return {f"classifiers/{name}": digest(folder / name) for name in classifier_names(folder)} | {
-        "faces": faces.fingerprint,
-        "embedder": embedder.fingerprint,
-        "chosen": "all" if wanted is None else f"{wanted} by seed {settings.seed}",
-    }
+    @cached_property
+    def judges(self) -> Judges:
+        return Judges.load(self.classifiers, self.embedder, self.settings.device)
 
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """What every judgement depends on, that of the real faces too."""
+        wanted = self.settings.evaluation_faces
+        names = classifier_names(self.classifiers)
+        return {f"classifiers/{name}": digest(self.classifiers / name) for name in names} | {
+            "faces": self.faces.fingerprint,
+            "embedder": self.embedder.fingerprint,
+            "chosen": "all" if wanted is None else f"{wanted} by seed {self.settings.seed}",
+        }
 
-def _about(settings: Ablations, name: str, embedder: Embedder, rows: pd.DataFrame, made_from: dict[str, str]) -> dict:
-    return {
-        "method": name,
-        "dataset": settings.dataset,
-        "run": settings.run,
-        "preset": settings.preset,
-        "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
-        "embedder": embedder.name,
-        "faces": int(rows["face"].nunique()),
-        "identities": int(rows["identity"].nunique()),
-        "fingerprints": made_from,
-    }
+    @cached_property
+    def real(self) -> tuple[Judged, Tensor]:
+        judged = self._kept("real", self.fingerprints)
+        if judged is None:
+            batch, progress = self.settings.evaluation_batch, self.settings.progress
+            rows, embeddings = judge_faces(self.faces, self.chosen, self.judges, batch, progress)
+            judged = self._keep("real", rows.assign(embedding=list(embeddings.numpy())), self.fingerprints)
+        embeddings = torch.from_numpy(np.stack(judged.rows["embedding"].to_list()))
+        return Judged(judged.rows.drop(columns="embedding"), judged.about), embeddings
+
+    def method(self, name: str) -> Judged:
+        for part in METHOD_PARTS[name]:
+            self.workspace.require(part)
+        chosen = self.settings
+        method = load_method(name, chosen.dataset, chosen.run, runs_root=chosen.runs_root, device=chosen.device)
+        made_from = self.fingerprints | method.weights
+        if "prototypes" in METHOD_PARTS[name]:
+            made_from["prototypes"] = digest(self.workspace.require("prototypes"))
+        judged = self._kept(name, made_from)
+        if judged is None:
+            judging = (self.judges, self.real[1], chosen.evaluation_batch, chosen.progress)
+            rows = judge_method(method, name, self.faces, self.chosen, *judging)
+            judged = self._keep(name, rows, made_from)
+        return judged
+
+    def _kept(self, name: str, made_from: dict[str, str]) -> Judged | None:
+        path = self.folder / file_name(name)
+        judged = read_judged(path) if path.is_file() else None
+        return judged if judged is not None and judged.about["fingerprints"] == made_from else None
+
+    def _keep(self, name: str, rows: pd.DataFrame, made_from: dict[str, str]) -> Judged:
+        about = {
+            "method": name,
+            "dataset": self.settings.dataset,
+            "run": self.settings.run,
+            "preset": self.settings.preset,
+            "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
+            "embedder": self.embedder.name,
+            "faces": int(rows["face"].nunique()),
+            "identities": int(rows["identity"].nunique()),
+            "fingerprints": made_from,
+        }
+        return write_judged(self.folder / file_name(name), rows, about)

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ageflow.storage import checkpoints, fingerprint, write_atomically
+from ageflow.storage import latest, write_atomically
 
 __all__ = ["Judged", "NotJudgedError", "digest", "file_name", "read_judged", "write_judged"]
 
@@ -66,10 +67,16 @@ def read_judged(path: Path) -> Judged:
 
 def digest(folder: Path) -> str:
     """A hash of what a step left in its folder: its newest checkpoint, or else its arrays."""
-    if checkpoints(folder):
-        return fingerprint(folder)
+    newest = latest(folder)
+    files = [newest.path] if newest else sorted(folder.glob("*.safetensors"))
     whole = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            whole.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    for path in files:
+        stat = path.stat()
+        whole.update(_file_digest(path, stat.st_size, stat.st_mtime_ns))
     return whole.hexdigest()[:16]
+
+
+@lru_cache
+def _file_digest(path: Path, size: int, changed: int) -> bytes:  # size and time of change tell a new file of that name
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

@@ -42,6 +42,9 @@ class Picture(Figure):
         return written
 
     def _render(self, kind: str) -> bytes:
+        if self.get_layout_engine() is not None:  # laid out once, whatever it is then written as
+            self.draw_without_rendering()
+            self.set_layout_engine("none")
         content = io.BytesIO()
         self.savefig(content, format=kind)
         return content.getvalue()

@@ -1,6 +1,7 @@
 """Pictures made of faces: contact sheets, Figure 1 (bottom), Figures 4, 6 and A.2."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -168,7 +169,7 @@ def variant_grid(methods: Mapping[str, Method], faces: Faces, chosen: np.ndarray
                     axes.set_title(AGE_GROUPS[group], fontsize=8)
             if block:
                 grid[row, block * (groups + 1) - 1].set_axis_off()
-        grid[row, 0].set_ylabel(METHODS.get(name, name), fontsize=8)
+        grid[row, 0].set_ylabel(textwrap.fill(METHODS.get(name, name), 10), fontsize=8)
     _tight(picture, "")
     return picture
 
@@ -204,6 +205,6 @@ def _age(faces: Faces, face: int) -> str:
 
 
 def _tight(picture: Picture, title: str) -> None:
-    picture.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
+    picture.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
     if title:
         picture.suptitle(title, fontsize=9)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
+from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
@@ -107,7 +108,7 @@ def draw_scatter(figure: FigureBase, plane: Plane, attributes: Sequence[str]) ->
         for column, name in enumerate(["group", *attributes]):
             axes = grid[row, column]
             _scatter(axes, points, plane.table, name)
-            axes.set_title(f"by {'age group' if name == 'group' else name}: {title}", fontsize=8)
+            axes.set_title(f"by {'age group' if name == 'group' else name}\n{title}", fontsize=8)
             axes.set_xlabel(labels[0], fontsize=8)
             axes.set_ylabel(labels[1], fontsize=8)
     if not plane.fitted:
@@ -138,6 +139,7 @@ def training_curves(folder: Path, leave_out: Sequence[str] = ("seconds", "skippe
         axes.set_title(name, fontsize=8)
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.25)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for axes in grid[len(names) :]:
         axes.set_axis_off()
     if not names:
@@ -167,5 +169,5 @@ def _scatter(axes: Axes, points: np.ndarray, table: pd.DataFrame, name: str) -> 
         for rows, alpha, size in ((mine & ~held_out, 0.25, 7), (mine & held_out, 0.9, 14)):
             axes.scatter(*points[rows].T, s=size, color=colour, alpha=alpha, linewidths=0)
         axes.scatter([], [], s=20, color=colour, label=label)
-    axes.legend(fontsize=7, frameon=False, loc="best")
+    axes.legend(fontsize=7, loc="upper right", framealpha=0.8, edgecolor="none")
     axes.tick_params(labelsize=7)

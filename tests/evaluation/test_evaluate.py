@@ -25,7 +25,7 @@ def run(runs_root, tmp_path):
 
 
 def settings_of(run, **more):
-    return ageflow.settings("ablations", parameters(run, evaluation_faces=None) | more)
+    return ageflow.settings("ablations", parameters(run, evaluation_faces=8) | more)
 
 
 def written(settings):
@@ -38,7 +38,9 @@ def test_all_methods_are_judged_once_and_not_twice(run):
     assert summary.index.tolist() == ["real faces", *METHODS]
     rows = read_judged(settings.workspace.path("evaluation/ageflow.parquet")).rows
     assert summary.loc["ageflow", "cosine"] == pytest.approx(rows["cosine"].mean(), abs=1e-4)
-    assert summary.loc["ageflow", "age_accuracy"] == pytest.approx(100 * (rows["predicted"] == rows["target"]).mean())
+    assert summary.loc["ageflow", "age_accuracy"] == pytest.approx(
+        100 * (rows["predicted"] == rows["target"]).mean(), abs=1e-4
+    )
     before = written(settings)
     assert max(before, key=before.get) == "done.json"
     pd.testing.assert_frame_equal(evaluate_all(settings), summary)
@@ -60,12 +62,12 @@ def test_a_method_is_judged_again_when_what_it_was_made_from_changes(run):
 
 def test_everything_is_judged_again_with_other_faces_chosen(run):
     evaluate_all(settings_of(run, methods=["ageflow"]))
-    settings = settings_of(run, methods=["ageflow"], evaluation_faces=8)
+    settings = settings_of(run, methods=["ageflow"], evaluation_faces=4)
     evaluate_all(settings)
     judged = read_judged(settings.workspace.path("evaluation/ageflow.parquet"))
-    assert judged.about["faces"] == 8
-    assert len(judged.rows) == 24
-    assert read_judged(settings.workspace.path("evaluation/real.parquet")).about["faces"] == 8
+    assert judged.about["faces"] == 4
+    assert len(judged.rows) == 12
+    assert read_judged(settings.workspace.path("evaluation/real.parquet")).about["faces"] == 4
 
 
 def test_an_evaluation_says_where_it_comes_from(run):
@@ -78,7 +80,7 @@ def test_an_evaluation_says_where_it_comes_from(run):
 
 
 def test_only_held_out_faces_are_judged(run):
-    settings = settings_of(run)
+    settings = settings_of(run, evaluation_faces=10_000)
     rows = evaluate(settings, "glow")
     table = pd.read_parquet(settings.workspace.path("faces/faces.parquet"))
     assert set(rows["face"]) == set(table.loc[table["split"] == "test", "face"])
@@ -93,7 +95,7 @@ def test_a_choice_of_faces_is_spread_over_the_groups_and_seeded(runs_root):
 
 
 def test_summary_by_group_is_the_groups_own(runs_root):
-    real, _ = evaluate_real(settings_of(runs_root))
+    real, _ = evaluate_real(settings_of(runs_root, evaluation_faces=10_000))
     summary = by_group(real.rows)
     assert summary.index.tolist() == ["30-", "31-40", "41-50", "51+"]
     first = real.rows[real.rows["target"] == 0]
@@ -121,10 +123,10 @@ def test_without_an_earlier_step_the_error_names_its_notebook(run, part, noteboo
 
 
 def test_a_stopped_evaluation_goes_on_with_the_methods_that_are_left(run):
-    settings = settings_of(run)
+    settings = settings_of(run, methods=["glow", "ageflow"])
     evaluate(settings, "glow")
     before = written(settings)
     evaluate_all(settings)
     after = written(settings)
     assert {name: after[name] for name in before} == before
-    assert json.loads(settings.workspace.path("evaluation/done.json").read_text())["methods"] == METHODS
+    assert json.loads(settings.workspace.path("evaluation/done.json").read_text())["methods"] == ["glow", "ageflow"]

@@ -29,10 +29,9 @@ class Faces:
         table: the rows of this view; columns face, shard, row, file, identity, age, group, gender, race, split,
             landmarks, checksum, source. Its index counts from 0.
 
-    Example:
-        >>> faces = Faces.open("runs/demo/demo/faces")  # doctest: +SKIP
-        >>> faces.select(split="train", group=3).images([0, 1]).shape  # doctest: +SKIP
-        torch.Size([2, 3, 64, 64])
+    Example: two training faces of the oldest group, uint8 [2, 3, S, S]::
+
+        Faces.open("runs/demo/demo/faces").select(split="train", group=3).images([0, 1])
     """
 
     def __init__(self, folder: Path, table: pd.DataFrame) -> None:

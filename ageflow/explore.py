@@ -97,7 +97,7 @@ class Explorer:
         self.methods = [name for name, parts in _PARTS.items() if all(map(workspace.has, parts))]
         self._loaded: dict[str, LatentMethod] = {}
         self.glow = self._method(settings.method).glow
-        # A face is encoded once, however far the slider is drawn; two faces are kept.
+        # A face is encoded once, however far the slider is dragged; two faces are kept.
         self._latent = lru_cache(maxsize=2)(self._encode)
 
     def __len__(self) -> int:

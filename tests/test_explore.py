@@ -2,6 +2,7 @@
 
 import io
 import time
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -101,7 +102,14 @@ def test_every_widget_changes_the_picture_and_a_bad_upload_leaves_it(explorer: E
     assert slider.said.value == "at 60.0 years: 100% 51+"
     own = shown(slider.original.value)
     assert own.shape == (256, 256, 3)
-    slider.upload.value = [{"name": "a.txt", "type": "", "size": 1, "content": memoryview(b"x"), "last_modified": 0}]
+    text = {
+        "name": "a.txt",
+        "type": "text/plain",
+        "size": 1,
+        "content": memoryview(b"x"),
+        "last_modified": datetime.now(),
+    }
+    slider.upload.value = [text]
     assert "no picture" in slider.problem.value
     assert np.array_equal(shown(slider.original.value), own)
     slider.face.value = 0

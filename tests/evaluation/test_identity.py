@@ -109,14 +109,16 @@ def test_dlib_embeds_to_unit_length_whatever_the_batch_and_the_type():
 
 
 def _mean_colour_model(path, batch="batch", side=112):
-    """An ONNX model with ArcFace's input whose embedding is the mean colour of its input."""
+    """An ONNX model with ArcFace's input whose embedding is the mean colour of its input, plus 1."""
     nodes = [
         helper.make_node("GlobalAveragePool", ["data"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["embedding"]),
+        helper.make_node("Flatten", ["pooled"], ["colour"]),
+        helper.make_node("Add", ["colour", "one"], ["embedding"]),  # so that the scale shows after normalisation
     ]
+    one = [helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])]
     inputs = [helper.make_tensor_value_info("data", TensorProto.FLOAT, [batch, 3, side, side])]
     outputs = [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [batch, 3])]
-    graph = helper.make_graph(nodes, "colour", inputs, outputs)
+    graph = helper.make_graph(nodes, "colour", inputs, outputs, one)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
     return path
 
@@ -126,7 +128,7 @@ def test_arcface_sees_rgb_scaled_to_one(tmp_path, batch):
     embedder = load_embedder(str(_mean_colour_model(tmp_path / "arcface.onnx", batch)), "cpu")
     colours = torch.tensor([[255, 0, 0], [0, 0, 255], [255, 255, 255], [255, 127, 0], [0, 255, 0], [255, 0, 255]])
     images = colours.to(torch.uint8)[:, :, None, None].expand(-1, -1, 64, 64)
-    expected = (colours - 127.5) / 127.5
+    expected = (colours - 127.5) / 127.5 + 1
     expected = expected / expected.norm(dim=1, keepdim=True)
     assert torch.allclose(embedder(images), expected.float(), atol=1e-5)
     assert embedder.name == "ArcFace (arcface.onnx)"

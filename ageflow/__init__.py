@@ -26,7 +26,7 @@ _WHERE = {
     "to_uint8": "ageflow.flows.glow",
 }
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "ICTM",
     "Glow",
     "GlowConfig",

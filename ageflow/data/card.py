@@ -1,5 +1,7 @@
 """The data card: what a prepared set holds, where it comes from and what its labels are worth."""
 
+import re
+
 import pandas as pd
 
 from ageflow.config import PrepareData
@@ -58,7 +60,10 @@ def data_card(settings: PrepareData, reading: Reading, faces: pd.DataFrame, reje
                 _markdown(counts_table(faces, attribute)),
             ]
     if rejected:
-        reasons = pd.Series([line.reason.split(":")[0] for line in rejected]).value_counts()
+        kinds = [
+            re.sub(r"\d+(\.\d+)?", "…", line.reason) for line in rejected
+        ]  # a reason counts once, whatever its numbers
+        reasons = pd.Series(kinds).value_counts()
         lines += ["", "## Turned away", "", *(f"* {count:,}: {reason}" for reason, count in reasons.items())]
     parameters = {name: value for name, value in settings.model_dump().items() if name not in ("runs_root", "progress")}
     lines += ["", "## Parameters", "", *(f"* {name}: {value}" for name, value in parameters.items()), ""]

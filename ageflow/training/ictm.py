@@ -70,7 +70,8 @@ class TranslatorTask(Task):
             Turn("T", list(translator.parameters()), self.translator_loss, settings.learning_rate),
             Turn("D", list(critic.parameters()), self.discriminator_loss, settings.discriminator_learning_rate),
         ]
-        self.config = settings.model_dump(mode="json") | {
+        # Notebook 06 passes its own settings, which say more than what this training depends on.
+        self.config = settings.model_dump(mode="json", include=set(TrainICTM.model_fields)) | {
             "kind": kind,
             "translator": config.model_dump(),
             "latent_shapes": [list(shape) for shape in self.glow.latent_shapes],
@@ -81,7 +82,11 @@ class TranslatorTask(Task):
         self._translated: dict[int, Tensor] = {}
 
     def start(self) -> None:
-        """T begins as the identity; nothing depends on data."""
+        """T begins as the identity; the prior generator at zero, or at the age groups' average latents."""
+        if self.settings.prior_start == "averages":
+            translator = self.modules["translator"]
+            averages = self.prototypes.means[:, self.prototypes.any]
+            translator.prior.start_from(translator.visible.flat(averages))
 
     def batch(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """The `number`-th micro-batch: latents [B, D], their groups [B] and attribute combinations [B]."""

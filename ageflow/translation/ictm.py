@@ -98,6 +98,11 @@ class PriorGenerator(nn.Module):
         mu, log_sigma = self.linear(weights).chunk(2, dim=1)
         return mu, log_sigma
 
+    @torch.no_grad()
+    def start_from(self, means: Tensor) -> None:
+        """Set μ_t to `means` [groups, dimensions], the age groups' average latents; log σ_t stays 0."""
+        self.linear.weight[: means.shape[1]].copy_(means.T)
+
 
 class ChannelAttention(nn.Module):
     """Squeeze-and-excitation (Hu et al. 2018): scales each channel by what the whole map says.

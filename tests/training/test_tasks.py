@@ -1,0 +1,162 @@
+"""GLOW, the translators and the judges, trained on real faces at smoke size."""
+
+import pytest
+import torch
+
+import ageflow
+from ageflow.config import Settings
+from ageflow.data.faces import Faces
+from ageflow.data.records import AGE_GROUPS
+from ageflow.flows.glow import load_glow
+from ageflow.storage import latest
+from ageflow.training.classifier import held_out_accuracy, load_classifier, train_classifiers
+from ageflow.training.glow import describe_glow, train_glow
+from ageflow.training.ictm import round_trip, train_translator
+from ageflow.training.metrics import read_metrics
+from ageflow.translation.latents import Latents, encode_faces
+from ageflow.translation.methods import METHODS, load_method
+from ageflow.translation.prototypes import compute_prototypes, direction_lengths
+from ageflow.workspace import MissingArtefactError
+
+
+@pytest.fixture(scope="module")
+def runs_root(tmp_path_factory, demo_faces_folder):
+    """A folder of runs in which each run of these tests finds the prepared faces."""
+    root = tmp_path_factory.mktemp("runs")
+    for run in ("whole", "parts"):
+        (root / "demo" / run).mkdir(parents=True)
+        (root / "demo" / run / "faces").symlink_to(demo_faces_folder)
+    return root
+
+
+def settings_of(step: str, runs_root, run: str = "whole", **values) -> Settings:
+    common = {"preset": "smoke", "run": run, "runs_root": runs_root, "progress": False}
+    return ageflow.settings(step, common | values)
+
+
+@pytest.fixture(scope="module")
+def trained(runs_root):
+    """A run with GLOW, latents, averages and both translators, strongly drawn to their teacher."""
+    glow = train_glow(settings_of("train_glow", runs_root, iterations=40))
+    settings = settings_of("prototypes", runs_root)
+    compute_prototypes(settings, encode_faces(settings))
+    strong = {"iterations": 120, "akd_weight": 20.0, "learning_rate": 3e-3, "preview_every": 120}
+    train_translator(settings_of("train_ictm", runs_root, **strong))
+    train_translator(settings_of("train_ictm", runs_root, **strong), "no_ictm")
+    return glow
+
+
+def test_glow_learns_real_faces(trained, runs_root):
+    bits = read_metrics(trained)["test/bits_per_dim"].dropna()
+    assert bits.iloc[-1] < bits.iloc[0] - 0.2
+    settings = settings_of("train_glow", runs_root)
+    faces = Faces.open(settings.workspace.require("faces"))
+    row = describe_glow(load_glow(trained), faces, settings).iloc[0]
+    assert row["equal_8_bit"] == 1
+    assert row["largest_error"] < 1e-3
+    assert 1 < row["bits_per_dim"] < 5
+    assert (trained / "samples" / "samples-00000040.png").is_file()
+
+
+def test_a_stopped_glow_goes_on_to_the_same_weights(runs_root, monkeypatch):
+    whole = train_glow(settings_of("train_glow", runs_root, "parts", iterations=12))
+    expected = latest(whole).tensors("")
+    whole.rename(whole.with_name("glow-whole"))
+    # Stopped inside iteration 9, after the checkpoint of iteration 5, as a kill would.
+    from ageflow.training.glow import GlowTask
+
+    loss = GlowTask.loss
+
+    def stopping(self, number):
+        if number == 8:
+            raise KeyboardInterrupt
+        return loss(self, number)
+
+    monkeypatch.setattr(GlowTask, "loss", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train_glow(settings_of("train_glow", runs_root, "parts", iterations=12))
+    monkeypatch.undo()
+    found = latest(train_glow(settings_of("train_glow", runs_root, "parts", iterations=12))).tensors("")
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+
+
+def test_latents_are_encoded_once_and_decode_to_the_faces(trained, runs_root):
+    settings = settings_of("prototypes", runs_root)
+    faces = Faces.open(settings.workspace.require("faces"))
+    written = settings.workspace.path("latents", "latents.npy").stat().st_mtime_ns
+    latents = encode_faces(settings)
+    assert settings.workspace.path("latents", "latents.npy").stat().st_mtime_ns == written
+    assert latents.array.shape == (len(faces), 3 * 32 * 32)
+    back = load_glow(trained).decode(latents.batch([0, 5]))
+    assert torch.equal(ageflow.to_uint8(back), faces.images([0, 5]))
+
+
+def test_averages_are_those_of_the_training_faces(trained, runs_root):
+    settings = settings_of("prototypes", runs_root, min_cell=1)
+    latents = Latents.open(settings.workspace.path("latents"), Faces.open(settings.workspace.require("faces")))
+    prototypes = compute_prototypes(settings, latents)
+    for group in range(4):
+        rows = latents.rows(split="train", group=group, gender="female")
+        cell = prototypes.cells[(prototypes.cells.group == AGE_GROUPS[group]) & (prototypes.cells.gender == "female")]
+        assert cell["count"].item() == len(rows)
+        torch.testing.assert_close(prototypes.means[group, 0], latents.batch(rows).double().mean(0).float())
+    high = compute_prototypes(settings.model_copy(update={"min_cell": 10_000}), latents)
+    assert set(high.cells.query("gender != 'any'")["average_of"]) == {"group"}
+    assert torch.equal(high.means[2, 0], high.means[2, high.any])
+    compute_prototypes(settings_of("prototypes", runs_root), latents)
+    assert (direction_lengths(prototypes)["ratio"] > 0.5).all()
+
+
+@pytest.mark.parametrize("kind", ["ictm", "no_ictm"])
+def test_a_translator_learns_its_teacher(trained, runs_root, kind):
+    metrics = read_metrics(settings_of("train_ictm", runs_root).workspace.path(kind))
+    left = metrics["T/distillation_left"].dropna()
+    assert left.iloc[0] == pytest.approx(1)
+    assert left.iloc[-10:].mean() < 0.8
+
+
+def test_t_inverts_after_training(trained, runs_root):
+    method = load_method("ageflow", run="whole", runs_root=runs_root)
+    faces = Faces.open(settings_of("train_ictm", runs_root).workspace.require("faces"))
+    errors = round_trip(method, faces)
+    assert errors["latent_error"].max() < 1e-4
+    assert errors["pixel_error"].max() == 0
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_ages_images(trained, runs_root, name):
+    method = load_method(name, run="whole", runs_root=runs_root)
+    faces = Faces.open(settings_of("train_ictm", runs_root).workspace.require("faces"))
+    images, source = faces.images([0, 1, 2]), torch.from_numpy(faces.groups[:3])
+    attributes = faces.table.iloc[:3]
+    target = (source + 2) % 4
+    aged = method.translate(images, target, source=source, attributes=attributes)
+    assert aged.shape == (3, 3, 32, 32)
+    assert (aged - images / 255).abs().mean() > 0.005, "the method does nothing"
+    weights = torch.nn.functional.one_hot(target, 4).float()
+    same = method.translate(images, weights, source=source, attributes=attributes)
+    torch.testing.assert_close(same, aged)
+    if name.startswith("glow"):
+        with pytest.raises(ValueError, match="pass source"):
+            method.translate(images, target)
+        unchanged = method.translate(images, source, source=source, attributes=attributes)
+        assert torch.equal(ageflow.to_uint8(unchanged), images), "its own group is where a face already is"
+
+
+def test_judges_learn_and_say_how_well(runs_root):
+    folders = train_classifiers(settings_of("train_classifiers", runs_root, iterations=30))
+    assert set(folders) == {"age", "gender"}
+    accuracy = held_out_accuracy(folders)
+    assert accuracy.loc["gender", "accuracy"] > 0.5
+    classifier = load_classifier(folders["gender"])
+    assert classifier.labels == ("female", "male")
+    images = Faces.open(runs_root / "demo" / "whole" / "faces").images(slice(0, 4))
+    torch.testing.assert_close(classifier(images), classifier(images / 255))
+
+
+def test_a_step_before_its_turn_names_the_notebook(runs_root):
+    with pytest.raises(MissingArtefactError, match=r"run 01_prepare_data\.ipynb first"):
+        encode_faces(settings_of("prototypes", runs_root, "empty"))
+    with pytest.raises(ValueError, match="the methods are glow, glow\\+attribute, no_ictm, ageflow"):
+        load_method("stylegan", run="whole", runs_root=runs_root)

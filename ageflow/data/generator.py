@@ -66,7 +66,11 @@ class FaceGenerator:
         self._core = openvino.Core()
         # The package's own module does not import with a current openvino; its two networks are plain files.
         self._folder = Path(importlib.util.find_spec("random_face").submodule_search_locations[0]) / "data"
-        self._synthesis = self._compile_synthesis()
+        synthesis = self._compile_synthesis()
+        # As many faces at a time as there are processors for; each is an inference of its own, so its pixels do not
+        # depend on the others. Not openvino's AsyncInferQueue: its Python callbacks can dead-lock with its destructor.
+        at_a_time = synthesis.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._requests = [synthesis.create_infer_request() for _ in range(at_a_time)]
         self._mappings: dict[int, object] = {}
         # A fixed seed of its own: the centre belongs to the generator, not to a run.
         self.mean = self._map(np.random.default_rng(0).standard_normal((_MEAN_DRAWS, WIDTH))).mean(axis=0)
@@ -94,16 +98,15 @@ class FaceGenerator:
         side = self.resolution
         images = np.empty((len(styles), side, side, 3), dtype=np.uint8)
 
-        def keep(request: object, index: int) -> None:
-            images[index] = self._to_image(request.get_output_tensor(0).data[0])
-
-        # As many faces at a time as there are processors for; each is an inference of its own, so its pixels do not
-        # depend on the others.
-        queue = self._openvino.AsyncInferQueue(self._synthesis)
-        queue.set_callback(keep)
-        for index, style in enumerate(np.asarray(styles, dtype=np.float32)):
-            queue.start_async({0: style[None]}, index)
-        queue.wait_all()
+        styles = np.asarray(styles, dtype=np.float32)
+        for start in range(0, len(styles), len(self._requests)):
+            several = styles[start : start + len(self._requests)]
+            under_way = self._requests[: len(several)]
+            for request, style in zip(under_way, several, strict=True):
+                request.start_async({0: style[None]})
+            for place, request in enumerate(under_way, start):
+                request.wait()
+                images[place] = self._to_image(request.get_output_tensor(0).data[0])
         return images
 
     def _map(self, draws: np.ndarray) -> np.ndarray:

@@ -105,7 +105,12 @@ def test_averages_are_those_of_the_training_faces(trained, runs_root):
     assert set(high.cells.query("gender != 'any'")["average_of"]) == {"group"}
     assert torch.equal(high.means[2, 0], high.means[2, high.any])
     compute_prototypes(settings_of("prototypes", runs_root), latents)
-    assert (direction_lengths(prototypes)["ratio"] > 0.5).all()
+    lengths = direction_lengths(prototypes)
+    assert len(lengths) == 3 * 3, "three steps for each of female, male and any"
+    first = (prototypes.means[1, 0] - prototypes.means[0, 0]).norm().item()
+    counts = prototypes.cells.query("gender == 'female'")["count"].to_numpy()[:2]
+    assert lengths["length"][0] == pytest.approx(first)
+    assert lengths["by_chance"][0] == pytest.approx((3072 / counts[0] + 3072 / counts[1]) ** 0.5)
 
 
 @pytest.mark.parametrize("kind", ["ictm", "no_ictm"])

@@ -220,7 +220,7 @@ STEPS: dict[str, type[Settings]] = {
 _SMOKE_TRAINING = {"batch_size": 16, "log_every": 1, "preview_every": 5, "checkpoint_every": 5, "ema": 0.5}
 _SMOKE_ICTM = _SMOKE_TRAINING | {"iterations": 8, "couplings": 4, "width": 16, "learning_rate": 1e-3}
 _DEMO_ICTM = {
-    "iterations": 250,
+    "iterations": 220,
     "batch_size": 16,
     "couplings": 8,
     "width": 64,
@@ -230,8 +230,8 @@ _DEMO_ICTM = {
     "prior_start": "averages",
     "warmup": 20,
     "ema": 0.98,
-    "preview_every": 125,
-    "checkpoint_every": 125,
+    "preview_every": 110,
+    "checkpoint_every": 110,
 }
 _PAPER_TRAINING = {"batch_size": 16, "accumulate": 4, "log_every": 50, "preview_every": 1000, "checkpoint_every": 1000}
 _PAPER_ICTM = _PAPER_TRAINING | {"iterations": 50_000, "couplings": 32}
@@ -257,7 +257,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "steps": 8,
             "hidden": 128,
             "flip": True,
-            "iterations": 500,
+            "iterations": 400,
             "batch_size": 16,
             "learning_rate": 1e-3,
             "warmup": 50,
@@ -268,13 +268,13 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "train_ictm": _DEMO_ICTM,
         "train_classifiers": {
-            "iterations": 200,
+            "iterations": 160,
             "batch_size": 32,
             "learning_rate": 1e-3,
             "warmup": 20,
             "ema": 0.97,
-            "preview_every": 50,
-            "checkpoint_every": 100,
+            "preview_every": 40,
+            "checkpoint_every": 80,
         },
         "ablations": _DEMO_ICTM,
     },

@@ -111,3 +111,22 @@ def test_a_latent_choice_that_does_not_fit_is_named():
         VisibleLatent([0, 3], SHAPES)
     with pytest.raises(ShapeError):
         ICTM(ICTMConfig(couplings=1, width=4), [(12, 1, 1)])(torch.zeros(1, 12), torch.tensor([0]))
+
+
+def test_t_learns_a_direction_per_target():
+    """Eq. 6 with a direction that depends on the target alone: T has all it needs to learn its teacher."""
+    torch.manual_seed(0)
+    shapes = [(6, 4, 4)]
+    translator = ICTM(ICTMConfig(couplings=4, width=32), shapes, groups=4)
+    directions = torch.randn(4, 96)
+    optimizer = torch.optim.Adam(translator.parameters(), 1e-2)
+    left = []
+    for _ in range(150):
+        z, target = torch.randn(32, 96), torch.randint(4, (32,))
+        loss = (translator(z, target)[0] - z - directions[target]).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        left.append(loss.item() / directions.abs().mean().item())
+    assert left[0] == pytest.approx(1, abs=0.2)
+    assert sum(left[-10:]) / 10 < 0.4

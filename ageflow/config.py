@@ -7,13 +7,12 @@ whatever the notebook or papermill's ``-p`` names. A name nobody knows stops the
 
 import ast
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-
-from ageflow.workspace import Workspace, default_runs_root
 
 __all__ = [
     "DATASETS",
@@ -31,6 +30,7 @@ __all__ = [
     "TrainGlow",
     "TrainICTM",
     "Training",
+    "default_runs_root",
     "settings",
 ]
 
@@ -42,6 +42,22 @@ DATASETS: tuple[str, ...] = Dataset.__args__
 
 class ParameterError(ValueError):
     """A parameter of a notebook that cannot be used; the message names it and what was expected."""
+
+
+def default_runs_root(start: Path | None = None) -> Path:
+    """The folder that holds all runs.
+
+    ``AGEFLOW_RUNS`` where it is set; otherwise the ``runs`` folder of the project that `start` (the working
+    directory) lies in, so that a notebook finds the same runs from ``notebooks/`` and from the root;
+    otherwise ``runs`` in the working directory.
+    """
+    if os.environ.get("AGEFLOW_RUNS"):
+        return Path(os.environ["AGEFLOW_RUNS"]).expanduser().resolve()
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "pyproject.toml").is_file() and (folder / "notebooks").is_dir():
+            return folder / "runs"
+    return start / "runs"
 
 
 class Settings(BaseModel):
@@ -80,11 +96,6 @@ class Settings(BaseModel):
                 about = f" ({field.description})" if field and field.description else ""
                 lines.append(f"{name} = {problem['input']!r}: {problem['msg']}{about}")
             raise ParameterError("; ".join(dict.fromkeys(lines))) from None
-
-    @property
-    def workspace(self) -> Workspace:
-        """The folders of this run."""
-        return Workspace(self.runs_root, self.dataset, self.run)
 
 
 class PrepareData(Settings):

@@ -20,7 +20,7 @@ from ageflow.flows.glow import to_uint8
 from ageflow.storage import device_of
 from ageflow.training.classifier import load_classifier
 from ageflow.translation.methods import METHODS, LatentMethod, load_method
-from ageflow.workspace import MissingArtefactError
+from ageflow.workspace import MissingArtefactError, Workspace
 
 __all__ = ["GROUP_CENTRES", "Explorer", "NoFaceError", "Portrait", "age_slider", "age_to_weights"]
 
@@ -90,7 +90,7 @@ class Explorer:
 
     def __init__(self, settings: Slider) -> None:
         self.settings = settings
-        workspace = settings.workspace
+        workspace = Workspace.of(settings)
         faces = Faces.open(workspace.require("faces"))
         test = faces.select(split="test")
         self.faces = test if len(test) else faces
@@ -169,7 +169,7 @@ class Explorer:
 
     @cached_property
     def _classifiers(self) -> dict[str, torch.nn.Module]:
-        folder = self.settings.workspace.require("classifiers")
+        folder = Workspace.of(self.settings).require("classifiers")
         return {name: load_classifier(folder / name, self.settings.device) for name in ("age", *self.faces.attributes)}
 
     @torch.inference_mode()

@@ -4,12 +4,14 @@ Every notebook writes into its own folder of the run and reads those of the note
 `Workspace.require` finds what an earlier step made, or says which notebook makes it.
 """
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-__all__ = ["ARTEFACTS", "Artefact", "MissingArtefactError", "Workspace", "default_runs_root"]
+from ageflow.config import Settings
+
+__all__ = ["ARTEFACTS", "Artefact", "MissingArtefactError", "Workspace"]
 
 
 @dataclass(frozen=True)
@@ -40,22 +42,6 @@ class MissingArtefactError(FileNotFoundError):
     """What a step needs is not there; the message names the notebook that makes it."""
 
 
-def default_runs_root(start: Path | None = None) -> Path:
-    """The folder that holds all runs.
-
-    ``AGEFLOW_RUNS`` where it is set; otherwise the ``runs`` folder of the project that `start` (the working
-    directory) lies in, so that a notebook finds the same runs from ``notebooks/`` and from the root;
-    otherwise ``runs`` in the working directory.
-    """
-    if os.environ.get("AGEFLOW_RUNS"):
-        return Path(os.environ["AGEFLOW_RUNS"]).expanduser().resolve()
-    start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents):
-        if (folder / "pyproject.toml").is_file() and (folder / "notebooks").is_dir():
-            return folder / "runs"
-    return start / "runs"
-
-
 @dataclass(frozen=True)
 class Workspace:
     """The folders of one run.
@@ -80,6 +66,11 @@ class Workspace:
                 raise ValueError(
                     f"{name!r} cannot name a folder: use letters, digits, '.', '_', '+' and '-', beginning with a letter or digit"
                 )
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The folders of the run that `settings` name."""
+        return cls(settings.runs_root, settings.dataset, settings.run)
 
     @property
     def root(self) -> Path:

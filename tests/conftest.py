@@ -40,7 +40,7 @@ def smoke_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     runs_root = tmp_path_factory.mktemp("runs")
     settings = ageflow.settings("prepare_data", {"preset": "smoke", "runs_root": runs_root, "progress": False})
     prepare(settings)
-    return settings.workspace
+    return Workspace.of(settings)
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,7 @@ def tiny_run(runs_root: Path) -> Path:
     from ageflow.translation.prototypes import compute_prototypes
 
     given = parameters(runs_root)
-    write_faces(ageflow.settings("prepare_data", given).workspace.path("faces"))
+    write_faces(ageflow.Workspace.of(ageflow.settings("prepare_data", given)).path("faces"))
     train_glow(ageflow.settings("train_glow", given))
     averages = ageflow.settings("prototypes", given)
     compute_prototypes(averages, encode_faces(averages))

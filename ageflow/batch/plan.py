@@ -116,7 +116,7 @@ class Plan:
     @property
     def workspace(self) -> Workspace:
         """The folders of the run."""
-        return self.settings_of(self.chapters[0]).workspace
+        return Workspace.of(self.settings_of(self.chapters[0]))
 
     @property
     def folder(self) -> Path:

@@ -35,6 +35,7 @@ from ageflow.data.records import Reading, Rejection, age_group, checked
 from ageflow.data.split import split_by_identity
 from ageflow.progress import progress_bar
 from ageflow.storage import device_of, write_atomically
+from ageflow.workspace import Workspace
 
 __all__ = ["READERS", "open_image", "prepare", "rejections", "source_folder"]
 
@@ -64,7 +65,7 @@ def prepare(settings: PrepareData) -> Faces:
         ParameterError: the folder holds faces made with other settings, or the data set has no reader.
         ValueError: no face is left.
     """
-    folder = settings.workspace.folder("faces")
+    folder = Workspace.of(settings).folder("faces")
     _check_same_settings(settings, folder)
     if (folder / TABLE_FILE).is_file():
         return Faces.open(folder)

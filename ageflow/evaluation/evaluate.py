@@ -24,6 +24,7 @@ from ageflow.evaluation.judged import Judged, NotJudgedError, digest, file_name,
 from ageflow.evaluation.judging import Judges, classifier_names, judge_faces, judge_method
 from ageflow.storage import write_atomically
 from ageflow.translation.methods import load_method
+from ageflow.workspace import Workspace
 
 __all__ = ["by_group", "evaluate", "evaluate_all", "evaluate_real", "held_out_faces"]
 
@@ -46,9 +47,11 @@ def held_out_faces(settings: Ablations) -> tuple[Faces, np.ndarray]:
     Raises:
         NotJudgedError: the data set has no test faces.
     """
-    faces = Faces.open(settings.workspace.require("faces")).select(split="test")
+    faces = Faces.open(Workspace.of(settings).require("faces")).select(split="test")
     if not len(faces):
-        raise NotJudgedError(f"{settings.workspace.path('faces')} has no test faces: prepare it with test_share > 0")
+        raise NotJudgedError(
+            f"{Workspace.of(settings).path('faces')} has no test faces: prepare it with test_share > 0"
+        )
     wanted = settings.evaluation_faces
     if wanted is None or wanted >= len(faces):
         return faces, np.arange(len(faces))
@@ -144,7 +147,7 @@ class _Evaluation:
 
     def __init__(self, settings: Ablations) -> None:
         self.settings = settings
-        self.workspace = settings.workspace
+        self.workspace = Workspace.of(settings)
         self.faces, self.chosen = held_out_faces(settings)
         self.classifiers = self.workspace.require("classifiers")
         self.embedder = load_embedder(settings.embedder, settings.device)

@@ -1,5 +1,7 @@
 """Coupling layers: one half of the channels moves the other half."""
 
+from abc import abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -69,13 +71,13 @@ class _Coupling(Transform):
         moved, log_det = self.move_back(moved, self.network(kept))
         return torch.cat([kept, moved], dim=1), log_det
 
+    @abstractmethod
     def move(self, x: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
         """The second half from the network's output."""
-        raise NotImplementedError(f"{type(self).__name__} does not define move")
 
+    @abstractmethod
     def move_back(self, y: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
         """`move` undone."""
-        raise NotImplementedError(f"{type(self).__name__} does not define move_back")
 
 
 class AdditiveCoupling(_Coupling):

@@ -1,6 +1,7 @@
 """The one contract of every transform, and its errors."""
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Self
 
@@ -29,7 +30,7 @@ class ShapeError(ValueError):
     """A tensor that does not fit the transform; the message gives both shapes."""
 
 
-class Transform(nn.Module):
+class Transform(nn.Module, ABC):
     """A bijection with its log-determinant.
 
     ``forward(x) -> (y, log_det)`` and ``inverse(y) -> (x, log_det)``, where ``log_det`` [B] is
@@ -37,12 +38,13 @@ class Transform(nn.Module):
     are differentiable and change nothing in their input.
     """
 
+    @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+        """x → (y, ln |det ∂y/∂x|)."""
 
+    @abstractmethod
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """The other direction: y → (x, ln |det ∂x/∂y|)."""
-        raise NotImplementedError(f"{type(self).__name__} does not define inverse")
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> Tensor:

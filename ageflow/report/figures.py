@@ -18,6 +18,7 @@ from ageflow.storage import checkpoints, write_atomically
 from ageflow.translation.latents import Latents
 from ageflow.translation.methods import METHODS, load_method
 from ageflow.translation.prototypes import Prototypes
+from ageflow.workspace import Workspace
 
 __all__ = ["Gallery", "make_figures"]
 
@@ -39,7 +40,7 @@ class Gallery:
     """
 
     def __init__(self, settings: Figures) -> None:
-        self.settings, self.workspace = settings, settings.workspace
+        self.settings, self.workspace = settings, Workspace.of(settings)
         self.faces = Faces.open(self.workspace.require("faces"))
         test = self.faces.select(split="test")
         self.shown = test if len(test) else self.faces
@@ -111,7 +112,7 @@ def make_figures(settings: Figures) -> dict[str, Picture]:
         MissingArtefactError: an earlier notebook has not run; the message says which.
     """
     gallery = Gallery(settings)
-    folder = settings.workspace.folder("figures")
+    folder = Workspace.of(settings).folder("figures")
     drawn: dict[str, Callable[[], Picture]] = {
         "figure_1": gallery.figure_1,
         "figure_4": gallery.figure_4,

@@ -28,7 +28,7 @@ class Results:
         methods: the judged methods, by name.
 
     Example:
-        ``Results.open(settings.workspace).methods["ageflow"].rows``
+        ``Results.open(Workspace.of(settings)).methods["ageflow"].rows``
     """
 
     workspace: Workspace

@@ -17,6 +17,7 @@ from ageflow.report.published import PAPER_DATASETS, TABLE_GROUPS, published
 from ageflow.report.results import Results, training_diagnostics
 from ageflow.storage import write_atomically
 from ageflow.translation.methods import METHODS
+from ageflow.workspace import Workspace
 
 __all__ = ["TITLES", "make_table", "make_tables"]
 
@@ -41,15 +42,15 @@ def make_tables(settings: Tables) -> list[Table]:
         MissingArtefactError: notebook 06 has not run to its end.
         MixedResultsError: the methods were judged on different faces or by different judges.
     """
-    results = Results.open(settings.workspace)
-    folder = settings.workspace.folder("tables")
+    results = Results.open(Workspace.of(settings))
+    folder = Workspace.of(settings).folder("tables")
     tables = []
     for number in progress_bar(TITLES, unit="table", title="tables", show=settings.progress):
         table = make_table(number, results, settings)
         for suffix, text in table.files().items():
             write_atomically(folder / f"table{number}.{suffix}", text.encode())
         tables.append(table)
-    diagnostics = training_diagnostics(settings.workspace)
+    diagnostics = training_diagnostics(Workspace.of(settings))
     write_atomically(folder / "diagnostics.csv", diagnostics.to_csv(index=False).encode())
     done = {"run": results.run, "evaluated": results.evaluated, "tables": sorted(TITLES)}
     write_atomically(folder / "done.json", json.dumps(done, indent=2).encode())

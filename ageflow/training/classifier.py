@@ -17,6 +17,7 @@ from ageflow.data.records import AGE_GROUPS
 from ageflow.storage import CheckpointError, device_of, latest, load_state, write_atomically
 from ageflow.training.loop import Task, Turn, sample_batch, train
 from ageflow.training.metrics import read_metrics
+from ageflow.workspace import Workspace
 
 __all__ = ["Classifier", "ClassifierTask", "held_out_accuracy", "load_classifier", "train_classifiers"]
 
@@ -126,7 +127,7 @@ def train_classifiers(settings: TrainClassifiers) -> dict[str, Path]:
     Raises:
         MissingArtefactError: the faces are not prepared yet.
     """
-    workspace = settings.workspace
+    workspace = Workspace.of(settings)
     faces = Faces.open(workspace.require("faces"))
     folders = {}
     for name in ("age", *faces.attributes):

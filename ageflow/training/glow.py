@@ -12,6 +12,7 @@ from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow, GlowConfig, to_uint8
 from ageflow.storage import device_of, load_state
 from ageflow.training.loop import Task, Turn, sample_batch, train
+from ageflow.workspace import Workspace
 
 __all__ = ["GlowTask", "describe_glow", "glow_config", "train_glow"]
 
@@ -83,8 +84,8 @@ def train_glow(settings: TrainGlow) -> Path:
         MissingArtefactError: the faces are not prepared yet.
         ConfigChangedError: the folder holds a GLOW trained with other values.
     """
-    faces = Faces.open(settings.workspace.require("faces"))
-    return train(GlowTask(settings, faces), settings, settings.workspace.path("glow"))
+    faces = Faces.open(Workspace.of(settings).require("faces"))
+    return train(GlowTask(settings, faces), settings, Workspace.of(settings).path("glow"))
 
 
 @torch.inference_mode()

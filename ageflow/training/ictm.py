@@ -14,7 +14,7 @@ from ageflow.config import TrainICTM
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow, to_uint8
-from ageflow.storage import device_of
+from ageflow.storage import CheckpointError, device_of, fingerprint
 from ageflow.training.loop import Task, Turn, sample_batch, train
 from ageflow.translation import losses
 from ageflow.translation.discriminator import Discriminator
@@ -22,6 +22,7 @@ from ageflow.translation.ictm import ICTMConfig
 from ageflow.translation.latents import Latents
 from ageflow.translation.methods import TRANSLATORS, TranslatorMethod, translate_latents
 from ageflow.translation.prototypes import Prototypes
+from ageflow.workspace import Workspace
 
 __all__ = ["TranslatorTask", "round_trip", "train_translator"]
 
@@ -168,15 +169,20 @@ def train_translator(settings: TrainICTM, kind: Literal["ictm", "no_ictm"] = "ic
 
     Raises:
         MissingArtefactError: no GLOW, latents or prototypes yet; the message names the notebook.
+        CheckpointError: the latents or prototypes are of another GLOW than the run's.
         ConfigChangedError: the folder holds one trained with other values.
     """
-    workspace = settings.workspace
+    workspace = Workspace.of(settings)
     faces = Faces.open(workspace.require("faces"))
     glow_folder = workspace.require("glow")
     latents = Latents.open(workspace.require("latents"), faces)
     prototypes = Prototypes.load(workspace.require("prototypes"))
-    if prototypes.glow != latents.glow:
-        raise ValueError("the prototypes are of another GLOW than the latents: run 03_prototypes.ipynb again")
+    glow = fingerprint(glow_folder)
+    for what, of in (("latents", latents.glow), ("prototypes", prototypes.glow)):
+        if of != glow:
+            raise CheckpointError(
+                f"the run's {what} are of GLOW {of}, and its GLOW is now {glow}: run 03_prototypes.ipynb again"
+            )
     task = TranslatorTask(settings, latents, prototypes, glow_folder, kind)
     return train(task, settings, workspace.path(kind))
 

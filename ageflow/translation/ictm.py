@@ -1,6 +1,7 @@
 """ICTM: the invertible conditional translation module T, and its prior generator (Eq. 3, Fig. 2b)."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
@@ -13,7 +14,7 @@ from ageflow.flows.coupling import zero_convolution
 from ageflow.flows.squeeze import Squeeze
 from ageflow.translation.prototypes import as_weights
 
-__all__ = ["ICTM", "ChannelAttention", "ICTMConfig", "PriorGenerator", "VisibleLatent"]
+__all__ = ["ICTM", "ChannelAttention", "ICTMConfig", "PriorGenerator", "Translator", "VisibleLatent"]
 
 Shapes = Sequence[tuple[int, int, int]]
 
@@ -180,7 +181,37 @@ class LevelTranslator(nn.Module):
         return self.squeeze.inverse(torch.cat([top, bottom], dim=1))[0].chunk(3, dim=1)
 
 
-class ICTM(nn.Module):
+class Translator(nn.Module, ABC):
+    """What ICTM and its ablation share: the visible levels, the prior generator, a network a level.
+
+    Arguments:
+        config: an `ICTMConfig`.
+        latent_shapes: (C, H, W) of each level, `Glow.latent_shapes`.
+        groups: number of age groups.
+    """
+
+    def __init__(self, config: ICTMConfig, latent_shapes: Shapes, groups: int = 4) -> None:
+        super().__init__()
+        self.config = config
+        self.groups = groups
+        self.visible = VisibleLatent(config.latent, latent_shapes)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.prior = PriorGenerator(groups, self.visible.dimensions)
+            self.levels = nn.ModuleList(self.level(channels) for channels, _, _ in self.visible.shapes)
+        self.to(memory_format=torch.channels_last)
+
+    @abstractmethod
+    def level(self, channels: int) -> nn.Module:
+        """The network of a level of so many channels."""
+
+    def inputs(self, z_s: Tensor, target: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """(z_s, μ_t, log σ_t) of each visible level, each [B, C, H, W]."""
+        mu, log_sigma = self.prior(as_weights(target, self.groups).to(z_s))
+        return list(zip(self.visible.take(z_s), self.visible.cut(mu), self.visible.cut(log_sigma), strict=True))
+
+
+class ICTM(Translator):
     """T(z_s, μ_t, σ_t) = (z'_t, μ'_s, σ'_s), Eq. 3; exactly invertible.
 
     Each visible level of the latent has couplings of its own; levels that T does not see pass unchanged.
@@ -198,16 +229,9 @@ class ICTM(nn.Module):
         True
     """
 
-    def __init__(self, config: ICTMConfig, latent_shapes: Shapes, groups: int = 4) -> None:
-        super().__init__()
-        self.config = config
-        self.groups = groups
-        self.visible = VisibleLatent(config.latent, latent_shapes)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            self.prior = PriorGenerator(groups, self.visible.dimensions)
-            self.levels = nn.ModuleList(LevelTranslator(shape[0], config) for shape in self.visible.shapes)
-        self.to(memory_format=torch.channels_last)
+    def level(self, channels: int) -> nn.Module:
+        """T's couplings on a level of so many channels."""
+        return LevelTranslator(channels, self.config)
 
     def forward(self, z_s: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Move latents to another age.
@@ -219,8 +243,7 @@ class ICTM(nn.Module):
         Returns:
             z'_t [B, D], and μ'_s and log σ'_s [B, dimensions T sees].
         """
-        mu, log_sigma = self.prior(as_weights(target, self.groups).to(z_s))
-        parts = zip(self.visible.take(z_s), self.visible.cut(mu), self.visible.cut(log_sigma), strict=True)
+        parts = self.inputs(z_s, target)
         return self._collect(z_s, [level(*part) for level, part in zip(self.levels, parts, strict=True)])
 
     def inverse(self, z_t: Tensor, mu_s: Tensor, log_sigma_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,6 +14,7 @@ from ageflow.data.faces import Faces
 from ageflow.flows.glow import load_glow
 from ageflow.progress import progress_bar
 from ageflow.storage import fingerprint, write_atomically
+from ageflow.workspace import Workspace
 
 __all__ = ["Latents", "encode_faces"]
 
@@ -63,7 +64,7 @@ def encode_faces(settings: PrototypesSettings) -> Latents:
     Raises:
         MissingArtefactError: no faces, or no trained GLOW.
     """
-    workspace = settings.workspace
+    workspace = Workspace.of(settings)
     faces = Faces.open(workspace.require("faces"))
     glow_folder = workspace.require("glow")
     folder = workspace.folder("latents")

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ageflow.config import default_runs_root
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.storage import CheckpointError, device_of, fingerprint, latest, load_state
 from ageflow.translation.convolutional import ConvolutionalTranslator
 from ageflow.translation.ictm import ICTM, ICTMConfig
 from ageflow.translation.prototypes import Prototypes, as_weights
-from ageflow.workspace import Workspace, default_runs_root
+from ageflow.workspace import Workspace
 
 __all__ = [
     "METHODS",

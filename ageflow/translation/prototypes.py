@@ -17,6 +17,7 @@ from ageflow.config import Prototypes as PrototypesSettings
 from ageflow.data.records import AGE_GROUPS
 from ageflow.storage import write_atomically
 from ageflow.translation.latents import Latents
+from ageflow.workspace import Workspace
 
 __all__ = ["Prototypes", "as_weights", "average_latents", "compute_prototypes", "direction_lengths"]
 
@@ -138,7 +139,7 @@ def as_weights(groups: Tensor, count: int) -> Tensor:
 def compute_prototypes(settings: PrototypesSettings, latents: Latents) -> Prototypes:
     """Average the training faces' latents and keep them in the run's ``prototypes`` folder."""
     prototypes = average_latents(latents, settings.attributes, settings.min_cell)
-    prototypes.save(settings.workspace.folder("prototypes"))
+    prototypes.save(Workspace.of(settings).folder("prototypes"))
     return prototypes
 
 

@@ -27,7 +27,7 @@ seed = 0  # seed
 MAKE = """\
 print("made by", sys.executable)
 for name in {names}:
-    path = settings.workspace.path(name)
+    path = ageflow.Workspace.of(settings).path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("{{}}")
 """

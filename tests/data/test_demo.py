@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import ageflow
-from ageflow.data.demo import AIMS, LARGEST_MOVE, Studio, choose_moves, read
+from ageflow.data.demo import AIMS, LARGEST_MOVE, Studio, _rounds, choose_moves, read
 from ageflow.data.direction import YOUNGEST, AgeDirection
 from ageflow.data.faces import Faces
 from ageflow.data.generator import FaceGenerator, resolution_for
@@ -51,6 +51,24 @@ def test_the_seed_draws_the_same_faces_into_an_empty_cache(smoke_workspace, tmp_
     for face in made:
         one, other = (np.asarray(Image.open(folder / face["file"])) for folder in (anew.folder, known.root))
         assert np.array_equal(one, other)
+
+
+def test_a_round_is_told_the_faces_of_all_rounds_before(smoke_workspace):
+    told, made = [], []
+
+    class Recording(Studio):
+        def round(self, number, counts):
+            told.append(counts.copy())
+            made.append(super().round(number, counts))
+            return made[-1]
+
+    folder = wanted(96).cache
+    rounds = _rounds(Recording(folder, seed=0, resolution=256))
+    for _ in range(3):
+        next(rounds)
+    expected = np.cumsum([NO_FACES, *(one.counts() for one in made[:2])], axis=0)
+    assert expected[2].sum() > expected[1].sum() > 0
+    assert np.array_equal(told, expected)
 
 
 def test_every_age_group_has_both_genders(faces):

@@ -19,6 +19,7 @@ from ageflow.data.align import EYES, Aligner
 from ageflow.data.faces import Faces, shard_file
 from ageflow.data.prepare import READERS, open_image, prepare, rejections, source_folder
 from ageflow.data.records import Reading
+from ageflow.workspace import Workspace
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -65,7 +66,7 @@ def test_other_settings_do_not_overwrite_what_is_there(wanted):
     before = bytes_of(prepare(wanted).folder)
     with pytest.raises(ParameterError, match=r"image_size = 48 \(there: 32\).*[Nn]ame another run"):
         prepare(wanted.model_copy(update={"image_size": 48}))
-    assert bytes_of(wanted.workspace.path("faces")) == before
+    assert bytes_of(Workspace.of(wanted).path("faces")) == before
 
 
 def test_stopped_by_a_full_disk_it_goes_on_to_the_same_bytes(wanted, sharded, monkeypatch):
@@ -79,8 +80,8 @@ def test_stopped_by_a_full_disk_it_goes_on_to_the_same_bytes(wanted, sharded, mo
     monkeypatch.setattr(module, "write_atomically", full)
     with pytest.raises(OSError, match="No space left"):
         prepare(wanted)
-    folder = wanted.workspace.path("faces")
-    assert not wanted.workspace.has("faces"), "what is unfinished must not count as done"
+    folder = Workspace.of(wanted).path("faces")
+    assert not Workspace.of(wanted).has("faces"), "what is unfinished must not count as done"
     first = shard_file(folder, 0).stat().st_mtime_ns
 
     monkeypatch.setattr(module, "write_atomically", write)

@@ -11,7 +11,7 @@ import pytest
 import ageflow
 from ageflow.evaluation.evaluate import by_group, evaluate, evaluate_all, evaluate_real, held_out_faces
 from ageflow.evaluation.judged import NotJudgedError, read_judged
-from ageflow.workspace import MissingArtefactError
+from ageflow.workspace import MissingArtefactError, Workspace
 from tests.tiny import parameters
 
 METHODS = ["glow", "glow+attribute", "no_ictm", "ageflow"]
@@ -29,14 +29,14 @@ def settings_of(run, **more):
 
 
 def written(settings):
-    return {path.name: path.stat().st_mtime_ns for path in settings.workspace.path("evaluation").iterdir()}
+    return {path.name: path.stat().st_mtime_ns for path in Workspace.of(settings).path("evaluation").iterdir()}
 
 
 def test_all_methods_are_judged_once_and_not_twice(run):
     settings = settings_of(run)
     summary = evaluate_all(settings)
     assert summary.index.tolist() == ["real faces", *METHODS]
-    rows = read_judged(settings.workspace.path("evaluation/ageflow.parquet")).rows
+    rows = read_judged(Workspace.of(settings).path("evaluation/ageflow.parquet")).rows
     assert summary.loc["ageflow", "cosine"] == pytest.approx(rows["cosine"].mean(), abs=1e-4)
     assert summary.loc["ageflow", "age_accuracy"] == pytest.approx(
         100 * (rows["predicted"] == rows["target"]).mean(), abs=1e-4
@@ -64,16 +64,16 @@ def test_everything_is_judged_again_with_other_faces_chosen(run):
     evaluate_all(settings_of(run, methods=["ageflow"]))
     settings = settings_of(run, methods=["ageflow"], evaluation_faces=4)
     evaluate_all(settings)
-    judged = read_judged(settings.workspace.path("evaluation/ageflow.parquet"))
+    judged = read_judged(Workspace.of(settings).path("evaluation/ageflow.parquet"))
     assert judged.about["faces"] == 4
     assert len(judged.rows) == 12
-    assert read_judged(settings.workspace.path("evaluation/real.parquet")).about["faces"] == 4
+    assert read_judged(Workspace.of(settings).path("evaluation/real.parquet")).about["faces"] == 4
 
 
 def test_an_evaluation_says_where_it_comes_from(run):
     settings = settings_of(run)
     evaluate(settings, "glow+attribute")
-    about = read_judged(settings.workspace.path("evaluation/glow+attribute.parquet")).about
+    about = read_judged(Workspace.of(settings).path("evaluation/glow+attribute.parquet")).about
     assert (about["dataset"], about["run"], about["preset"], about["embedder"]) == ("demo", "tiny", "smoke", "dlib")
     made_from = about["fingerprints"]
     assert {"faces", "glow", "prototypes", "classifiers/age", "classifiers/gender", "embedder"} <= set(made_from)
@@ -82,7 +82,7 @@ def test_an_evaluation_says_where_it_comes_from(run):
 def test_only_held_out_faces_are_judged(run):
     settings = settings_of(run, evaluation_faces=10_000)
     rows = evaluate(settings, "glow")
-    table = pd.read_parquet(settings.workspace.path("faces/faces.parquet"))
+    table = pd.read_parquet(Workspace.of(settings).path("faces/faces.parquet"))
     assert set(rows["face"]) == set(table.loc[table["split"] == "test", "face"])
 
 
@@ -129,4 +129,4 @@ def test_a_stopped_evaluation_goes_on_with_the_methods_that_are_left(run):
     evaluate_all(settings)
     after = written(settings)
     assert {name: after[name] for name in before} == before
-    assert json.loads(settings.workspace.path("evaluation/done.json").read_text())["methods"] == ["glow", "ageflow"]
+    assert json.loads(Workspace.of(settings).path("evaluation/done.json").read_text())["methods"] == ["glow", "ageflow"]

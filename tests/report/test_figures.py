@@ -18,7 +18,7 @@ from ageflow.report.pictures import choose_faces, contact_sheet, prototype_grid,
 from ageflow.report.plots import latent_scatter, project_latents, training_curves
 from ageflow.translation.latents import Latents
 from ageflow.translation.prototypes import Prototypes
-from ageflow.workspace import MissingArtefactError
+from ageflow.workspace import MissingArtefactError, Workspace
 from tests.tiny import parameters
 
 
@@ -147,7 +147,7 @@ def test_all_figures_of_a_run_are_written_and_the_marker_last(runs_root):
     made = make_figures(settings)
     assert {"figure_1", "figure_4", "figure_6", "figure_a2", "training_glow", "training_age"} <= set(made)
     assert all(isinstance(picture, Picture) for picture in made.values())
-    folder = settings.workspace.require("figures")
+    folder = Workspace.of(settings).require("figures")
     for name in made:
         assert Image.open(folder / f"{name}.png").width > 300
         assert (folder / f"{name}.pdf").stat().st_size > 1000

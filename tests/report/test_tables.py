@@ -12,7 +12,7 @@ from ageflow.evaluation.judged import file_name, write_judged
 from ageflow.report.published import TABLE_GROUPS, published
 from ageflow.report.results import MixedResultsError, Results
 from ageflow.report.tables import make_table, make_tables
-from ageflow.workspace import MissingArtefactError
+from ageflow.workspace import MissingArtefactError, Workspace
 
 PEOPLE = 40
 FINGERPRINTS = {"faces": "f", "embedder": "e", "chosen": "all", "classifiers/age": "a", "classifiers/gender": "g"}
@@ -61,7 +61,7 @@ def real_rows(right=0.9, groups=range(4)):
 
 def write_evaluation(runs_root, dataset="demo", methods=None, real=None, **about):
     settings = ageflow.settings("tables", {"dataset": dataset, "run": "r1", "runs_root": runs_root, "bootstrap": 200})
-    folder = settings.workspace.folder("evaluation")
+    folder = Workspace.of(settings).folder("evaluation")
     if methods is None:
         methods = {
             "glow": judged_rows((0.2, 0.3, 0.4, 0.5), (0.90, 0.91, 0.92, 0.93), 0.5),
@@ -82,7 +82,7 @@ def numbers_of(table, source="this run (demo/r1)"):
 
 def test_table_1_has_this_runs_accuracy_and_cosine_by_target_group(tmp_path):
     settings = write_evaluation(tmp_path)
-    found = numbers_of(make_table(1, Results.open(settings.workspace), settings))
+    found = numbers_of(make_table(1, Results.open(Workspace.of(settings)), settings))
     for group, accuracy, cosine in zip(("30-", "31-40", "41-50", "51+"), (60, 70, 80, 90), range(80, 84), strict=True):
         row = found.loc[("age_accuracy", "AgeFlow", group)]
         assert row["value"] == pytest.approx(accuracy)
@@ -95,7 +95,9 @@ def test_table_1_has_this_runs_accuracy_and_cosine_by_target_group(tmp_path):
 def test_intervals_resample_people_with_all_their_faces(tmp_path):
     # 3 faces of each of 40 people, all three right or all three wrong: the interval is that of 40 draws.
     settings = write_evaluation(tmp_path)
-    row = numbers_of(make_table(1, Results.open(settings.workspace), settings)).loc[("age_accuracy", "AgeFlow", "30-")]
+    row = numbers_of(make_table(1, Results.open(Workspace.of(settings)), settings)).loc[
+        ("age_accuracy", "AgeFlow", "30-")
+    ]
     half = 1.96 * 100 * math.sqrt(0.6 * 0.4 / PEOPLE)
     assert row["high"] - row["low"] == pytest.approx(2 * half, rel=0.2)
 
@@ -105,7 +107,7 @@ def test_tables_2_and_4_start_from_the_youngest_group_only(tmp_path):
     rows.loc[rows["source"] != 0, "gender_predicted"] = "neither"
     settings = write_evaluation(tmp_path, methods={"ageflow": rows})
     for number in (2, 4):
-        found = numbers_of(make_table(number, Results.open(settings.workspace), settings))
+        found = numbers_of(make_table(number, Results.open(Workspace.of(settings)), settings))
         for group in ("31-40", "41-50", "51+"):
             row = found.loc[("gender", "AgeFlow", group)]
             assert row["value"] == pytest.approx(75)
@@ -116,7 +118,7 @@ def test_tables_2_and_4_start_from_the_youngest_group_only(tmp_path):
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_the_papers_numbers_of_this_data_set_stand_beside(tmp_path, number, dataset, papers):
     settings = write_evaluation(tmp_path, dataset)
-    table = make_table(number, Results.open(settings.workspace), settings)
+    table = make_table(number, Results.open(Workspace.of(settings)), settings)
     beside = table.numbers[table.numbers["source"].str.startswith("paper")]
     assert set(beside["source"]) == {f"paper, {name}" for name in papers}
     expected = published(number)
@@ -129,7 +131,7 @@ def test_the_papers_numbers_of_this_data_set_stand_beside(tmp_path, number, data
 
 def test_the_same_judges_on_real_faces_are_the_scale(tmp_path):
     settings = write_evaluation(tmp_path)
-    results = Results.open(settings.workspace)
+    results = Results.open(Workspace.of(settings))
     found = numbers_of(make_table(3, results, settings), "real test faces")
     assert found.loc[("age_accuracy", "the classifier is right", "51+"), "value"] == pytest.approx(90)
     assert found.loc[("cosine", "two photos of one person", "51+"), "value"] == pytest.approx(0.97)
@@ -154,7 +156,7 @@ def test_what_is_missing_says_so_and_why(tmp_path):
 
 def test_the_best_of_each_block_is_bold(tmp_path):
     settings = write_evaluation(tmp_path)
-    table = make_table(3, Results.open(settings.workspace), settings)
+    table = make_table(3, Results.open(Workspace.of(settings)), settings)
     best = table.best
     assert best.loc[("Age accuracy (%)", "this run (demo/r1)", "AgeFlow")].all()
     assert best.loc[("Cosine similarity", "this run (demo/r1)", "GLOW")].all()
@@ -167,7 +169,7 @@ def test_the_best_of_each_block_is_bold(tmp_path):
 def test_what_reads_the_same_is_bold_alike(tmp_path):
     one, other = (judged_rows((0.5,) * 4, (cosine,) * 4, 1) for cosine in (0.90001, 0.90002))
     settings = write_evaluation(tmp_path, methods={"glow": one, "ageflow": other})
-    best = make_table(3, Results.open(settings.workspace), settings).best
+    best = make_table(3, Results.open(Workspace.of(settings)), settings).best
     assert best.loc[("Cosine similarity", "this run (demo/r1)", "GLOW")].all()
     assert best.loc[("Cosine similarity", "this run (demo/r1)", "AgeFlow")].all()
 
@@ -175,7 +177,7 @@ def test_what_reads_the_same_is_bold_alike(tmp_path):
 def test_every_table_is_written_in_four_forms_and_names_its_run(tmp_path):
     settings = write_evaluation(tmp_path)
     make_tables(settings)
-    folder = settings.workspace.require("tables")
+    folder = Workspace.of(settings).require("tables")
     for number in (1, 2, 3, 4):
         for suffix in ("md", "tex", "html"):
             text = (folder / f"table{number}.{suffix}").read_text()
@@ -189,7 +191,7 @@ def test_every_table_is_written_in_four_forms_and_names_its_run(tmp_path):
 
 
 def test_latex_has_nothing_unescaped(tmp_path):
-    table = make_table(3, Results.open((settings := write_evaluation(tmp_path)).workspace), settings)
+    table = make_table(3, Results.open(Workspace.of(settings := write_evaluation(tmp_path))), settings)
     body = [line for line in table.to_latex().splitlines() if not line.startswith("%")]
     assert all(line.replace("\\%", "").count("%") == 0 for line in body)
     assert "Age accuracy (\\%)" in table.to_latex()
@@ -199,7 +201,7 @@ def test_latex_has_nothing_unescaped(tmp_path):
 
 def test_methods_judged_by_different_judges_are_not_put_together(tmp_path):
     settings = write_evaluation(tmp_path)
-    path = settings.workspace.path("evaluation", file_name("glow"))
+    path = Workspace.of(settings).path("evaluation", file_name("glow"))
     about = {"evaluated": "2026-01-01", "fingerprints": FINGERPRINTS | {"classifiers/age": "another"}}
     write_judged(path, judged_rows((1, 1, 1, 1), (1, 1, 1, 1), 1), about)
     with pytest.raises(MixedResultsError, match="glow was judged with another classifiers/age"):

@@ -1,5 +1,7 @@
 """GLOW, the translators and the judges, trained on real faces at smoke size."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from ageflow.config import Settings
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow
-from ageflow.storage import latest
+from ageflow.storage import CheckpointError, latest
 from ageflow.training.classifier import held_out_accuracy, load_classifier, train_classifiers
 from ageflow.training.glow import describe_glow, train_glow
 from ageflow.training.ictm import round_trip, train_translator
@@ -16,7 +18,7 @@ from ageflow.training.metrics import read_metrics
 from ageflow.translation.latents import Latents, encode_faces
 from ageflow.translation.methods import METHODS, load_method
 from ageflow.translation.prototypes import compute_prototypes, direction_lengths
-from ageflow.workspace import MissingArtefactError
+from ageflow.workspace import MissingArtefactError, Workspace
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def test_glow_learns_real_faces(trained, runs_root):
     bits = read_metrics(trained)["test/bits_per_dim"].dropna()
     assert bits.iloc[-1] < bits.iloc[0] - 0.2
     settings = settings_of("train_glow", runs_root)
-    faces = Faces.open(settings.workspace.require("faces"))
+    faces = Faces.open(Workspace.of(settings).require("faces"))
     row = describe_glow(load_glow(trained), faces, settings).iloc[0]
     assert row["equal_8_bit"] == 1
     assert row["largest_error"] < 1e-3
@@ -83,10 +85,10 @@ def test_a_stopped_glow_goes_on_to_the_same_weights(runs_root, monkeypatch):
 
 def test_latents_are_encoded_once_and_decode_to_the_faces(trained, runs_root):
     settings = settings_of("prototypes", runs_root)
-    faces = Faces.open(settings.workspace.require("faces"))
-    written = settings.workspace.path("latents", "latents.npy").stat().st_mtime_ns
+    faces = Faces.open(Workspace.of(settings).require("faces"))
+    written = Workspace.of(settings).path("latents", "latents.npy").stat().st_mtime_ns
     latents = encode_faces(settings)
-    assert settings.workspace.path("latents", "latents.npy").stat().st_mtime_ns == written
+    assert Workspace.of(settings).path("latents", "latents.npy").stat().st_mtime_ns == written
     assert latents.array.shape == (len(faces), 3 * 32 * 32)
     back = load_glow(trained).decode(latents.batch([0, 5]))
     assert torch.equal(ageflow.to_uint8(back), faces.images([0, 5]))
@@ -94,7 +96,7 @@ def test_latents_are_encoded_once_and_decode_to_the_faces(trained, runs_root):
 
 def test_averages_are_those_of_the_training_faces(trained, runs_root):
     settings = settings_of("prototypes", runs_root, min_cell=1)
-    latents = Latents.open(settings.workspace.path("latents"), Faces.open(settings.workspace.require("faces")))
+    latents = Latents.open(Workspace.of(settings).path("latents"), Faces.open(Workspace.of(settings).require("faces")))
     prototypes = compute_prototypes(settings, latents)
     for group in range(4):
         rows = latents.rows(split="train", group=group, gender="female")
@@ -115,7 +117,7 @@ def test_averages_are_those_of_the_training_faces(trained, runs_root):
 
 @pytest.mark.parametrize("kind", ["ictm", "no_ictm"])
 def test_a_translator_learns_to_please_the_age_classifier(trained, runs_root, kind):
-    metrics = read_metrics(settings_of("train_ictm", runs_root).workspace.path(kind)).dropna(subset="T/loss")
+    metrics = read_metrics(Workspace.of(settings_of("train_ictm", runs_root)).path(kind)).dropna(subset="T/loss")
     assert metrics["T/distillation_left"].iloc[0] == pytest.approx(1), "it starts as the identity"
     start, end = metrics.iloc[:5].mean(), metrics.iloc[-10:].mean()
     assert end["T/age"] < start["T/age"] - 0.1
@@ -126,16 +128,25 @@ def test_a_translator_learns_to_please_the_age_classifier(trained, runs_root, ki
 
 def test_t_inverts_after_training(trained, runs_root):
     method = load_method("ageflow", run="whole", runs_root=runs_root)
-    faces = Faces.open(settings_of("train_ictm", runs_root).workspace.require("faces"))
+    faces = Faces.open(Workspace.of(settings_of("train_ictm", runs_root)).require("faces"))
     errors = round_trip(method, faces)
     assert errors["latent_error"].max() < 1e-4
     assert errors["pixel_error"].max() == 0
 
 
+def test_latents_of_another_glow_stop_the_training_before_it_begins(trained, runs_root, tmp_path):
+    root = tmp_path / "demo" / "whole"
+    shutil.copytree(runs_root / "demo" / "whole", root, symlinks=True)
+    train_glow(settings_of("train_glow", tmp_path, iterations=41))
+    with pytest.raises(CheckpointError, match=r"latents are of GLOW .* run 03_prototypes\.ipynb again"):
+        train_translator(settings_of("train_ictm", tmp_path, restart=True))
+    assert (root / "ictm" / "done.json").is_file(), "what was trained is left where it is"
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_ages_images(trained, runs_root, name):
     method = load_method(name, run="whole", runs_root=runs_root)
-    faces = Faces.open(settings_of("train_ictm", runs_root).workspace.require("faces"))
+    faces = Faces.open(Workspace.of(settings_of("train_ictm", runs_root)).require("faces"))
     images, source = faces.images([0, 1, 2]), torch.from_numpy(faces.groups[:3])
     attributes = faces.table.iloc[:3]
     target = (source + 2) % 4

@@ -4,49 +4,12 @@ from abc import abstractmethod
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from ageflow.flows.network import CouplingNetwork
 from ageflow.flows.transform import ShapeError, Transform
 
-__all__ = ["AdditiveCoupling", "AffineCoupling", "CouplingNetwork", "zero_convolution"]
-
-
-def zero_convolution(inputs: int, outputs: int) -> nn.Conv2d:
-    """A 3×3 convolution that starts at zero, so that what it feeds starts as the identity."""
-    convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
-    nn.init.zeros_(convolution.weight)
-    nn.init.zeros_(convolution.bias)
-    return convolution
-
-
-class CouplingNetwork(nn.Module):
-    """conv 3×3 → ReLU → conv 1×1 → ReLU → zero-initialised conv 3×3 (GLOW, B).
-
-    Arguments:
-        inputs, outputs: channels in and out.
-        hidden: channels between.
-        precision: arithmetic inside: ``fp32`` (the parameters' own) or ``bf16``, which rounds only inside this
-            network; what comes out is of the input's dtype. As the same input gives the same output in either
-            direction, the coupling stays exactly invertible.
-    """
-
-    def __init__(self, inputs: int, outputs: int, hidden: int, precision: str = "fp32") -> None:
-        super().__init__()
-        self.first = nn.Conv2d(inputs, hidden, 3, padding=1)
-        self.middle = nn.Conv2d(hidden, hidden, 1)
-        self.last = zero_convolution(hidden, outputs)
-        for convolution in (self.first, self.middle):
-            nn.init.normal_(convolution.weight, std=0.05)
-            nn.init.zeros_(convolution.bias)
-        self.precision = precision
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, inputs, H, W] → [B, outputs, H, W]."""
-        # Autocast is set either way, so that a caller's own autocast cannot change what the inverse recomputes.
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            h = F.relu(self.first(x))
-            h = F.relu(self.middle(h))
-            return self.last(h).to(x.dtype)
+__all__ = ["AdditiveCoupling", "AffineCoupling"]
 
 
 class _Coupling(Transform):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ageflow.flows.coupling import zero_convolution
+from ageflow.flows.network import zero_convolution
 from ageflow.flows.transform import Transform
 
 __all__ = ["ConditionalWhitening", "ConstantWhitening"]

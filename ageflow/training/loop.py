@@ -58,7 +58,9 @@ class Turn:
     optimizer: torch.optim.Optimizer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+        )
 
 
 class Task(ABC):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from ageflow.flows.coupling import zero_convolution
+from ageflow.flows.network import zero_convolution
 from ageflow.flows.squeeze import Squeeze
 from ageflow.translation.prototypes import as_weights
 

@@ -21,12 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from ageflow.config import Training
+from ageflow.memory import keep_freed_memory
 from ageflow.progress import progress_bar
 from ageflow.storage import device_of, latest, write_atomically
 from ageflow.training.checkpoint import ConfigChangedError, describe_changes, save_checkpoint, set_aside
 from ageflow.training.metrics import Metrics
 
 __all__ = ["Task", "TrainingDivergedError", "Turn", "sample_batch", "train"]
+
+_MOST_IN_A_ROW = 20
 
 # What may change between two calls without making it another training.
 _FREE = {"iterations", "log_every", "preview_every", "checkpoint_every", "restart", "progress", "device"}
@@ -61,6 +64,44 @@ class Turn:
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
         )
+
+    def step(self, gradient_norm: Tensor, warmup: float) -> Tensor:
+        """Update the parameters, unless the gradient is not finite; 1 where that was skipped, else 0, a scalar.
+
+        Arguments:
+            gradient_norm: norm of the gradient, a scalar.
+            warmup: the share of the learning rate that counts in this iteration.
+
+        The device decides, by what `torch.amp.GradScaler` uses: the host does not wait for it.
+        """
+        bad = (~torch.isfinite(gradient_norm)).to(torch.float32)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * warmup
+        self.optimizer.grad_scale, self.optimizer.found_inf = None, bad
+        self.optimizer.step()
+        return bad
+
+
+class _Skipped:
+    """Counts the skipped iterations on the device; only reading a count waits for it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._counts = torch.zeros(3, device=device, dtype=torch.int64)  # all, in a row, the longest row
+
+    def count(self, bad: Tensor) -> None:
+        """One more iteration: `bad` is 1 where one of its updates was skipped, else 0."""
+        total, in_a_row, longest = self._counts.unbind()
+        bad = bad.to(torch.int64)
+        in_a_row = (in_a_row + 1) * bad
+        self._counts = torch.stack([total + bad, in_a_row, torch.maximum(longest, in_a_row)])
+
+    @property
+    def total(self) -> int:
+        return int(self._counts[0])
+
+    @property
+    def longest(self) -> int:
+        return int(self._counts[2])
 
 
 class Task(ABC):
@@ -98,9 +139,11 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
 
     Raises:
         ConfigChangedError: `folder` holds a training with another config.
-        TrainingDivergedError: 20 steps in a row were not finite.
+        TrainingDivergedError: 20 steps in a row were not finite (noticed at the next logged iteration).
     """
     device = device_of(settings.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     config = _comparable(task.config)
     if settings.restart:
         set_aside(folder)
@@ -130,37 +173,32 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
 
     metrics = Metrics(folder, done)
     bar = progress_bar(total=settings.iterations, initial=done, title=folder.name, unit="step", show=settings.progress)
-    skipped_in_a_row, skipped, began = 0, 0, time.perf_counter()
+    skipped = _Skipped(device)
+    began = time.perf_counter()
     try:
         for iteration in range(done + 1, settings.iterations + 1):
             torch.manual_seed(_seed_of(settings.seed, iteration))
             task.modules.train()
             values: dict[str, Tensor] = {}
-            finite = []
+            bad = torch.zeros((), device=device)
             for turn in task.turns:
                 gradient_norm, turn_values = _accumulate(task, turn, settings, iteration)
-                finite.append(torch.isfinite(gradient_norm))
                 values |= {f"{turn.name}/{name}": value for name, value in turn_values.items()}
                 values[f"{turn.name}/gradient_norm"] = gradient_norm
-                if not finite[-1]:  # a bad step is skipped, and counted
-                    continue
-                for group in turn.optimizer.param_groups:
-                    group["lr"] = turn.learning_rate * min(1.0, iteration / max(1, settings.warmup))
-                turn.optimizer.step()
-            good = bool(torch.stack(finite).all())
-            skipped += not good
-            skipped_in_a_row = 0 if good else skipped_in_a_row + 1
-            if skipped_in_a_row == 20:
-                raise TrainingDivergedError(
-                    f"20 steps in a row up to iteration {iteration} had gradients that are not finite: lower "
-                    f"learning_rate ({settings.learning_rate}) or set clip; the last checkpoint in {folder} is whole"
-                )
+                bad = torch.maximum(bad, turn.step(gradient_norm, min(1.0, iteration / max(1, settings.warmup))))
+            skipped.count(bad)
             _update_average(averaged, task.modules, settings.ema, iteration)
 
             last = iteration == settings.iterations
-            if iteration % settings.log_every == 0 or last:
+            if iteration % settings.log_every == 0 or last:  # the only place that waits for the device
+                if skipped.longest >= _MOST_IN_A_ROW:
+                    raise TrainingDivergedError(
+                        f"{_MOST_IN_A_ROW} steps in a row up to iteration {iteration} had gradients that are not "
+                        f"finite: lower learning_rate ({settings.learning_rate}) or set clip; the last checkpoint in "
+                        f"{folder} is whole"
+                    )
                 numbers = {name: float(value) for name, value in values.items()}
-                numbers |= {"skipped": skipped, "seconds": time.perf_counter() - began}
+                numbers |= {"skipped": skipped.total, "seconds": time.perf_counter() - began}
                 metrics.write(iteration, numbers)
                 bar.set_postfix_str(_headline(numbers), refresh=False)
             if iteration % settings.preview_every == 0 or last:
@@ -171,7 +209,7 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
     finally:
         bar.close()
         metrics.close()
-    summary = {"iterations": settings.iterations, "skipped": skipped, "seconds": time.perf_counter() - began}
+    summary = {"iterations": settings.iterations, "skipped": skipped.total, "seconds": time.perf_counter() - began}
     write_atomically(folder / "done.json", json.dumps(summary).encode())
     return folder
 
@@ -234,6 +272,7 @@ def _tensors(task: Task, averaged: nn.Module, ema: float) -> dict[str, Tensor]:
     return tensors
 
 
+@torch.no_grad()
 def _load_optimizers(turns: Iterable[Turn], tensors: dict[str, Tensor]) -> None:
     for turn in turns:
         state: dict[int, dict[str, Tensor]] = {}
@@ -241,6 +280,10 @@ def _load_optimizers(turns: Iterable[Turn], tensors: dict[str, Tensor]) -> None:
         for name, tensor in tensors.items():
             if name.startswith(prefix):
                 index, key = name[len(prefix) :].split(".")
+                parameter = turn.parameters[int(index)]
+                if tensor.shape == parameter.shape:
+                    # A file knows no strides, and the fused optimiser walks parameter and moments side by side.
+                    tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
                 state.setdefault(int(index), {})[key] = tensor
         turn.optimizer.load_state_dict({**turn.optimizer.state_dict(), "state": state})
 

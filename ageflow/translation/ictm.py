@@ -207,7 +207,7 @@ class Translator(nn.Module, ABC):
 
     def inputs(self, z_s: Tensor, target: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """(z_s, μ_t, log σ_t) of each visible level, each [B, C, H, W]."""
-        mu, log_sigma = self.prior(as_weights(target, self.groups).to(z_s))
+        mu, log_sigma = self.prior(as_weights(target, self.groups, check=not self.training).to(z_s))
         return list(zip(self.visible.take(z_s), self.visible.cut(mu), self.visible.cut(log_sigma), strict=True))
 
 

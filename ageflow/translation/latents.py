@@ -12,6 +12,7 @@ from numpy.lib.format import open_memmap
 from ageflow.config import Prototypes as PrototypesSettings
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import load_glow
+from ageflow.memory import keep_freed_memory
 from ageflow.progress import progress_bar
 from ageflow.storage import fingerprint, write_atomically
 from ageflow.workspace import Workspace
@@ -76,6 +77,8 @@ def encode_faces(settings: PrototypesSettings) -> Latents:
 
     glow = load_glow(glow_folder, settings.device)
     device = next(glow.parameters()).device
+    if device.type == "cpu":
+        keep_freed_memory()
     array, done = _partial(folder, wanted, (len(faces), glow.dimensions))
     bar = progress_bar(total=len(faces), initial=done, title="encode", unit="face", show=settings.progress)
     with torch.inference_mode(), bar:

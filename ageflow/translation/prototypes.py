@@ -67,19 +67,20 @@ class Prototypes:
         number = {combination: index for index, combination in enumerate(self.combinations)}
         return torch.tensor([number.get(tuple(value), self.any) for value in values])
 
-    def direction(self, source: Tensor, target: Tensor, combination: Tensor) -> Tensor:
+    def direction(self, source: Tensor, target: Tensor, combination: Tensor, check: bool = True) -> Tensor:
         """z̄_{t,α} − z̄_{s,α} of Eqs. 5 and 6, [B, D].
 
         Arguments:
             source: int groups [B], or weights over the groups [B, groups].
             target: the same; weights between two groups are an age between them.
             combination: indices from `combination_of`, [B].
+            check: see `as_weights`.
 
         Where source and target are the same, the direction is exactly zero: Eq. 6 is undefined there, and its
         target is the face itself.
         """
         means = self.means
-        weights = as_weights(target, len(means)) - as_weights(source, len(means))
+        weights = as_weights(target, len(means), check) - as_weights(source, len(means), check)
         return torch.einsum("bg,gbd->bd", weights.to(means), means[:, combination.to(means.device)])
 
     def to(self, device: torch.device) -> "Prototypes":
@@ -113,8 +114,14 @@ class Prototypes:
             )
 
 
-def as_weights(groups: Tensor, count: int) -> Tensor:
+def as_weights(groups: Tensor, count: int, check: bool = True) -> Tensor:
     """Group weights, float [B, count]: integer groups [B] as one-hot, weights as they are.
+
+    Arguments:
+        groups: integers [B] or weights [B, count].
+        count: number of groups.
+        check: look at the values, for which the host waits for the device; training, whose groups come from
+            checked tables, does not.
 
     Raises:
         ValueError: groups outside 0 … count − 1, or weights of another width or that do not sum to 1.
@@ -124,14 +131,14 @@ def as_weights(groups: Tensor, count: int) -> Tensor:
         [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
     """
     if groups.ndim == 1 and not groups.is_floating_point():
-        if len(groups) and (int(groups.min()) < 0 or int(groups.max()) >= count):
+        if check and len(groups) and (int(groups.min()) < 0 or int(groups.max()) >= count):
             raise ValueError(f"age groups are 0 … {count - 1}, not {sorted(set(groups.tolist()))}")
-        return torch.nn.functional.one_hot(groups.long(), count).float()
+        return (groups[:, None] == torch.arange(count, device=groups.device)).float()
     if groups.ndim != 2 or groups.shape[1] != count:
         raise ValueError(
             f"a target is int groups [B] or weights [B, {count}], not {groups.dtype} {tuple(groups.shape)}"
         )
-    if not torch.allclose(groups.sum(1), torch.ones_like(groups[:, 0]), atol=1e-3):
+    if check and not torch.allclose(groups.sum(1), torch.ones_like(groups[:, 0]), atol=1e-3):
         raise ValueError(f"the weights of a target must sum to 1, not {groups.sum(1).tolist()}")
     return groups
 

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import ageflow
 from ageflow.config import Settings
@@ -12,12 +13,13 @@ from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow
 from ageflow.storage import CheckpointError, latest
 from ageflow.training.classifier import held_out_accuracy, load_classifier, train_classifiers
-from ageflow.training.glow import describe_glow, train_glow
-from ageflow.training.ictm import round_trip, train_translator
+from ageflow.training.glow import GlowTask, describe_glow, train_glow
+from ageflow.training.ictm import TranslatorTask, round_trip, train_translator
+from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
 from ageflow.translation.latents import Latents, encode_faces
 from ageflow.translation.methods import METHODS, load_method
-from ageflow.translation.prototypes import compute_prototypes, direction_lengths
+from ageflow.translation.prototypes import Prototypes, compute_prototypes, direction_lengths
 from ageflow.workspace import MissingArtefactError, Workspace
 
 
@@ -46,6 +48,38 @@ def trained(runs_root):
     train_translator(settings_of("train_ictm", runs_root, **strong))
     train_translator(settings_of("train_ictm", runs_root, **strong), "no_ictm")
     return glow
+
+
+class _Reads(TorchDispatchMode):
+    """Counts how often the host reads a value that the device computed, and so waits for it."""
+
+    asking = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default, torch.ops.aten.equal.default)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count = getattr(self, "count", 0) + (function in self.asking)
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_step_does_not_wait_for_the_device(trained, runs_root, tmp_path):
+    """More iterations between two logged ones make no more reads: none of them belongs to a step."""
+    settings, ictm = settings_of("train_glow", runs_root), settings_of("train_ictm", runs_root)
+    workspace = Workspace.of(settings)
+    faces = Faces.open(workspace.require("faces"))
+    latents = Latents.open(workspace.require("latents"), faces)
+    prototypes = Prototypes.load(workspace.require("prototypes"))
+    makers = {
+        "glow": lambda: GlowTask(settings, faces),
+        "ictm": lambda: TranslatorTask(ictm, latents, prototypes, workspace.require("glow")),
+    }
+    for name, make in makers.items():
+        reads = {}
+        for iterations in (3, 6):
+            task = make()
+            rare = dict.fromkeys(("log_every", "preview_every", "checkpoint_every"), 100) | {"iterations": iterations}
+            with _Reads() as counter:
+                train(task, task.settings.model_copy(update=rare), tmp_path / f"{name}-{iterations}")
+            reads[iterations] = counter.count
+        assert reads[3] == reads[6] > 0, name
 
 
 def test_glow_learns_real_faces(trained, runs_root):

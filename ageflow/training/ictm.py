@@ -66,6 +66,7 @@ class TranslatorTask(Task):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             critic = Discriminator(translator.visible.dimensions, self.count)
+        translator.checks_targets = False  # its targets are drawn here
         self.modules = nn.ModuleDict({"translator": translator, "discriminator": critic})
         self.turns = [
             Turn("T", list(translator.parameters()), self.translator_loss, settings.learning_rate),

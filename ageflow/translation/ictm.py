@@ -195,6 +195,7 @@ class Translator(nn.Module, ABC):
         self.config = config
         self.groups = groups
         self.visible = VisibleLatent(config.latent, latent_shapes)
+        self.checks_targets = True  # for which the host waits for the device: training switches it off
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.prior = PriorGenerator(groups, self.visible.dimensions)
@@ -207,7 +208,7 @@ class Translator(nn.Module, ABC):
 
     def inputs(self, z_s: Tensor, target: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """(z_s, μ_t, log σ_t) of each visible level, each [B, C, H, W]."""
-        mu, log_sigma = self.prior(as_weights(target, self.groups, check=not self.training).to(z_s))
+        mu, log_sigma = self.prior(as_weights(target, self.groups, check=self.checks_targets).to(z_s))
         return list(zip(self.visible.take(z_s), self.visible.cut(mu), self.visible.cut(log_sigma), strict=True))
 
 

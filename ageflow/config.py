@@ -108,6 +108,9 @@ class PrepareData(Settings):
     shard_size: int = Field(4096, ge=1, description="faces in one shard file")
     test_share: float = Field(0.2, gt=0, lt=1, description="share of the identities kept for testing")
     cache: Path = Field(Path("~/.cache/ageflow"), description="where generated faces are kept between runs")
+    genders: Path | None = Field(None, description="cacd: CSV of name or identity and gender; None: by majority vote")
+    workers: int = Field(0, ge=0, description="processes that align faces; 0: this process, or one a device")
+    scheduler: str | None = Field(None, description="dask scheduler, tcp://host:port, for many machines; None: local")
 
 
 class Training(Settings):

@@ -27,10 +27,10 @@ import pyarrow.parquet as parquet
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ageflow.config import ParameterError, PrepareData
-from ageflow.data import demo
 from ageflow.data.align import Aligned, Aligner
 from ageflow.data.card import data_card
 from ageflow.data.faces import TABLE_FILE, Faces, shard_file
+from ageflow.data.readers import READERS
 from ageflow.data.records import Reading, Rejection, age_group, checked
 from ageflow.data.split import split_by_identity
 from ageflow.progress import progress_bar
@@ -38,11 +38,6 @@ from ageflow.storage import device_of, write_atomically
 from ageflow.workspace import Workspace
 
 __all__ = ["READERS", "open_image", "prepare", "rejections", "source_folder"]
-
-# A new data set is one new file and one line here.
-READERS: dict[str, Callable[[PrepareData], Reading]] = {
-    "demo": demo.read,
-}
 
 _BATCH = 32  # pictures searched for faces at a time
 _DECIDING = ("dataset", "data_root", "image_size", "faces", "shard_size", "test_share", "seed")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ageflow.config import ParameterError, settings
     from ageflow.flows.glow import Glow, GlowConfig, to_uint8
+    from ageflow.flows.released import load_released
     from ageflow.translation.ictm import ICTM, ICTMConfig
     from ageflow.translation.methods import load_method
     from ageflow.workspace import MissingArtefactError, Workspace
@@ -22,6 +23,7 @@ _WHERE = {
     "ParameterError": "ageflow.config",
     "Workspace": "ageflow.workspace",
     "load_method": "ageflow.translation.methods",
+    "load_released": "ageflow.flows.released",
     "settings": "ageflow.config",
     "to_uint8": "ageflow.flows.glow",
 }
@@ -35,6 +37,7 @@ __all__ = [
     "ParameterError",
     "Workspace",
     "load_method",
+    "load_released",
     "settings",
     "to_uint8",
 ]

@@ -143,7 +143,9 @@ class TrainGlow(Training):
     memory: Literal["plain", "checkpoint", "reversible"] = Field("plain", description="what the backward pass keeps")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic inside the coupling networks")
     flip: bool = Field(False, description="mirror half of the faces while training")
-    start_from: Path | None = Field(None, description="checkpoint or run's glow folder to begin from (pre-training)")
+    start_from: Path | None = Field(
+        None, description="glow folder of a run, or a public code's checkpoint, to begin from"
+    )
     temperature: float = Field(0.7, gt=0, description="temperature of the samples drawn on the way")
 
 

@@ -11,18 +11,21 @@ from ageflow.flows.transform import ShapeError, Transform
 
 __all__ = ["AdditiveCoupling", "AffineCoupling"]
 
+# What is beyond the edge, and the rectifier that makes zero padding stand for it.
+FLOORS = {"zeros": 0.0, "ones": -1.0}
+
 
 class _Coupling(Transform):
     """Shared: cut the channels, let the first half drive the second."""
 
     outputs_per_channel = 1
 
-    def __init__(self, channels: int, hidden: int, precision: str = "fp32") -> None:
+    def __init__(self, channels: int, hidden: int, precision: str = "fp32", edges: str = "zeros") -> None:
         super().__init__()
         if channels % 2:
             raise ShapeError(f"a coupling needs an even number of channels, not {channels}")
         half = channels // 2
-        self.network = CouplingNetwork(half, half * self.outputs_per_channel, hidden, precision)
+        self.network = CouplingNetwork(half, half * self.outputs_per_channel, hidden, precision, FLOORS[edges])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         kept, moved = x.chunk(2, dim=1)
@@ -50,6 +53,7 @@ class AdditiveCoupling(_Coupling):
         channels: number of channels, even.
         hidden: hidden channels of F.
         precision: see `CouplingNetwork`.
+        edges: ``zeros`` or ``ones``, see `GlowConfig`.
     """
 
     def move(self, x: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,6 +72,7 @@ class AffineCoupling(_Coupling):
         channels: number of channels, even.
         hidden: hidden channels of the network that gives t and r.
         precision: see `CouplingNetwork`.
+        edges: ``zeros`` or ``ones``, see `GlowConfig`.
     """
 
     outputs_per_channel = 2

@@ -25,7 +25,9 @@ class GlowConfig(BaseModel):
     """The shape of a `Glow`.
 
     ``steps`` is one number, or one number a level. ``bits`` is what the likelihood is computed at; encoding
-    never quantises.
+    never quantises. ``edges`` is what the last convolution of a coupling network, and a learned prior's, sees beyond
+    the edge: ``zeros``, or ``ones`` as in the public GLOWs (`load_released`), whose deepest prior then has a mean
+    and log σ at every place.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +39,7 @@ class GlowConfig(BaseModel):
     hidden: int = Field(128, ge=1)
     coupling: Literal["additive", "affine"] = "additive"
     prior: Literal["standard", "learned"] = "standard"
+    edges: Literal["zeros", "ones"] = "zeros"
     bits: int = Field(5, ge=1, le=8)
     memory: Literal["plain", "checkpoint", "reversible"] = "plain"
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -96,14 +99,20 @@ class Glow(Transform):
                 self.levels.append(
                     Chain(
                         *(
-                            FlowStep(channels, config.hidden, config.coupling, config.precision, generator)
+                            FlowStep(
+                                channels, config.hidden, config.coupling, config.precision, generator, config.edges
+                            )
                             for _ in range(steps)
                         ),
                     )
                 )
                 deepest = level == config.levels - 1
                 if config.prior == "learned":
-                    self.priors.append(ConstantWhitening(channels) if deepest else ConditionalWhitening(channels))
+                    self.priors.append(
+                        ConstantWhitening(channels, side if config.edges == "ones" else 1)
+                        if deepest
+                        else ConditionalWhitening(channels, config.edges)
+                    )
                 if not deepest:
                     channels //= 2
                 self.latent_shapes.append((channels, side, side))

@@ -48,6 +48,7 @@ class CouplingNetwork(nn.Module):
         for convolution in (self.first, self.middle):
             nn.init.normal_(convolution.weight, std=0.05)
             nn.init.zeros_(convolution.bias)
+        nn.init.constant_(self.middle.bias, floor)  # so that the second rectifier lets half of its inputs pass
         self.precision = precision
         self.floor = floor
 

@@ -17,36 +17,43 @@ class ConditionalWhitening(Transform):
 
     Arguments:
         channels: channels of z₁ and z₂ together, even.
+        edges: what the convolution sees beyond the edge, ``zeros`` or ``ones``.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, edges: str = "zeros") -> None:
         super().__init__()
+        self.beyond = {"zeros": 0.0, "ones": 1.0}[edges]
         self.parameters_of = zero_convolution(channels // 2, channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         first, second = x.chunk(2, dim=1)
-        mean, log_sigma = self.parameters_of(first).chunk(2, dim=1)
+        mean, log_sigma = self._moments(first)
         epsilon = (second - mean) * (-log_sigma).exp()
         return torch.cat([first, epsilon], dim=1), -log_sigma.flatten(1).sum(1)
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         first, epsilon = y.chunk(2, dim=1)
-        mean, log_sigma = self.parameters_of(first).chunk(2, dim=1)
+        mean, log_sigma = self._moments(first)
         second = epsilon * log_sigma.exp() + mean
         return torch.cat([first, second], dim=1), log_sigma.flatten(1).sum(1)
 
+    def _moments(self, first: Tensor) -> tuple[Tensor, Tensor]:
+        # A convolution that pads first − 1 with zeros differs from one that pads `first` with ones by a constant.
+        return self.parameters_of(first - self.beyond if self.beyond else first).chunk(2, dim=1)
+
 
 class ConstantWhitening(Transform):
-    """The prior of the deepest level: ε = (z − mean) · exp(−log σ), a learned mean and log σ per channel.
+    """The prior of the deepest level: ε = (z − mean) · exp(−log σ), with a learned mean and log σ.
 
     Arguments:
         channels: number of channels C.
+        side: 1 for one mean and log σ a channel; the level's side for one at every place.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, side: int = 1) -> None:
         super().__init__()
-        self.mean = nn.Parameter(torch.zeros(1, channels, 1, 1))
-        self.log_sigma = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.mean = nn.Parameter(torch.zeros(1, channels, side, side))
+        self.log_sigma = nn.Parameter(torch.zeros(1, channels, side, side))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return (x - self.mean) * (-self.log_sigma).exp(), -self._log_det(x)
@@ -55,4 +62,5 @@ class ConstantWhitening(Transform):
         return y * self.log_sigma.exp() + self.mean, self._log_det(y)
 
     def _log_det(self, x: Tensor) -> Tensor:
-        return (self.log_sigma.sum() * (x.shape[2] * x.shape[3])).expand(len(x))
+        places = x.shape[2] * x.shape[3] / (self.mean.shape[2] * self.mean.shape[3])
+        return (self.log_sigma.sum() * places).expand(len(x))

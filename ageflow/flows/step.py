@@ -28,6 +28,7 @@ class FlowStep(Transform):
         coupling: ``additive`` or ``affine``.
         precision: arithmetic of the coupling network, ``fp32`` or ``bf16``.
         generator: source of the random rotation.
+        edges: ``zeros`` or ``ones``, see `GlowConfig`.
     """
 
     def __init__(
@@ -37,11 +38,12 @@ class FlowStep(Transform):
         coupling: str = "additive",
         precision: str = "fp32",
         generator: torch.Generator | None = None,
+        edges: str = "zeros",
     ) -> None:
         super().__init__()
         self.actnorm = ActNorm(channels)
         self.linear = InvertibleConv1x1(channels, generator)
-        self.coupling = COUPLINGS[coupling](channels, hidden, precision)
+        self.coupling = COUPLINGS[coupling](channels, hidden, precision, edges)
         self._kept: dict[str, tuple[tuple, tuple[Tensor, Tensor]]] = {}
 
     def folded(self) -> tuple[Tensor, Tensor]:

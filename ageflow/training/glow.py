@@ -1,5 +1,6 @@
 """Train GLOW by maximum likelihood (Eq. 4) on prepared faces."""
 
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ from torchvision.utils import save_image
 from ageflow.config import TrainGlow
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow, GlowConfig, to_uint8
+from ageflow.flows.released import load_released
 from ageflow.storage import device_of, load_state
 from ageflow.training.loop import Task, Turn, sample_batch, train
 from ageflow.workspace import Workspace
@@ -29,7 +31,7 @@ class GlowTask(Task):
         self.device = device_of(settings.device)
         self.training = faces.select(split="train")
         self.testing = faces.select(split="test")
-        self.glow = Glow(glow_config(settings, faces.image_size))
+        self.glow = _new_glow(settings, faces.image_size)
         self.modules = nn.ModuleDict({"glow": self.glow})
         self.turns = [Turn("glow", list(self.glow.parameters()), self.loss, settings.learning_rate)]
         self.config = settings.model_dump(mode="json") | {
@@ -40,7 +42,8 @@ class GlowTask(Task):
     def start(self) -> None:
         """Begin from other weights where `start_from` names them; otherwise set ActNorm from the first faces."""
         if self.settings.start_from is not None:
-            load_state(self.glow, self.settings.start_from, "glow")
+            if not self.settings.start_from.is_file():
+                load_state(self.glow, self.settings.start_from, "glow")
             return
         images = self.training.images(sample_batch(len(self.training), _INITIAL_FACES, self.settings.seed, 0))
         self.glow.initialize(self.glow.dequantize(images.to(self.device)))
@@ -69,6 +72,24 @@ class GlowTask(Task):
             images = self.testing.images(slice(start, min(start + self.settings.batch_size, count)))
             total += float(glow.bits_per_dim(images.to(self.device), generator).sum())
         return {"test/bits_per_dim": total / count}
+
+
+def _new_glow(settings: TrainGlow, image_size: int) -> Glow:
+    """The flow to train: of the settings' shape, or of the public checkpoint's that `start_from` names."""
+    config = glow_config(settings, image_size)
+    if settings.start_from is None or not settings.start_from.is_file():
+        return Glow(config)
+    glow = load_released(settings.start_from, image_size, settings.bits, settings.memory, settings.precision)
+    shape = ("levels", "steps_per_level", "hidden", "coupling", "prior")
+    if other := [
+        f"{name} = {getattr(glow.config, name)}"
+        for name in shape
+        if getattr(glow.config, name) != getattr(config, name)
+    ]:
+        warnings.warn(
+            f"the GLOW is of the shape of {settings.start_from}, not of the settings': {', '.join(other)}", stacklevel=2
+        )
+    return glow
 
 
 def glow_config(settings: TrainGlow, image_size: int) -> GlowConfig:

@@ -1,9 +1,14 @@
 """What the backward pass keeps must not change what it computes."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import ageflow
+from tests.conftest import ROOT
 
 from .test_transforms import shake
 
@@ -92,3 +97,20 @@ def test_reversible_keeps_no_more_for_more_steps():
     assert kept["reversible", 8] < 1.05 * kept["reversible", 2]
     assert kept["plain", 8] > 3 * kept["plain", 2]
     assert kept["reversible", 8] < kept["checkpoint", 8] < kept["plain", 8]
+
+
+@pytest.mark.parametrize("memory", ["checkpoint", "reversible"])
+def test_two_processes_reduce_to_the_gradient_of_one(memory, tmp_path):
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "tests.flows.ddp_worker"]
+    done = subprocess.run(
+        [sys.executable, *command, memory, str(tmp_path / "rank")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    expected = gradients(glow_with("plain", "affine", "learned", dtype=torch.float64), torch.float64, passes=2)
+    del expected["x"]
+    for rank in (0, 1):
+        assert_same(load_file(tmp_path / f"rank-{rank}.safetensors"), expected, 1e-9)

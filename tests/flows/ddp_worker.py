@@ -1,0 +1,39 @@
+"""What `test_reversible` starts in two processes: one backward pass under DDP, each on half of a batch."""
+
+import sys
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+from torch.nn.parallel import DistributedDataParallel
+
+from ageflow.flows.glow import Glow
+from tests.flows.test_reversible import glow_with
+
+
+class LogLikelihood(torch.nn.Module):
+    """DDP wraps a module's forward; ours is the loss."""
+
+    def __init__(self, glow: Glow) -> None:
+        super().__init__()
+        self.glow = glow
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return -self.glow.log_prob(x).mean()
+
+
+def main(memory: str, path: str) -> None:
+    dist.init_process_group("gloo")
+    rank, world = dist.get_rank(), dist.get_world_size()
+    glow = glow_with(memory, "affine", "learned", dtype=torch.float64)
+    wrapped = DistributedDataParallel(LogLikelihood(glow))
+    for number in range(2):  # accumulated: only the second backward pass reduces
+        x = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(number)).double() - 0.5
+        with wrapped.no_sync() if number == 0 else torch.enable_grad():
+            wrapped(x.chunk(world)[rank]).backward()
+    save_file({name: p.grad.contiguous() for name, p in glow.named_parameters()}, f"{path}-{rank}.safetensors")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,105 @@
+"""Checkpoints of two public codes, held against what those codes themselves compute (released/README.md)."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import ageflow
+from ageflow.data.faces import Faces
+from ageflow.flows.glow import load_glow
+from ageflow.storage import CheckpointError
+from ageflow.training.glow import train_glow
+
+FOLDER = Path(__file__).with_name("released")
+NAMES = sorted(path.stem for path in FOLDER.glob("*.pt"))
+
+
+def test_every_layout_is_tried():
+    assert NAMES == ["authors-0", "authors-1", "rosinality", "rosinality-affine", "rosinality-affine-no-lu"]
+
+
+@pytest.mark.parametrize("memory", ["plain", "reversible"])
+@pytest.mark.parametrize("name", NAMES)
+def test_it_computes_what_the_public_code_computes(name, memory):
+    expected = load_file(FOLDER / f"{name}.expected.safetensors")
+    glow = ageflow.load_released(FOLDER / f"{name}.pt", image_size=16, memory=memory)
+    z, _ = glow(expected["x"])
+    torch.testing.assert_close(z, expected["z"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(glow.log_prob(expected["x"]), expected["log_prob"], rtol=1e-5, atol=0)
+    decoded, _ = glow.inverse(expected["sampled_z"])
+    torch.testing.assert_close(decoded, expected["sampled_x"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(glow.inverse(z)[0], expected["x"], rtol=0, atol=1e-5)
+
+
+def test_the_shape_is_read_off_the_weights():
+    config = ageflow.load_released(FOLDER / "rosinality-affine.pt", 16, bits=8, precision="bf16").config
+    assert (config.levels, config.steps_per_level, config.hidden, config.channels) == (2, [2, 2], 8, 3)
+    assert (config.coupling, config.prior, config.edges) == ("affine", "learned", "ones")
+    assert (config.bits, config.precision) == (8, "bf16")
+
+
+def test_it_can_be_trained_on(tmp_path, demo_faces_folder):
+    """From a public checkpoint of small faces, in the run's own folder, with the checkpoint's shape kept."""
+    run = tmp_path / "demo" / "smoke"
+    shutil.copytree(demo_faces_folder, run / "faces")
+    start = FOLDER / "authors-0.pt"
+    parameters = {"preset": "smoke", "runs_root": tmp_path, "progress": False, "start_from": start, "iterations": 6}
+    settings = ageflow.settings("train_glow", parameters | {"learning_rate": 1e-3, "log_every": 1})
+    with pytest.warns(UserWarning, match=r"shape of .*authors-0.pt.*hidden = 8"):
+        folder = train_glow(settings)
+    glow, before = load_glow(folder), ageflow.load_released(start, 32)
+    assert glow.config.edges == "ones"
+    images = Faces.open(run / "faces").images(slice(32))
+    noise = [torch.Generator().manual_seed(0) for _ in range(2)]
+    with torch.no_grad():
+        assert glow.bits_per_dim(images, noise[0]).mean() < before.bits_per_dim(images, noise[1]).mean() - 0.01
+
+
+@pytest.fixture
+def tensors() -> dict[str, torch.Tensor]:
+    return torch.load(FOLDER / "rosinality.pt", weights_only=True)
+
+
+def broken(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> Path:
+    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, tmp_path / "it.safetensors")
+    return tmp_path / "it.safetensors"
+
+
+def test_a_key_that_does_not_fit_is_named(tmp_path, tensors):
+    with pytest.raises(CheckpointError, match=r"1 keys that a GLOW of this shape does not have: head.weight"):
+        ageflow.load_released(broken(tmp_path, tensors | {"module.head.weight": torch.ones(2)}), 16)
+    lacking = {name: tensor for name, tensor in tensors.items() if name != "module.blocks.1.flows.0.invconv.w_l"}
+    with pytest.raises(CheckpointError, match=r"has no 'blocks.1.flows.0.invconv.w_l'"):
+        ageflow.load_released(broken(tmp_path, lacking), 16)
+    narrow = tensors | {"module.blocks.0.flows.1.coupling.net.0.bias": torch.ones(5)}
+    with pytest.raises(CheckpointError, match=r"levels.0.transforms.1.coupling.network.first.bias"):
+        ageflow.load_released(broken(tmp_path, narrow), 16)
+
+
+def test_untrained_singular_or_damaged_weights_are_refused(tmp_path, tensors):
+    new = tensors | {"module.blocks.0.flows.1.actnorm.initialized": torch.tensor(0, dtype=torch.uint8)}
+    with pytest.raises(CheckpointError, match=r"blocks.0.flows.1.actnorm has no values yet"):
+        ageflow.load_released(broken(tmp_path, new), 16)
+    zero = tensors | {"module.blocks.0.flows.1.actnorm.scale": torch.zeros(1, 12, 1, 1)}
+    with pytest.raises(CheckpointError, match=r"actnorm.scale has a zero"):
+        ageflow.load_released(broken(tmp_path, zero), 16)
+    nan = tensors | {"module.blocks.0.prior.conv.bias": torch.full((12,), float("nan"))}
+    with pytest.raises(CheckpointError, match=r"blocks.0.prior.conv.bias.*not finite"):
+        ageflow.load_released(broken(tmp_path, nan), 16)
+
+
+def test_what_is_no_state_dict_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="is not a file"):
+        ageflow.load_released(tmp_path / "gone.pt", 16)
+    (tmp_path / "text.pt").write_text("no weights")
+    with pytest.raises(CheckpointError, match="cannot be read as a state dict"):
+        ageflow.load_released(tmp_path / "text.pt", 16)
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
+    with pytest.raises(CheckpointError, match="whole modules are pickles"):
+        ageflow.load_released(tmp_path / "module.pt", 16)
+    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match=r"no keys blocks.0.flows.0.…, but bias, weight"):
+        ageflow.load_released(tmp_path / "other.pt", 16)

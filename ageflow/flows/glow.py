@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from ageflow.flows.diagnosis import GlowReport, inspect_level, largest_error
 from ageflow.flows.prior import ConditionalWhitening, ConstantWhitening
 from ageflow.flows.reversible import run_steps
 from ageflow.flows.squeeze import Squeeze
@@ -184,6 +186,28 @@ class Glow(Transform):
                 x, latent = x.chunk(2, dim=1)
                 latents.append(latent)
         return self.merge_latent([*latents, x])
+
+    @torch.inference_mode()
+    @full_precision
+    def report(self, x: Tensor) -> GlowReport:
+        """What each level and step does to x [B, 3, S, S] in [-0.5, 0.5]; `ageflow.report.diagnosis` draws it.
+
+        Values that are not finite are reported, not refused: they are what one looks for.
+        """
+        self._check_images(x)
+        begin, levels, steps = x, [], []
+        for level, chain in enumerate(self.levels):
+            prior = self.priors[level] if len(self.priors) else None
+            x, row, its_steps = inspect_level(level, chain, prior, self.squeeze(x)[0], self.dimensions)
+            latent = x
+            if level < len(self.levels) - 1:
+                x, latent = x.chunk(2, dim=1)
+            row |= {"mean": float(latent.mean()), "standard_deviation": float(latent.std())}
+            levels.append({"shape": self.latent_shapes[level]} | row)
+            steps += its_steps
+        columns = ["level", "shape", "mean", "standard_deviation", "log_det", "round_trip"]
+        round_trip = largest_error(self.inverse(self(begin)[0])[0], begin)
+        return GlowReport(pd.DataFrame(levels)[columns], pd.DataFrame(steps), round_trip)
 
     # -- likelihood ---------------------------------------------------------------------------------------------
 

@@ -31,8 +31,8 @@ from ageflow.data.align import Aligned, Aligner
 from ageflow.data.card import data_card
 from ageflow.data.faces import TABLE_FILE, Faces, shard_file
 from ageflow.data.readers import READERS
-from ageflow.data.records import Reading, Rejection, age_group, checked
-from ageflow.data.split import split_by_identity
+from ageflow.data.records import NO_GROUP, Reading, Rejection, age_group, checked
+from ageflow.data.split import split_as_given
 from ageflow.progress import progress_bar
 from ageflow.storage import device_of, write_atomically
 from ageflow.workspace import Workspace
@@ -70,7 +70,9 @@ def prepare(settings: PrepareData) -> Faces:
         )
 
     reading = READERS[settings.dataset](settings)
-    table, turned_away = checked(reading.table)
+    # Noted only now, so that a data_root that was not the right one can be mended.
+    _note_settings(settings, folder)
+    table, turned_away = checked(reading.table, reading.ages)
     # The reader's row numbers lead back to its landmarks and stand in rejected.csv.
     table["position"] = np.flatnonzero(reading.table.index.isin(table.index))
     table = table.reset_index(drop=True)
@@ -82,9 +84,11 @@ def prepare(settings: PrepareData) -> Faces:
     if faces.empty:
         raise ValueError(f"no face is left of {len(reading.table)} rows: {folder / 'rejected.csv'} says why")
     faces.insert(0, "face", np.arange(len(faces)))
-    faces.insert(faces.columns.get_loc("age") + 1, "group", age_group(faces["age"]))
+    faces.insert(faces.columns.get_loc("age") + 1, "group", age_group(faces["age"]) if reading.ages else NO_GROUP)
     faces.insert(
-        faces.columns.get_loc("race") + 1, "split", split_by_identity(faces, settings.test_share, settings.seed)
+        faces.columns.get_loc("race") + 1,
+        "split",
+        split_as_given(reading, faces, settings.test_share, settings.seed),
     )
     write_atomically(folder / _SOURCE_FILE, json.dumps({"folder": str(reading.root.resolve())}).encode())
     write_atomically(folder / "data.md", data_card(settings, reading, faces, rejected).encode())
@@ -191,12 +195,23 @@ def _rows_file(folder: Path, shard: int) -> Path:
     return shard_file(folder, shard).with_suffix(".json")
 
 
+def _decided_by(settings: PrepareData) -> dict[str, str]:
+    """The settings that decide the outcome."""
+    only = {"faces": "demo", "genders": "cacd"}  # of one data set's
+    names = [name for name in (*_DECIDING, "genders") if only.get(name, settings.dataset) == settings.dataset]
+    return {name: str(getattr(settings, name)) for name in names}
+
+
+def _note_settings(settings: PrepareData, folder: Path) -> None:
+    if not (folder / _SETTINGS_FILE).is_file():
+        write_atomically(folder / _SETTINGS_FILE, json.dumps(_decided_by(settings), indent=1).encode())
+
+
 def _check_same_settings(settings: PrepareData, folder: Path) -> None:
-    """Note the settings that decide the outcome, or compare them with those noted."""
-    wanted = {name: str(getattr(settings, name)) for name in _DECIDING if settings.dataset == "demo" or name != "faces"}
+    """Compare the settings that decide the outcome with those noted before, where there are any."""
+    wanted = _decided_by(settings)
     file = folder / _SETTINGS_FILE
     if not file.is_file():
-        write_atomically(file, json.dumps(wanted, indent=1).encode())
         return
     noted = json.loads(file.read_text())
     different = [

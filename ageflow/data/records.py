@@ -7,10 +7,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-__all__ = ["AGE_GROUPS", "COLUMNS", "GENDERS", "GROUP_EDGES", "MAX_AGE", "Reading", "Rejection", "age_group", "checked"]
+__all__ = [
+    "AGE_GROUPS",
+    "COLUMNS",
+    "GENDERS",
+    "GROUP_EDGES",
+    "MAX_AGE",
+    "NO_GROUP",
+    "Reading",
+    "Rejection",
+    "age_group",
+    "checked",
+]
 
 AGE_GROUPS = ("30-", "31-40", "41-50", "51+")
 GROUP_EDGES = (30, 40, 50)  # the last completed year of every group but the last
+NO_GROUP = -1  # of a face whose age is not known
 MAX_AGE = 120
 GENDERS = ("female", "male")
 COLUMNS = ("file", "identity", "age", "gender", "race", "source")
@@ -54,12 +66,15 @@ class Reading:
     """What a reader found on disk.
 
     Arguments:
-        table: one row a picture, `COLUMNS`; `identity`, `gender` and `race` may be None.
+        table: one row a picture, `COLUMNS`; `identity`, `gender` and `race` may be None. Two columns more, where a
+            reader needs them: `reason`, why a row is turned away ("" where it is not), and `split`, "train" or "test",
+            where the data set says itself to which half a picture belongs.
         root: folder that the `file` column is relative to.
         rejections: files and rows turned away while reading.
         landmarks: [rows, 5, 2] pixels, where the reader knows the five points already; else they are searched for.
         notes: sentences for the data card: where the pictures come from, what the labels are worth.
         identities: False where the set names nobody, so that every picture is an identity of its own.
+        ages: False where the set tells no ages: they are NaN then, and the faces are in no age group.
     """
 
     table: pd.DataFrame
@@ -68,13 +83,16 @@ class Reading:
     landmarks: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
     identities: bool = True
+    ages: bool = True
 
 
-def checked(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Rejection]]:
+def checked(table: pd.DataFrame, ages_known: bool = True) -> tuple[pd.DataFrame, list[Rejection]]:
     """Keep the rows that can be used, and say why the others cannot.
 
     Arguments:
-        table: at least the `COLUMNS`; further ones are kept.
+        table: at least the `COLUMNS`; further ones are kept. Where it has a column `reason`, the reader has turned
+            away the rows in which that is not empty.
+        ages_known: False lets rows without an age pass: all of them then have none.
 
     Returns:
         The usable rows (the index is kept, ages are floats, a row without identity gets its file's name as
@@ -88,12 +106,14 @@ def checked(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Rejection]]:
         raise ValueError(f"the table of records lacks {', '.join(missing)}; a reader fills {', '.join(COLUMNS)}")
     table = table.copy()
     reasons = pd.Series([""] * len(table), index=table.index, dtype=object)
+    if "reason" in table:
+        reasons = table.pop("reason").fillna("").astype(object)
 
     ages = pd.to_numeric(table["age"], errors="coerce").astype(float)
     tests: tuple[tuple[pd.Series, Callable[[pd.Series], str]], ...] = (
         (table["file"].isna() | (table["file"].astype(str) == ""), lambda row: "no file is named"),
         (table["file"].duplicated(keep="first"), lambda row: "the file stands in an earlier row too"),
-        (~np.isfinite(ages), lambda row: f"the age {row['age']!r} is not a number"),
+        (~np.isfinite(ages) & ages_known, lambda row: f"the age {row['age']!r} is not a number"),
         ((ages < 0) | (ages > MAX_AGE), lambda row: f"the age {row['age']} lies outside 0 to {MAX_AGE} years"),
         (
             table["gender"].notna() & ~table["gender"].isin(GENDERS),

@@ -3,7 +3,29 @@
 import numpy as np
 import pandas as pd
 
-__all__ = ["split_by_identity"]
+from ageflow.data.records import Reading
+
+__all__ = ["split_as_given", "split_by_identity"]
+
+
+def split_as_given(reading: Reading, faces: pd.DataFrame, test_share: float, seed: int) -> pd.Series:
+    """Which half each face belongs to: as the data set itself says, or else by `split_by_identity`.
+
+    Who is in the set's training half with one picture is in it with all of them, whatever the set says.
+
+    Arguments:
+        reading: what the reader found; its table's column `split`, where there is one, decides.
+        faces: one row a face, columns `file`, `identity`, `group` and `gender`.
+        test_share, seed: see `split_by_identity`.
+
+    Returns:
+        "train" or "test" per row, with the index of `faces`.
+    """
+    if "split" not in reading.table:
+        return split_by_identity(faces, test_share, seed)
+    given = faces["file"].map(reading.table.drop_duplicates("file").set_index("file")["split"])
+    train = faces["identity"].isin(faces.loc[given == "train", "identity"])
+    return pd.Series(np.where(train, "train", "test"), index=faces.index, name="split")
 
 
 def split_by_identity(table: pd.DataFrame, test_share: float, seed: int) -> pd.Series:

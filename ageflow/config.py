@@ -19,6 +19,7 @@ __all__ = [
     "PRESETS",
     "STEPS",
     "Ablations",
+    "Benchmarks",
     "Figures",
     "ParameterError",
     "PrepareData",
@@ -228,9 +229,31 @@ class Slider(Settings):
     method: Literal["glow", "glow+attribute", "no_ictm", "ageflow"] = Field("ageflow", description="the method")
 
 
+class Benchmarks(Settings):
+    """Notebook 10: GLOW's speed and memory here, beside public codes."""
+
+    step: ClassVar[str] = "benchmarks"
+
+    image_size: int = Field(64, ge=8, description="side of the random images of the speed table")
+    levels: int = Field(4, ge=1, description="levels of the flow")
+    steps: int = Field(8, ge=1, description="flow steps a level")
+    hidden: int = Field(512, ge=1, description="hidden channels of the coupling networks")
+    batch_size: int = Field(16, ge=1, description="faces in one training step")
+    repeats: int = Field(3, ge=1, description="timed calls of a measurement, whose median counts")
+    rounds: int = Field(3, ge=1, description="times the speed table is measured, each code once a round")
+    many_steps: list[int] = Field([4, 8, 16, 32], description="steps a level of the plot of memory against steps")
+    many_batches: list[int] = Field([1, 4, 16, 32], description="batches of the plot of memory against batch")
+    large: bool = Field(True, description="measure the paper's 256x256, 6 levels of 32 steps, too")
+    rosinality: Path | None = Field(None, description="clone of github.com/rosinality/glow-pytorch to measure too")
+    compile: bool = Field(True, description="measure torch.compile too, which needs a C++ compiler")
+
+
 STEPS: dict[str, type[Settings]] = {
     cls.step: cls
-    for cls in (PrepareData, TrainGlow, Prototypes, TrainICTM, TrainClassifiers, Ablations, Tables, Figures, Slider)
+    for cls in (
+        *(PrepareData, TrainGlow, Prototypes, TrainICTM, TrainClassifiers, Ablations, Tables, Figures),
+        *(Slider, Benchmarks),
+    )
 }
 
 _SMOKE_TRAINING = {"batch_size": 16, "log_every": 1, "preview_every": 5, "checkpoint_every": 5, "ema": 0.5}
@@ -265,6 +288,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "ablations": _SMOKE_ICTM | {"evaluation_faces": 16},
         "tables": {"bootstrap": 50},
         "figures": {"rows": 3, "samples": 8},
+        "benchmarks": {
+            **{"image_size": 16, "levels": 2, "steps": 2, "hidden": 16, "batch_size": 4, "repeats": 1, "rounds": 1},
+            **{"many_steps": [2, 4], "many_batches": [2], "large": False, "compile": False},
+        },
     },
     "demo": {
         "prepare_data": {"image_size": 64, "faces": 1200},

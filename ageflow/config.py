@@ -110,7 +110,7 @@ class PrepareData(Settings):
     test_share: float = Field(0.2, gt=0, lt=1, description="share of the identities kept for testing")
     cache: Path = Field(Path("~/.cache/ageflow"), description="where generated faces are kept between runs")
     genders: Path | None = Field(None, description="cacd: CSV of name or identity and gender; None: by majority vote")
-    workers: int = Field(0, ge=0, description="processes that align faces; 0: this process, or one a device")
+    workers: int = Field(0, ge=0, description="processes that align faces; 0 or 1: this one alone")
     scheduler: str | None = Field(None, description="dask scheduler, tcp://host:port, for many machines; None: local")
 
 
@@ -245,7 +245,7 @@ class Benchmarks(Settings):
     many_batches: list[int] = Field([1, 4, 16, 32], description="batches of the plot of memory against batch")
     large: bool = Field(True, description="measure the paper's 256x256, 6 levels of 32 steps, too")
     rosinality: Path | None = Field(None, description="clone of github.com/rosinality/glow-pytorch to measure too")
-    compile: bool = Field(True, description="measure torch.compile too, which needs a C++ compiler")
+    compile: bool = Field(False, description="measure torch.compile too: needs a C++ compiler and many minutes")
 
 
 STEPS: dict[str, type[Settings]] = {
@@ -290,7 +290,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "figures": {"rows": 3, "samples": 8},
         "benchmarks": {
             **{"image_size": 16, "levels": 2, "steps": 2, "hidden": 16, "batch_size": 4, "repeats": 1, "rounds": 1},
-            **{"many_steps": [2, 4], "many_batches": [2], "large": False, "compile": False},
+            **{"many_steps": [2, 4], "many_batches": [2], "large": False},
         },
     },
     "demo": {

@@ -5,15 +5,18 @@ A training folder holds ``checkpoint-00001000.safetensors`` and the one before i
 file's metadata, the iteration and the config. Nothing is pickled.
 """
 
+import errno
 import hashlib
 import json
 import os
 import re
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,14 +25,17 @@ from torch import Tensor, nn
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "atomic_file",
     "checkpoints",
     "device_of",
     "fingerprint",
     "latest",
     "load_state",
+    "remove_leftovers",
     "write_atomically",
 ]
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # no room: on the disk, in the quota, in the limit of a file
 _NAME = re.compile(r"checkpoint-(\d{8})\.safetensors")
 
 
@@ -52,19 +58,52 @@ class Checkpoint:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` so that `path` is either what it was or complete, whenever the power goes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write `content` so that `path` is either what it was or complete, whenever the power goes.
+
+    Raises:
+        OSError: it cannot be written; on a full disk the message says what to do.
+    """
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write (and to read back) that becomes `path` when the block ends, and vanishes when it fails.
+
+    Raises:
+        OSError: it cannot be written; on a full disk the message says what to do.
+    """
+    temporary = None
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "w+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            advice = f"{os.strerror(error.errno)}: {path} is not written. Make room on that disk and run this again"
+            raise OSError(error.errno, f"{advice}: it goes on with what is not there yet") from error
         raise
+
+
+def remove_leftovers(folder: Path, name: str) -> None:
+    """Remove the temporary files of writers that were killed.
+
+    Arguments:
+        folder: where to look; its subfolders are not.
+        name: a regular expression of the files that were to be written.
+    """
+    temporary = re.compile(rf"\.(?:{name})\.[a-z0-9_]{{8}}")
+    for path in folder.iterdir():
+        if temporary.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def latest(folder: Path) -> Checkpoint | None:

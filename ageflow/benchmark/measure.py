@@ -20,6 +20,7 @@ from ageflow.storage import device_of
 __all__ = ["Case", "MeasurementError", "gemm_peak", "measure"]
 
 _WARM_UP = 2
+_PATIENCE = 1200  # seconds for one case
 
 
 class MeasurementError(RuntimeError):
@@ -57,10 +58,13 @@ def measure(case: Case) -> dict[str, float]:
         model's own multiply-adds.
 
     Raises:
-        MeasurementError: the process failed.
+        MeasurementError: the process failed, or took longer than twenty minutes.
     """
     command = [sys.executable, "-m", "ageflow.benchmark.measure", case.model_dump_json()]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise MeasurementError(f"{case!r} took longer than {_PATIENCE} seconds") from None
     if done.returncode:
         raise MeasurementError(f"{case!r} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -5,19 +5,28 @@ import re
 import pandas as pd
 
 from ageflow.config import PrepareData
-from ageflow.data.records import AGE_GROUPS, Reading, Rejection
+from ageflow.data.records import AGE_GROUPS, NO_GROUP, Reading, Rejection
 
 __all__ = ["counts_table", "data_card"]
+
+
+_UNSAID = ("runs_root", "progress", "workers", "scheduler")  # they change nothing in what is made
 
 
 def counts_table(faces: pd.DataFrame, attribute: str = "gender") -> pd.DataFrame:
     """Faces per age group (rows), half and value of an attribute (columns), with totals.
 
+    Where ages are not known, one row takes the place of the groups.
+
     Arguments:
         faces: `Faces.table`.
         attribute: "gender" or "race"; unknown values are counted as "unknown".
     """
-    groups = pd.Categorical.from_codes(faces["group"], categories=list(AGE_GROUPS))
+    codes = faces["group"].to_numpy()
+    if (codes == NO_GROUP).all():  # a set has ages or has none
+        groups = pd.Categorical(["unknown"] * len(faces))
+    else:
+        groups = pd.Categorical.from_codes(codes, categories=list(AGE_GROUPS))
     halves = pd.Categorical(faces["split"], categories=["train", "test"])
     values = faces[attribute].astype(object).where(faces[attribute].notna(), "unknown")
     counts = pd.crosstab(
@@ -32,42 +41,55 @@ def counts_table(faces: pd.DataFrame, attribute: str = "gender") -> pd.DataFrame
 
 def data_card(settings: PrepareData, reading: Reading, faces: pd.DataFrame, rejected: list[Rejection]) -> str:
     """The data card as Markdown."""
-    identities = faces.groupby("split")["identity"].nunique()
+    halves = faces.groupby("split")["identity"].nunique()
+    people = f"of {faces['identity'].nunique():,} identities" if reading.identities else "of people it does not name"
+    ages = f"ages {faces['age'].min():g} to {faces['age'].max():g} years" if reading.ages else "ages unknown"
+    rule = f"By identity, seed {settings.seed}, test share {settings.test_share:g}"
+    if "split" in reading.table:
+        rule = "As the data set itself has it"
+    what = "identities" if reading.identities else "pictures"
     origin = f"{settings.data_root}" if settings.data_root else "made by the kit"
     lines = [
-        f"# {settings.dataset}: {len(faces):,} faces of {faces['identity'].nunique():,} identities",
+        f"# {settings.dataset}: {len(faces):,} faces {people}",
         "",
-        f"Aligned to {settings.image_size}×{settings.image_size} pixels, ages {faces['age'].min():g} to "
-        f"{faces['age'].max():g} years. Source: {origin}. Turned away: {len(rejected):,} (rejected.csv).",
+        f"Aligned to {settings.image_size}×{settings.image_size} pixels, {ages}. "
+        f"Source: {origin}. Turned away: {len(rejected):,} (rejected.csv).",
         "",
         *(f"* {note}" for note in reading.notes),
+        *_several(faces),
         "",
         "## Split",
         "",
-        f"By identity, seed {settings.seed}, test share {settings.test_share:g}: "
-        f"{identities.get('train', 0):,} identities to train on, {identities.get('test', 0):,} to test on, none in both.",
+        f"{rule}: {halves.get('train', 0):,} {what} to train on, {halves.get('test', 0):,} to test on, none in both.",
     ]
     if not reading.identities:
         lines.append(
-            "This set names no identities: every picture counts as its own, so one person may be in both halves."
+            "This set names no identities: every picture counts as a person of its own, so somebody may be in both halves."
         )
-    for attribute in ("gender", "race"):
-        if faces[attribute].notna().any():
-            lines += [
-                "",
-                f"## Faces per age group, half and {attribute}",
-                "",
-                _markdown(counts_table(faces, attribute)),
-            ]
+    known = [attribute for attribute in ("gender", "race") if faces[attribute].notna().any()]
+    for attribute in known or ["gender"]:  # where neither is known, the faces are counted all the same
+        title = f"## Faces per age group, half and {attribute}"
+        lines += ["", title, "", _markdown(counts_table(faces, attribute))]
     if rejected:
         kinds = [
             re.sub(r"\d+(\.\d+)?", "…", line.reason) for line in rejected
         ]  # a reason counts once, whatever its numbers
         reasons = pd.Series(kinds).value_counts()
         lines += ["", "## Turned away", "", *(f"* {count:,}: {reason}" for reason, count in reasons.items())]
-    parameters = {name: value for name, value in settings.model_dump().items() if name not in ("runs_root", "progress")}
+    parameters = {name: value for name, value in settings.model_dump().items() if name not in _UNSAID}
     lines += ["", "## Parameters", "", *(f"* {name}: {value}" for name, value in parameters.items()), ""]
     return "\n".join(lines)
+
+
+def _several(faces: pd.DataFrame) -> list[str]:
+    """A line on pictures that hold several faces, where there are any."""
+    several = int((faces["found"] > 1).sum())
+    if not several:
+        return []
+    return [
+        f"* {several:,} pictures hold several faces, or something that looks like one (`found` in faces.parquet): the "
+        "one that is largest and nearest the centre was taken."
+    ]
 
 
 def _markdown(counts: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as parquet
 import torch
 
-from ageflow.data.records import AGE_GROUPS
+from ageflow.data.records import AGE_GROUPS, NO_GROUP
 
 __all__ = ["TABLE_FILE", "Faces", "shard_file"]
 
@@ -27,7 +27,7 @@ class Faces:
     Arguments:
         folder: what `prepare` made: ``faces.parquet`` and the shards.
         table: the rows of this view; columns face, shard, row, file, identity, age, group, gender, race, split,
-            landmarks, checksum, source. Its index counts from 0.
+            landmarks, found (faces in the picture), checksum, source. Its index counts from 0.
 
     Example: two training faces of the oldest group, uint8 [2, 3, S, S]::
 
@@ -115,8 +115,22 @@ class Faces:
 
     @property
     def groups(self) -> np.ndarray:
-        """Age group of every face, int64 [N]."""
+        """Age group of every face, int64 [N].
+
+        Raises:
+            ValueError: the data set tells no ages.
+        """
+        if not self.ages_known:
+            raise ValueError(
+                f"the faces in {self.folder} have no ages, and this step needs their age groups: such a set serves to "
+                "pre-train GLOW (02_train_glow.ipynb) and to test models of other sets. Name a data set with ages."
+            )
         return self.table["group"].to_numpy(dtype=np.int64)
+
+    @property
+    def ages_known(self) -> bool:
+        """Whether the faces have ages; a data set without ages has no age groups either."""
+        return bool((self.table["group"] != NO_GROUP).all())
 
     @property
     def identities(self) -> np.ndarray:

@@ -18,24 +18,9 @@ from ageflow.config import ParameterError, PrepareData
 
 __all__ = ["ENDINGS", "Listing", "data_folder", "find_file", "list_files", "picture_folder"]
 
-ENDINGS = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".ppm",
-        ".pgm",
-        ".jp2",
-        ".avif",
-        ".heic",
-    ]  # of pictures
+ENDINGS = frozenset(  # of pictures
+    f".{kind}"
+    for kind in ("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "tif", "tiff", "webp", "ppm", "pgm", "jp2", "avif")
 )
 _LITTER = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"))
 

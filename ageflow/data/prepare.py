@@ -10,13 +10,13 @@
     faces.parquet     labels, split, landmarks, checksums; written last, so that it tells that the rest is whole
 
 While it is being made, ``shard-00000.json`` beside a shard holds its rows, and is written after it: stopped and
-called again, `prepare` goes on with the shards that have none.
+called again, `prepare` goes on with the shards that have none. Shards are made in this process, in several
+(`workers`) or on many machines (`scheduler`); what comes out is the same to the last bit, because a shard depends on
+its own rows only. This process holds the tables, and never more pixels than one batch.
 """
 
-import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +24,25 @@ import numpy as np
 import pandas as pd
 import pyarrow as arrow
 import pyarrow.parquet as parquet
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ageflow.config import ParameterError, PrepareData
-from ageflow.data.align import Aligned, Aligner
 from ageflow.data.card import data_card
-from ageflow.data.faces import TABLE_FILE, Faces, shard_file
+from ageflow.data.faces import TABLE_FILE, Faces
 from ageflow.data.readers import READERS
 from ageflow.data.records import NO_GROUP, Reading, Rejection, age_group, checked
+from ageflow.data.shards import Shard, make_shard, rows_file
 from ageflow.data.split import split_as_given
 from ageflow.progress import progress_bar
-from ageflow.storage import device_of, write_atomically
+from ageflow.storage import remove_leftovers, write_atomically
+from ageflow.workers import in_any_order
 from ageflow.workspace import Workspace
 
-__all__ = ["READERS", "open_image", "prepare", "rejections", "source_folder"]
+__all__ = ["READERS", "prepare", "rejections", "source_folder"]
 
-_BATCH = 32  # pictures searched for faces at a time
 _DECIDING = ("dataset", "data_root", "image_size", "faces", "shard_size", "test_share", "seed")
 _SETTINGS_FILE = "settings.json"
 _SOURCE_FILE = "source.json"
+_OUR_FILES = r"shard-\d+\.(?:npy|json)|rejected\.csv|data\.md|source\.json|settings\.json|genders\.csv|faces\.parquet"
 
 
 def prepare(settings: PrepareData) -> Faces:
@@ -57,12 +57,17 @@ def prepare(settings: PrepareData) -> Faces:
         The prepared faces.
 
     Raises:
-        ParameterError: the folder holds faces made with other settings, or the data set has no reader.
+        ParameterError: the folder holds faces made with other settings, the data set has no reader, or no scheduler
+            answers.
         ValueError: no face is left.
+        OSError: the disk is full; what is whole stays, and the next call goes on with the rest.
+        RuntimeError: workers died again and again.
     """
     folder = Workspace.of(settings).folder("faces")
     _check_same_settings(settings, folder)
-    if (folder / TABLE_FILE).is_file():
+    finished = (folder / TABLE_FILE).is_file()
+    _tidy(folder, table_too=finished)
+    if finished:
         return Faces.open(folder)
     if settings.dataset not in READERS:
         raise ParameterError(
@@ -76,9 +81,13 @@ def prepare(settings: PrepareData) -> Faces:
     # The reader's row numbers lead back to its landmarks and stand in rejected.csv.
     table["position"] = np.flatnonzero(reading.table.index.isin(table.index))
     table = table.reset_index(drop=True)
-    parts = list(_shards(settings, folder, table, reading))
+    try:
+        parts = _shards(settings, folder, table, reading)
+    finally:
+        _tidy(folder)  # workers that were stopped amid a file
 
-    faces = pd.DataFrame([face for part in parts for face in part["faces"]])
+    filled = [part["faces"] for part in parts if len(part["faces"])]
+    faces = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
     rejected = reading.rejections + turned_away + [Rejection(**row) for part in parts for row in part["rejected"]]
     _write_rejections(folder / "rejected.csv", rejected)
     if faces.empty:
@@ -95,14 +104,15 @@ def prepare(settings: PrepareData) -> Faces:
     _write_table(
         folder / TABLE_FILE, faces, {str(shard): part["checksum"] for shard, part in enumerate(parts)}, settings
     )
-    for shard in range(len(parts)):
-        _rows_file(folder, shard).unlink(missing_ok=True)
+    _tidy(folder, table_too=True)
     return Faces.open(folder)
 
 
 def rejections(folder: Path) -> pd.DataFrame:
     """The lines of ``rejected.csv``: file, row (of the reader's table; empty for a file without one), reason."""
-    return pd.read_csv(folder / "rejected.csv", dtype={"file": str, "row": "Int64", "reason": str})
+    types = {"file": str, "row": "Int64", "reason": str}
+    # A file may be called "NA" or "null", and a row may name none: only an empty row number is nothing.
+    return pd.read_csv(folder / "rejected.csv", dtype=types, keep_default_na=False, na_values={"row": [""]})
 
 
 def source_folder(folder: Path) -> Path:
@@ -110,89 +120,44 @@ def source_folder(folder: Path) -> Path:
     return Path(json.loads((folder / _SOURCE_FILE).read_text())["folder"])
 
 
-def open_image(content: bytes) -> Image.Image:
-    """Decode a picture: upright as its EXIF says, three colours.
-
-    Raises:
-        ValueError: it is none, or it is damaged; the message says so.
-    """
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise ValueError(f"the file does not open as a picture: {error}") from None
-
-
-def _shards(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: Reading) -> Iterator[dict[str, Any]]:
-    """Make every shard that is not there yet; its rows, rejected ones and checksum."""
-    aligner: Aligner | None = None
-    total = len(table)
-    with progress_bar(total=total, unit="face", title="aligning faces", show=settings.progress) as bar:
-        for shard, start in enumerate(range(0, total, settings.shard_size)):
+def _shards(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: Reading) -> list[dict[str, Any]]:
+    """Make every shard that is not there yet; the faces (a table), rejected rows and checksum of each."""
+    parts: dict[int, dict[str, Any]] = {}
+    missing: list[Shard] = []
+    with progress_bar(total=len(table), unit="face", title="aligning faces", show=settings.progress) as bar:
+        for number, start in enumerate(range(0, len(table), settings.shard_size)):
             rows = table.iloc[start : start + settings.shard_size]
-            if not _rows_file(folder, shard).is_file():
-                aligner = aligner or Aligner(settings.image_size, device_of(settings.device))
-                _make_shard(folder, shard, rows, reading, aligner, bar.update)
-            else:
+            if rows_file(folder, number).is_file():
+                parts[number] = _compact(json.loads(rows_file(folder, number).read_text()))
                 bar.update(len(rows))
-            yield json.loads(_rows_file(folder, shard).read_text())
-
-
-def _make_shard(
-    folder: Path, shard: int, rows: pd.DataFrame, reading: Reading, aligner: Aligner, done: Callable[[int], Any]
-) -> None:
-    pixels: list[np.ndarray] = []
-    faces: list[dict[str, Any]] = []
-    rejected: list[dict[str, Any]] = []
-    for start in range(0, len(rows), _BATCH):
-        batch = rows.iloc[start : start + _BATCH]
-        for (_, row), outcome, checksum in zip(batch.iterrows(), *_align(batch, reading, aligner), strict=True):
-            if isinstance(outcome, str):
-                rejected.append({"file": row["file"], "row": int(row["position"]), "reason": outcome})
                 continue
-            faces.append(
-                {
-                    "shard": shard,
-                    "row": len(pixels),
-                    **{column: row[column] for column in ("file", "identity", "age", "gender", "race")},
-                    "landmarks": outcome.landmarks.astype(float).round(3).ravel().tolist(),
-                    "checksum": checksum,
-                    "source": row["source"],
-                }
-            )
-            pixels.append(outcome.image)
-        done(len(batch))
-    side = aligner.image_size
-    content = io.BytesIO()
-    np.save(content, np.stack(pixels) if pixels else np.empty((0, side, side, 3), dtype=np.uint8))
-    write_atomically(shard_file(folder, shard), content.getvalue())
-    checksum = hashlib.sha256(content.getvalue()).hexdigest()
-    part = {"faces": faces, "rejected": rejected, "checksum": checksum}
-    write_atomically(_rows_file(folder, shard), json.dumps(part).encode())
+            known = None if reading.landmarks is None else reading.landmarks[rows["position"].to_numpy()]
+            root = reading.root.resolve()
+            missing.append(Shard(folder.resolve(), number, rows, root, known, settings.image_size, settings.device))
+        if settings.workers <= 1 and settings.scheduler is None:
+            for shard in missing:
+                parts[shard.number] = _compact(make_shard(shard, bar.update))
+        else:
+            for place, part in in_any_order(make_shard, missing, settings.workers, settings.scheduler):
+                parts[missing[place].number] = _compact(part)
+                bar.update(len(missing[place].rows))
+    return [parts[number] for number in sorted(parts)]
 
 
-def _align(batch: pd.DataFrame, reading: Reading, aligner: Aligner) -> tuple[list[Aligned | str], list[str]]:
-    """The aligned face, or the reason why there is none, and the checksum of each file of a batch."""
-    outcomes: list[Aligned | str] = [""] * len(batch)
-    checksums = [""] * len(batch)
-    images: dict[int, Image.Image] = {}
-    for place, file in enumerate(batch["file"]):
-        try:
-            content = (reading.root / file).read_bytes()
-            checksums[place] = hashlib.sha256(content).hexdigest()
-            images[place] = open_image(content)
-        except OSError as error:
-            outcomes[place] = f"the file cannot be read: {error.strerror or error}"
-        except ValueError as error:
-            outcomes[place] = str(error)
-    points = None if reading.landmarks is None else reading.landmarks[batch["position"].to_numpy()[list(images)]]
-    for place, outcome in zip(images, aligner.align(list(images.values()), points), strict=True):
-        outcomes[place] = outcome
-    return outcomes, checksums
+def _compact(part: dict[str, Any]) -> dict[str, Any]:
+    """A shard's rows as a table, which takes a fraction of the memory."""
+    faces = pd.DataFrame(part["faces"])
+    if len(faces):
+        faces["landmarks"] = list(np.array(faces["landmarks"].tolist(), dtype=np.float32))
+    return part | {"faces": faces}
 
 
-def _rows_file(folder: Path, shard: int) -> Path:
-    return shard_file(folder, shard).with_suffix(".json")
+def _tidy(folder: Path, table_too: bool = False) -> None:
+    """Remove what killed writers left, and the notes on single shards once the table is there."""
+    remove_leftovers(folder, _OUR_FILES)
+    if table_too:
+        for file in folder.glob("shard-*.json"):
+            file.unlink(missing_ok=True)
 
 
 def _decided_by(settings: PrepareData) -> dict[str, str]:
@@ -245,6 +210,7 @@ def _write_table(file: Path, faces: pd.DataFrame, checksums: dict[str, str], set
             ("race", arrow.string()),
             ("split", arrow.string()),
             ("landmarks", arrow.list_(arrow.float32(), 10)),
+            ("found", arrow.int32()),
             ("checksum", arrow.string()),
             ("source", arrow.string()),
         ],

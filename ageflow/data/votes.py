@@ -4,15 +4,16 @@ The votes are kept beside the prepared faces in ``genders.csv`` (name, gender, f
 called again, nobody is asked twice; and a person may correct the file and pass a copy of it as `genders`.
 """
 
-import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ageflow.config import PrepareData
 from ageflow.data.files import Listing
 from ageflow.data.labeller import LABEL_SIZE, Label, Labeller
+from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.records import GENDERS
 from ageflow.progress import progress_bar
 from ageflow.storage import write_atomically
@@ -76,7 +77,7 @@ def _votes(labeller: Labeller, listing: Listing, pictures: list[str]) -> tuple[i
     looked = 0
     for place in chosen:
         looked += 1
-        label = _label(labeller, (listing.root / pictures[place]).read_bytes)
+        label = _label(labeller, listing.root, pictures[place])
         if isinstance(label, Label):
             counts[label.gender] += 1
         if max(counts.values()) > len(chosen) / 2:
@@ -84,14 +85,13 @@ def _votes(labeller: Labeller, listing: Listing, pictures: list[str]) -> tuple[i
     return counts["female"], counts["male"], looked
 
 
-def _label(labeller: Labeller, content) -> Label | str:
+def _label(labeller: Labeller, root: Path, file: str) -> Label | str:
     try:
-        with Image.open(io.BytesIO(content())) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-    except Exception as error:  # a damaged picture is told when its face is to be aligned; here it has no vote
+        image = open_image(read_picture(root, file))
+    except ValueError as error:  # rejected.csv tells of a damaged picture; here it only has no vote
         return str(error)
-    square = Image.new("RGB", (max(upright.size),) * 2)
-    square.paste(upright)
+    square = Image.new("RGB", (max(image.size),) * 2)
+    square.paste(image)
     return labeller.label(square.resize((LABEL_SIZE, LABEL_SIZE), Image.Resampling.BOX))
 
 
@@ -100,7 +100,7 @@ def _majority(votes: tuple[int, int, int]) -> str | None:
     return None if female == male else "female" if female > male else "male"
 
 
-def _keep(file, votes: dict[str, tuple[int, int, int]]) -> None:
+def _keep(file: Path, votes: dict[str, tuple[int, int, int]]) -> None:
     rows = [(name, _majority(one) or "", *one) for name, one in sorted(votes.items())]
     table = pd.DataFrame(rows, columns=["name", "gender", "female", "male", "pictures"])
     write_atomically(file, table.to_csv(index=False).encode())

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 
 from ageflow.data.align import EYES
 from ageflow.data.faces import Faces
-from ageflow.data.prepare import open_image, rejections, source_folder
-from ageflow.data.records import AGE_GROUPS, GROUP_EDGES
+from ageflow.data.pictures import open_image, read_picture
+from ageflow.data.prepare import rejections, source_folder
+from ageflow.data.records import AGE_GROUPS, GROUP_EDGES, NO_GROUP
 from ageflow.report.picture import Picture, bare, show_face
 
 __all__ = ["age_histogram", "group_sheet", "identity_sheet", "rejected_sheet", "template_sheet"]
@@ -23,6 +24,8 @@ _GROUP_COLOURS = ("#4c78a8", "#72b7b2", "#eeca3b", "#e45756")
 def age_histogram(faces: Faces) -> Picture:
     """Faces per year of age, coloured by age group; the test half is the darker foot of each bar."""
     table = faces.table
+    if not faces.ages_known:
+        return _note("The ages of this data set are not known.")
     years = np.arange(int(table["age"].min()), int(table["age"].max()) + 2)
     picture = Picture(8.4, 2.6)
     axes = picture.subplots()
@@ -41,15 +44,17 @@ def age_histogram(faces: Faces) -> Picture:
 
 
 def group_sheet(faces: Faces, columns: int = 10, seed: int = 0) -> Picture:
-    """A row of faces for each age group, drawn at random, with age and gender."""
+    """A row of faces for each age group, drawn at random, with age and gender; one row where no ages are known."""
     random = np.random.default_rng(seed)
-    picture = Picture(columns * _SIDE, len(AGE_GROUPS) * (_SIDE + 0.2))
-    grid = picture.subplots(len(AGE_GROUPS), columns, squeeze=False)
-    for group, row in enumerate(grid):
-        members = np.flatnonzero(faces.groups == group)
+    groups = faces.table["group"].to_numpy()
+    names = dict(enumerate(AGE_GROUPS)) if faces.ages_known else {NO_GROUP: "age unknown"}
+    picture = Picture(columns * _SIDE, len(names) * (_SIDE + 0.2))
+    grid = picture.subplots(len(names), columns, squeeze=False)
+    for (group, name), row in zip(names.items(), grid, strict=True):
+        members = np.flatnonzero(groups == group)
         chosen = np.sort(random.permutation(members)[:columns])
         _fill(row, faces, chosen)
-        row[0].set_ylabel(f"{AGE_GROUPS[group]}  ({len(members):,})", fontsize=_SMALL + 1)
+        row[0].set_ylabel(f"{name}  ({len(members):,})", fontsize=_SMALL + 1)
     return picture
 
 
@@ -109,9 +114,10 @@ def rejected_sheet(folder: Path, count: int = 10, columns: int = 5) -> Picture:
     for axes in picture.subplots(rows, columns, squeeze=False).ravel()[len(chosen) :]:
         axes.set_axis_off()
     for axes, (_, line) in zip(picture.axes, chosen.iterrows(), strict=False):
-        _show_source(axes, source_folder(folder) / line["file"])
-        place = f"row {line['row']}, " if pd.notna(line["row"]) else ""
-        axes.set_xlabel(textwrap.fill(f"{place}{line['file']}: {line['reason']}", 34), fontsize=_SMALL - 1)
+        _show_source(axes, source_folder(folder), line["file"])
+        place = f"row {line['row']}" if pd.notna(line["row"]) else ""
+        where = ", ".join(filter(None, (place, _label(line["file"]))))
+        axes.set_xlabel(textwrap.fill(f"{where}: {line['reason']}", 34), fontsize=_SMALL - 1)
     return picture
 
 
@@ -121,17 +127,27 @@ def _fill(row: np.ndarray, faces: Faces, chosen: np.ndarray) -> None:
     for axes, image, face in zip(row, images, chosen, strict=False):
         show_face(axes, image)
         known = faces.table.iloc[face]
-        caption = ", ".join([f"{known['age']:g}", *(str(known[name]) for name in faces.attributes if known[name])])
+        age = [f"{known['age']:g}"] if pd.notna(known["age"]) else []
+        caption = ", ".join([*age, *(str(known[name]) for name in faces.attributes if pd.notna(known[name]))])
         axes.set_xlabel(caption, fontsize=_SMALL, labelpad=2)
     for axes in row[len(chosen) :]:
         bare(axes)
 
 
-def _show_source(axes: Axes, file: Path) -> None:
+def _label(name: str) -> str:
+    """A file's name to be read: short, and with nothing in it that Matplotlib would set as a formula."""
+    name = "".join(letter if letter.isprintable() else "?" for letter in name).replace("$", r"\$")
+    return name if len(name) <= 90 else f"{name[:60]} … {name[-25:]}"
+
+
+def _show_source(axes: Axes, root: Path, file: str) -> None:
     bare(axes)
     try:
-        image = open_image(file.read_bytes())
-    except (OSError, ValueError):
+        # A link that was turned away because it leads out of the data folder is not followed here either.
+        if not (root / file).resolve().is_relative_to(root):
+            raise ValueError(file)
+        image = open_image(read_picture(root, file))
+    except (OSError, RuntimeError, ValueError):  # a loop of links is a RuntimeError before Python 3.13
         axes.text(0.5, 0.5, "no picture", ha="center", va="center", fontsize=_SMALL + 1, color="0.5")
         return
     image.thumbnail((320, 320))

@@ -57,13 +57,13 @@ class ClassifierTask(Task):
     def __init__(self, settings: TrainClassifiers, faces: Faces, name: str) -> None:
         self.settings = settings
         self.device = device_of(settings.device)
-        column = "group" if name == "age" else name
-        known = faces.table[column].notna().to_numpy()
-        classes = range(len(AGE_GROUPS)) if name == "age" else sorted(faces.table.loc[known, column].unique())
+        values = pd.Series(faces.groups) if name == "age" else faces.table[name]
+        known = values.notna().to_numpy()
+        classes = range(len(AGE_GROUPS)) if name == "age" else sorted(values[known].unique())
         labels = AGE_GROUPS if name == "age" else tuple(classes)
         number = {value: index for index, value in enumerate(classes)}
         self.faces = faces
-        self.target = torch.tensor([number.get(value, -1) for value in faces.table[column]])
+        self.target = torch.tensor([number.get(value, -1) for value in values])
         split = faces.table["split"].to_numpy()
         self.rows = {part: np.flatnonzero(known & (split == part)) for part in ("train", "test")}
         counts = torch.bincount(self.target[self.rows["train"]], minlength=len(labels))

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ageflow.config import Prototypes as PrototypesSettings
-from ageflow.data.records import AGE_GROUPS
+from ageflow.data.records import AGE_GROUPS, NO_GROUP
 from ageflow.storage import write_atomically
 from ageflow.translation.latents import Latents
 from ageflow.workspace import Workspace
@@ -157,12 +157,17 @@ def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int) 
     before, and at last its group's; `cells` says which.
 
     Raises:
-        ValueError: an age group without any training face, or an attribute the faces do not have.
+        ValueError: faces without ages, an age group without any training face, or an attribute the faces do not have.
     """
     table = latents.table
     unknown = [name for name in attributes if name not in table or table[name].isna().all()]
     if unknown:
         raise ValueError(f"the faces have no {unknown}: pass attributes without it (-p attributes \"['gender']\")")
+    if (table["group"] == NO_GROUP).any():
+        raise ValueError(
+            "these faces have no ages, so there are no age groups to average: such a set serves to pre-train GLOW and "
+            "to test models of other sets. Name a data set with ages."
+        )
     rows = latents.rows(split="train")
     training = table.iloc[rows]
     values = [sorted(training[name].dropna().unique()) for name in attributes]

@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import json
-import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ from ageflow.config import ParameterError
 from ageflow.data import prepare as module
 from ageflow.data.align import EYES, Aligner
 from ageflow.data.faces import Faces, shard_file
-from ageflow.data.prepare import READERS, open_image, prepare, rejections, source_folder
+from ageflow.data.pictures import open_image
+from ageflow.data.prepare import READERS, prepare, rejections, source_folder
 from ageflow.data.records import Reading
 from ageflow.workspace import Workspace
 
@@ -70,25 +71,30 @@ def test_other_settings_do_not_overwrite_what_is_there(wanted):
 
 
 def test_stopped_by_a_full_disk_it_goes_on_to_the_same_bytes(wanted, sharded, monkeypatch):
-    write = module.write_atomically
+    """The kernel refuses the second shard: a limit on the size of files stands in for the end of the disk."""
+    make, limits = module.make_shard, resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def full(path: Path, content: bytes) -> None:
-        if path.name == "shard-00001.npy":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        write(path, content)
+    def with_little_room(shard, done):
+        if shard.number == 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
+        return make(shard, done)
 
-    monkeypatch.setattr(module, "write_atomically", full)
-    with pytest.raises(OSError, match="No space left"):
-        prepare(wanted)
+    monkeypatch.setattr(module, "make_shard", with_little_room)
+    try:
+        with pytest.raises(OSError, match=r"shard-00001.npy is not written. Make room") as told:
+            prepare(wanted)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert told.value.errno == errno.EFBIG
     folder = Workspace.of(wanted).path("faces")
     assert not Workspace.of(wanted).has("faces"), "what is unfinished must not count as done"
+    assert {file.name for file in folder.iterdir()} == {"settings.json", "shard-00000.npy", "shard-00000.json"}
     first = shard_file(folder, 0).stat().st_mtime_ns
 
-    monkeypatch.setattr(module, "write_atomically", write)
+    monkeypatch.undo()
     prepare(wanted)
     assert shard_file(folder, 0).stat().st_mtime_ns == first, "a finished shard is not made again"
-    kept, whole = bytes_of(folder), bytes_of(sharded.folder)
-    assert kept == whole
+    assert bytes_of(folder) == bytes_of(sharded.folder)
 
 
 def test_a_data_set_without_a_reader_is_named(tmp_path: Path, monkeypatch):

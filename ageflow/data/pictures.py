@@ -1,0 +1,147 @@
+"""Picture files of any kind: read without being blocked, decoded without running out of memory.
+
+What is decided here:
+
+* A picture becomes upright, as its EXIF orientation says, and three colours of 8 bits.
+* 16 bits are scaled to 8. 32-bit and floating-point pixels are refused: they have no agreed white.
+* Transparent parts become black, as what lies outside a picture does in an aligned face.
+* A file of several pictures (an animation, pages) is refused, because which is meant is not known; the previews that
+  phones add to a JPEG (MPO) do not count.
+* More than 100 million pixels or 256 MiB are refused before they are decoded.
+"""
+
+import io
+import os
+import stat
+import warnings
+from functools import cache
+from pathlib import Path, PurePath
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+__all__ = ["MOST_BYTES", "MOST_PIXELS", "open_image", "read_picture"]
+
+MOST_PIXELS = 100_000_000
+MOST_BYTES = 2**28
+# Not all that Pillow knows: it hands EPS to Ghostscript, and no data set of faces comes in the others.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
+_KINDS = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
+_ORIENTATION = 0x0112  # EXIF
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class _RefusedError(ValueError):
+    """A picture that could be decoded, and is not taken."""
+
+
+def read_picture(root: Path, file: str) -> bytes:
+    """The content of a picture file.
+
+    Arguments:
+        root: the data folder.
+        file: path relative to it.
+
+    Raises:
+        ValueError: it cannot be read, is no ordinary file, is too large or lies outside `root`; the message says so.
+    """
+    if PurePath(file).is_absolute() or ".." in PurePath(file).parts:
+        raise ValueError("the path leads out of the data folder")
+    path = root / file
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = next((name for test, name in _KINDS if test(mode)), "device")
+            raise _RefusedError(f"it is a {kind}, not a file")
+        with open(path, "rb", opener=_without_waiting) as opened:
+            content = opened.read(MOST_BYTES + 1)
+    except _RefusedError:
+        raise
+    except (OSError, ValueError) as error:  # a ValueError is a name that no file can have
+        raise ValueError(f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"the file is larger than {MOST_BYTES // 2**20} MiB: shrink the picture")
+    return content
+
+
+def open_image(content: bytes) -> Image.Image:
+    """Decode a picture: upright, RGB, as the head of this file says.
+
+    Raises:
+        ValueError: it is none, it is damaged, or it is refused; the message says so.
+    """
+    if not content:
+        raise ValueError("the file does not open as a picture: it is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large pictures and odd metadata, about which it is decided here
+            with Image.open(io.BytesIO(content), formats=_formats()) as image:
+                _check(image)
+                image.load()
+                return _three_colours(_upright(image))
+    except (_RefusedError, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise ValueError(
+            f"the file does not open as a picture: its content is none of {', '.join(_formats())}"
+        ) from None
+    except Image.DecompressionBombError:
+        raise ValueError(_too_large("")) from None
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        raise ValueError(f"the file does not open as a picture: {error or type(error).__name__}") from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; should it have become a pipe by now, that must not wait for a writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+@cache
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
+def _check(image: Image.Image) -> None:
+    """Refuse by what the header says."""
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        raise _RefusedError(_too_large(f" ({width}×{height})"))
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise _RefusedError(
+            "the file holds several pictures (an animation, or pages), and which is meant is not known: save that one"
+        )
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        raise _RefusedError(f"its pixels ({image.mode}) have no agreed white: save it with 8 or 16 bits a colour")
+
+
+def _too_large(size: str) -> str:
+    return f"the picture{size} has more than {MOST_PIXELS // 10**6} million pixels: shrink it"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged metadata tell no orientation, and the picture is as good as any without
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _three_colours(image: Image.Image) -> Image.Image:
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # Pillow's own conversion clips at 255. 0…65535 become 0…255, rounded.
+        values = np.asarray(image).astype(np.int64)
+        grey = ((values * 255 + 32767) // 65535).clip(0, 255).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if image.has_transparency_data:
+        colours = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), colours).convert("RGB")
+    return image.convert("RGB")

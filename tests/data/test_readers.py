@@ -1,0 +1,107 @@
+"""Each of the six data sets in its real layout: every file and every row becomes one face or one line of rejected.csv."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import ageflow
+from ageflow.config import PrepareData
+from ageflow.data.faces import Faces
+from ageflow.data.prepare import READERS, rejections
+from ageflow.data.records import Rejection, checked
+from tests.data.trees import TREES, Drawn, Tree
+
+
+@pytest.fixture(scope="session")
+def drawn(demo_faces_folder: Path) -> Drawn:
+    return Drawn(demo_faces_folder)
+
+
+@pytest.fixture(params=TREES)
+def dataset(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def tree(dataset: str, tmp_path: Path, drawn: Drawn) -> Tree:
+    return TREES[dataset](tmp_path / "raw", drawn)
+
+
+def settings_for(dataset: str, data_root: Path, **more) -> PrepareData:
+    runs_root = data_root.parent / "runs"
+    values = {"dataset": dataset, "preset": "smoke", "data_root": data_root, "runs_root": runs_root, "progress": False}
+    return ageflow.settings("prepare_data", values | more)
+
+
+def labels(table: pd.DataFrame, prefix: str) -> dict[str, tuple]:
+    """Identity, age, gender, race by file, None for what is not known; files as from `data_root`."""
+    known = table[["identity", "age", "gender", "race"]].astype(object)
+    rows = known.where(known.notna(), None).itertuples(index=False, name=None)
+    return dict(zip(prefix + table["file"], rows, strict=True))
+
+
+def told(lines: list[Rejection], prefix: str, tree: Tree) -> list[tuple[str, int | None, str]]:
+    """Each line with the part of the reason that the tree expects of it, or with all of it."""
+    found = []
+    for line in lines:
+        file = prefix + line.file if (prefix + line.file) in tree.on_disk() else line.file
+        row = None if line.row is None or pd.isna(line.row) else int(line.row)
+        expected = [part for name, number, part in tree.rejected if (name, number) == (file, row)]
+        found.append((file, row, next((part for part in expected if part in line.reason), line.reason)))
+    return sorted(found, key=str)
+
+
+def prefix_of(tree: Tree, root: Path) -> str:
+    inside = root.relative_to(tree.data_root).as_posix()
+    return "" if inside == "." else f"{inside}/"
+
+
+def test_the_table_and_the_rejections_are_exactly_those_of_the_tree(dataset, tree):
+    reading = READERS[dataset](settings_for(dataset, tree.data_root))
+    prefix = prefix_of(tree, reading.root)
+    table, turned_away = checked(reading.table, reading.ages)
+    accepted = labels(table, prefix)
+    assert {file: row for file, row in accepted.items() if file not in tree.damaged} == tree.accepted
+    assert set(tree.damaged) <= set(accepted)
+    expected = [line for line in tree.rejected if line[0] not in tree.damaged]
+    assert told(reading.rejections + turned_away, prefix, tree) == sorted(expected, key=str)
+    assert (reading.ages, reading.identities) == (tree.ages, tree.identities)
+    if tree.rows is not None:
+        assert len(reading.table) == tree.rows, "a row of the data set's table is a row of the reader's"
+
+
+def test_the_notebook_turns_the_tree_into_faces_and_loses_nothing(dataset, tree, papermill, tmp_path):
+    done = papermill(
+        *("01_prepare_data.ipynb", str(tmp_path / "out.ipynb"), "-p", "dataset", dataset, "-p", "preset", "smoke"),
+        *("-p", "data_root", str(tree.data_root), "-p", "runs_root", str(tmp_path / "runs")),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    faces = Faces.open(tmp_path / "runs" / dataset / "smoke" / "faces")
+    prefix = prefix_of(tree, Path(json.loads((faces.folder / "source.json").read_text())["folder"]))
+    accepted = labels(faces.table, prefix)
+    lines = [Rejection(*line) for line in rejections(faces.folder).itertuples(index=False, name=None)]
+    rejected = told(lines, prefix, tree)
+    assert accepted == tree.accepted
+    assert rejected == sorted(tree.rejected, key=str)
+
+    # accepted + rejected = files ∪ rows, counted from the disk rather than from what the tree expects
+    counts = Counter([*accepted, *(file for file, _, _ in rejected)])
+    files = tree.on_disk()
+    assert files <= counts.keys()
+    assert len(lines) == len(pd.read_csv(faces.folder / "rejected.csv"))
+    if tree.rows is None:
+        assert counts == Counter(files), "each file once"
+        return
+    of_rows = [row for _, row, _ in rejected if row is not None]
+    assert len(set(of_rows)) == len(of_rows)
+    assert len(accepted) + len(of_rows) == tree.rows, "each row once"
+    without_row = {file for file, row, _ in rejected if row is None}
+    assert without_row <= files
+    assert files - without_row == {*accepted} | {file for file, row, _ in rejected if row is not None} & files
+    assert sum(counts.values()) == tree.rows + len(without_row)
+
+    card = (faces.folder / "data.md").read_text()
+    assert ("names no identities" in card) == (not tree.identities)

@@ -191,5 +191,7 @@ def _resample(image: Image.Image, a: complex, b: complex, side: int) -> np.ndarr
     step = a / fine
     coefficients = (step.real, -step.imag, b.real, step.imag, step.real, b.imag)
     size = (side * fine, side * fine)
-    warped = image.transform(size, Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
+    # Where several samples are averaged, bilinear ones give the same picture in a third of the time.
+    kind = Image.Resampling.BICUBIC if fine == 1 else Image.Resampling.BILINEAR
+    warped = image.transform(size, Image.Transform.AFFINE, coefficients, kind)
     return np.array(warped if fine == 1 else warped.reduce(fine), dtype=np.uint8)

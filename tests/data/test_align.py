@@ -22,7 +22,7 @@ def aligner() -> Aligner:
 def pictures(demo_faces_folder: Path) -> list[Image.Image]:
     """Drawn faces before alignment, 256×256."""
     faces = Faces.open(demo_faces_folder)
-    files = [source_folder(demo_faces_folder) / file for file in faces.table["file"].iloc[::5]]
+    files = [source_folder(demo_faces_folder) / file for file in faces.table["file"]]
     return [Image.open(file).convert("RGB") for file in files]
 
 
@@ -53,9 +53,9 @@ def test_eyes_of_turned_shifted_and_scaled_faces_lie_on_the_template(pictures):
     random = np.random.default_rng(0)
     aligned = aligner.align([moved(picture, random) for picture in pictures])
     found = [face for face in aligned if not isinstance(face, str)]
-    assert len(found) >= 0.9 * len(pictures)
+    assert len(found) >= 0.99 * len(pictures)
     off = np.linalg.norm(eyes_in(aligner, [face.image for face in found]) - EYES, axis=2).max(axis=1)
-    assert np.mean(off < 0.03) >= 0.95, off.round(3)
+    assert np.mean(off < 0.03) >= 0.99, off.round(3)
 
 
 def test_landmarks_are_given_in_the_aligned_face(aligner, pictures):

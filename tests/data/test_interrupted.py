@@ -1,0 +1,111 @@
+"""Shards do not depend on who makes them, nor on how often he was killed."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from distributed import LocalCluster
+
+import ageflow
+from ageflow.config import ParameterError, PrepareData
+from ageflow.data.faces import Faces
+from ageflow.data.prepare import prepare, source_folder
+from ageflow.workspace import Workspace
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def raw(demo_faces_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of one's own with 96 drawn faces, whose points are to be searched for."""
+    folder = tmp_path_factory.mktemp("raw")
+    table = Faces.open(demo_faces_folder).table
+    for file in table["file"]:
+        target = folder / file
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source_folder(demo_faces_folder) / file, target)
+    table[["file", "identity", "age", "gender"]].to_csv(folder / "faces.csv", index=False)
+    (folder / next(iter(table["file"]))).unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> PrepareData:
+    return ageflow.settings(
+        "prepare_data",
+        {
+            "dataset": "folder",
+            "preset": "smoke",
+            "data_root": raw,
+            "runs_root": tmp_path_factory.mktemp("runs"),
+            "shard_size": 12,
+            "progress": False,
+        },
+    )
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def whole(settings: PrepareData) -> dict[str, bytes]:
+    """What one process makes when nobody disturbs it."""
+    return bytes_of(prepare(settings).folder)
+
+
+def another(settings: PrepareData, runs_root: Path, **more) -> PrepareData:
+    return settings.model_copy(update={"runs_root": runs_root, **more})
+
+
+def test_three_workers_make_the_same_bytes(settings, whole, tmp_path: Path):
+    assert sum(name.endswith(".npy") for name in whole) == 8
+    assert bytes_of(prepare(another(settings, tmp_path, workers=3)).folder) == whole
+
+
+def test_the_workers_of_a_scheduler_make_the_same_bytes(settings, whole, tmp_path: Path):
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        faces = prepare(another(settings, tmp_path, scheduler=cluster.scheduler_address))
+    assert bytes_of(faces.folder) == whole
+
+
+def test_a_scheduler_that_is_not_there_is_named(settings, tmp_path: Path):
+    with pytest.raises(ParameterError, match=r"tcp://127.0.0.1:9.*no dask scheduler answers"):
+        prepare(another(settings, tmp_path, scheduler="tcp://127.0.0.1:9"))
+
+
+def delays() -> Iterator[float]:
+    """Seconds between a process's first sign of life and its end."""
+    stream = random.Random(0)
+    while True:
+        yield stream.uniform(0, 0.6)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_killed_again_and_again_it_ends_with_the_same_bytes(settings, whole, tmp_path: Path, workers):
+    wanted = another(settings, tmp_path, workers=workers)
+    folder = Workspace.of(wanted).path("faces")
+    command = [sys.executable, "-m", "tests.data.prepare_worker", wanted.model_dump_json()]
+    killed = 0
+    for delay in delays():
+        before = len(list(folder.glob("shard-*.json"))) if folder.is_dir() else 0
+        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE)
+        while process.poll() is None and killed < (6 if workers == 1 else 3):
+            if len(list(folder.glob("shard-*.json"))) > before or (folder / "faces.parquet").is_file():
+                time.sleep(delay)
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+            time.sleep(0.01)
+        _, said = process.communicate(timeout=120)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, said.decode()[-2000:]
+        killed += 1
+    assert killed >= 1
+    assert bytes_of(folder) == whole

@@ -1,0 +1,114 @@
+"""Preparation beside a plain loop over facenet-pytorch, on the same pictures; `pytest -m benchmark tests/data`."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from facenet_pytorch import MTCNN
+from PIL import Image
+
+import ageflow
+from ageflow.data.align import EYES, Aligner
+from ageflow.data.demo import read
+from ageflow.data.prepare import prepare
+from tests.conftest import ROOT
+from tests.data.test_align import moved
+
+_DETECTION_SIZE = 320  # pixels, Aligner's
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of one's own with 1,200 drawn faces, 256×256."""
+    folder = tmp_path_factory.mktemp("raw")
+    reading = read(ageflow.settings("prepare_data", {"progress": False}))
+    for file in reading.table["file"]:
+        (folder / file).parent.mkdir(exist_ok=True)
+        shutil.copyfile(reading.root / file, folder / file)
+    reading.table[["file", "identity", "age", "gender"]].to_csv(folder / "faces.csv", index=False)
+    return folder
+
+
+def settings_for(raw: Path, runs_root: Path, **more):
+    values = {"dataset": "folder", "preset": "demo", "image_size": 64, "data_root": raw, "runs_root": runs_root}
+    return ageflow.settings("prepare_data", values | {"progress": False, "shard_size": 200} | more)
+
+
+@pytest.mark.benchmark
+def test_two_workers_are_at_least_half_as_fast_again_as_a_plain_loop(raw, tmp_path):
+    """At equal settings: size searched, smallest face, thresholds. The loop only detects; ours writes shards too."""
+    files = sorted(raw.rglob("*.png"))
+    detector = MTCNN(min_face_size=_DETECTION_SIZE // 8, thresholds=[0.6, 0.7, 0.7])
+
+    def loop(some: list[Path]) -> float:
+        began = time.perf_counter()
+        for file in some:
+            picture = Image.open(file).convert("RGB").resize((_DETECTION_SIZE, _DETECTION_SIZE))
+            detector.detect(picture, landmarks=True)
+        return len(some) / (time.perf_counter() - began)
+
+    loop(files[:5])
+    rates = [loop(files[:150])]
+    # So many that the workers' start, some seconds, weighs as little as in a real set: each picture four times.
+    table = pd.read_csv(raw / "faces.csv", dtype=str)
+    many = tmp_path / "many"
+    for copy in range(4):
+        shutil.copytree(raw, many / str(copy), copy_function=os.link, ignore=shutil.ignore_patterns("*.csv"))
+    tables = [table.assign(file=f"{copy}/" + table["file"]) for copy in range(4)]
+    pd.concat(tables).to_csv(many / "faces.csv", index=False)
+    began = time.perf_counter()
+    faces = prepare(settings_for(many, tmp_path / "runs", workers=2))
+    ours = len(faces) / (time.perf_counter() - began)
+    rates.append(loop(files[150:300]))
+    print(f"plain loop {rates[0]:.1f} and {rates[1]:.1f} faces/s; prepare with two workers {ours:.1f} faces/s")
+    assert ours >= 1.5 * max(rates)
+
+
+@pytest.mark.benchmark
+def test_memory_does_not_grow_with_the_number_of_pictures(raw, tmp_path):
+    """Peak of a process that prepares 1,200 pictures, beside one that prepares 300."""
+    peaks = {}
+    few = tmp_path / "few"
+    few.mkdir()
+    lines = (raw / "faces.csv").read_text().splitlines()[:301]
+    (few / "faces.csv").write_text("\n".join(lines) + "\n")
+    for file in (line.split(",")[0] for line in lines[1:]):
+        (few / file).parent.mkdir(exist_ok=True)
+        shutil.copyfile(raw / file, few / file)
+    program = (
+        "import sys, resource; from ageflow.config import PrepareData; from ageflow.data.prepare import prepare; "
+        "prepare(PrepareData.model_validate_json(sys.argv[1])); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    for name, folder in (("few", few), ("all", raw)):
+        wanted = settings_for(folder, tmp_path / f"runs-{name}").model_dump_json()
+        done = subprocess.run([sys.executable, "-c", program, wanted], cwd=ROOT, capture_output=True, check=True)
+        peaks[name] = int(done.stdout.split()[-1]) / 1024
+    print(f"peak memory: {peaks['few']:.0f} MB for 300 pictures, {peaks['all']:.0f} MB for 1,200")
+    assert peaks["all"] <= 1.05 * peaks["few"]
+
+
+@pytest.mark.benchmark
+def test_three_hundred_people_lie_on_the_template_as_facenet_pytorch_sees_them(raw):
+    files = sorted(raw.rglob("*_0.png"))[:300]
+    random = np.random.default_rng(0)
+    found = Aligner(image_size=256).align([moved(Image.open(file).convert("RGB"), random) for file in files])
+    detector = MTCNN(min_face_size=40)
+    off = []
+    for face in found:
+        canvas = Image.new("RGB", (384, 384))
+        if not isinstance(face, str):
+            canvas.paste(Image.fromarray(face.image), (64, 64))  # so that it sees the whole head
+        _, _, points = detector.detect(canvas, landmarks=True)
+        eyes = np.full((2, 2), np.inf) if points is None else (points[0][:2].astype(float) - 64) / 256
+        off.append(np.linalg.norm(eyes - EYES, axis=1).max())
+    near = np.mean(np.array(off) < 0.03)
+    print(f"{len(files)} faces: {near:.1%} within 3 % of the side, median {np.median(off):.2%}")
+    assert len(files) == 300
+    assert near >= 0.99

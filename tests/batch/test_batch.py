@@ -65,7 +65,9 @@ def plan(folder: Path, **changed: object) -> Plan:
 
 
 def test_chapters_are_the_steps_of_the_config_and_every_artefact_has_one():
-    assert [chapter.step for chapter in CHAPTERS] == [step for step in STEPS if step not in ("age_slider", "benchmarks")]
+    assert [chapter.step for chapter in CHAPTERS] == [
+        step for step in STEPS if step not in ("age_slider", "benchmarks")
+    ]
     assert {name for chapter in CHAPTERS for name in chapter.makes} == set(ARTEFACTS)
 
 

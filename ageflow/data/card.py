@@ -72,7 +72,7 @@ def data_card(settings: PrepareData, reading: Reading, faces: pd.DataFrame, reje
         lines += ["", title, "", _markdown(counts_table(faces, attribute))]
     if rejected:
         kinds = [
-            re.sub(r"\d+(\.\d+)?", "…", line.reason) for line in rejected
+            re.sub(r"-?\d+(\.\d+)?", "…", line.reason) for line in rejected
         ]  # a reason counts once, whatever its numbers
         reasons = pd.Series(kinds).value_counts()
         lines += ["", "## Turned away", "", *(f"* {count:,}: {reason}" for reason, count in reasons.items())]

@@ -1,6 +1,7 @@
 """MTCNN's three networks over many pictures at once, and its last one over faces that were cut out.
 
-The networks and their weights are facenet-pytorch's, and so is the outcome (a test holds them together). What goes
+The networks and their weights are facenet-pytorch's. So is the outcome, but that a rounding may let another candidate
+win: then points differ by up to 2 % of the face's side (test_mtcnn.py holds the two together). What goes
 before and between them is done here for all pictures together, because there facenet-pytorch spends most of its
 time on a CPU: it resizes every candidate by a call of its own, and pools in a memory layout that cannot be vectorised.
 

@@ -110,7 +110,9 @@ class PrepareData(Settings):
     test_share: float = Field(0.2, gt=0, lt=1, description="share of the identities kept for testing")
     cache: Path = Field(Path("~/.cache/ageflow"), description="where generated faces are kept between runs")
     genders: Path | None = Field(None, description="cacd: CSV of name or identity and gender; None: by majority vote")
-    workers: int = Field(0, ge=0, description="processes that align faces; 0 or 1: this one alone")
+    workers: int = Field(
+        0, ge=0, description="processes that align faces, a shard at a time; 0: one a processor or GPU"
+    )
     scheduler: str | None = Field(None, description="dask scheduler, tcp://host:port, for many machines; None: local")
 
 

@@ -17,6 +17,7 @@ its own rows only. This process holds the tables, and never more pixels than one
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as arrow
 import pyarrow.parquet as parquet
+import torch
 
 from ageflow.config import ParameterError, PrepareData
 from ageflow.data.card import data_card
@@ -33,7 +35,7 @@ from ageflow.data.records import NO_GROUP, Reading, Rejection, age_group, checke
 from ageflow.data.shards import Shard, make_shard, rows_file
 from ageflow.data.split import split_as_given
 from ageflow.progress import progress_bar
-from ageflow.storage import remove_leftovers, write_atomically
+from ageflow.storage import device_of, remove_leftovers, write_atomically
 from ageflow.workers import in_any_order
 from ageflow.workspace import Workspace
 
@@ -48,7 +50,9 @@ _OUR_FILES = r"shard-\d+\.(?:npy|json)|rejected\.csv|data\.md|source\.json|setti
 def prepare(settings: PrepareData) -> Faces:
     """Read a data set, align its faces, split it by identity and write it down.
 
-    Finished already with the same settings, it only opens what is there; stopped half-way, it goes on.
+    Finished already with the same settings, it only opens what is there; stopped half-way, it goes on. More than one
+    shard (4,096 faces) goes to a local cluster of processes: a script then needs ``if __name__ == "__main__":``, a
+    notebook does not.
 
     Arguments:
         settings: notebook 01's.
@@ -134,14 +138,23 @@ def _shards(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: R
             known = None if reading.landmarks is None else reading.landmarks[rows["position"].to_numpy()]
             root = reading.root.resolve()
             missing.append(Shard(folder.resolve(), number, rows, root, known, settings.image_size, settings.device))
-        if settings.workers <= 1 and settings.scheduler is None:
+        workers = min(settings.workers or _processors(settings), len(missing))
+        if workers <= 1 and settings.scheduler is None:
             for shard in missing:
                 parts[shard.number] = _compact(make_shard(shard, bar.update))
         else:
-            for place, part in in_any_order(make_shard, missing, settings.workers, settings.scheduler):
+            for place, part in in_any_order(make_shard, missing, workers, settings.scheduler):
                 parts[missing[place].number] = _compact(part)
                 bar.update(len(missing[place].rows))
     return [parts[number] for number in sorted(parts)]
+
+
+def _processors(settings: PrepareData) -> int:
+    """How many shards this machine makes best at a time: one a processor, or one a GPU where these find the faces."""
+    device = device_of(settings.device)
+    if device.type == "cpu":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return torch.cuda.device_count() if device == torch.device("cuda") else 1
 
 
 def _compact(part: dict[str, Any]) -> dict[str, Any]:

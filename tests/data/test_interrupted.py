@@ -45,6 +45,7 @@ def settings(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> PrepareData
             "data_root": raw,
             "runs_root": tmp_path_factory.mktemp("runs"),
             "shard_size": 12,
+            "workers": 1,
             "progress": False,
         },
     )
@@ -67,6 +68,12 @@ def another(settings: PrepareData, runs_root: Path, **more) -> PrepareData:
 def test_three_workers_make_the_same_bytes(settings, whole, tmp_path: Path):
     assert sum(name.endswith(".npy") for name in whole) == 8
     assert bytes_of(prepare(another(settings, tmp_path, workers=3)).folder) == whole
+
+
+def test_a_worker_for_each_processor_makes_the_same_bytes(settings, whole, tmp_path: Path):
+    """The default: a local cluster, here of as many workers as there are processors."""
+    assert PrepareData.model_fields["workers"].default == 0
+    assert bytes_of(prepare(another(settings, tmp_path, workers=0)).folder) == whole
 
 
 def test_the_workers_of_a_scheduler_make_the_same_bytes(settings, whole, tmp_path: Path):

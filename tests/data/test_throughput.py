@@ -84,7 +84,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(raw, tmp_path):
     )
     peaks = []
     for folder in (raw, four_times(raw, tmp_path / "many")):
-        wanted = settings_for(folder, tmp_path / f"runs-{folder.name}").model_dump_json()
+        wanted = settings_for(folder, tmp_path / f"runs-{folder.name}", workers=1).model_dump_json()
         done = subprocess.run([sys.executable, "-c", program, wanted], cwd=ROOT, capture_output=True, check=True)
         peaks.append(int(done.stdout.split()[-1]) / 1024)
     print(f"peak memory: {peaks[0]:.0f} MB for 1,200 pictures, {peaks[1]:.0f} MB for 4,800")

@@ -8,11 +8,12 @@ whatever the notebook or papermill's ``-p`` names. A name nobody knows stops the
 import ast
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 __all__ = [
     "DATASETS",
@@ -32,6 +33,7 @@ __all__ = [
     "TrainICTM",
     "Training",
     "default_runs_root",
+    "literal",
     "settings",
 ]
 
@@ -79,7 +81,7 @@ class Settings(BaseModel):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     progress: bool = Field(True, description="draw progress bars")
 
-    @field_validator("data_root", "runs_root", mode="after")
+    @field_validator("data_root", "runs_root", "photo", mode="after", check_fields=False)
     @classmethod
     def _expand(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().resolve()
@@ -120,8 +122,10 @@ class Training(Settings):
     """What every training step takes; `iterations` counts optimiser updates."""
 
     iterations: int = Field(1000, ge=1, description="optimiser updates")
-    batch_size: int = Field(16, ge=1, description="faces in one forward pass, per process")
-    accumulate: int = Field(1, ge=1, description="forward passes added up before one update")
+    batch_size: int = Field(16, ge=1, description="faces in one update, over all its passes and processes")
+    micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        None, description="faces in one forward pass of a process; auto: as many as fit; None: its whole share"
+    )
     learning_rate: float = Field(1e-5, gt=0, description="Adam's learning rate")
     warmup: int = Field(0, ge=0, description="updates over which the learning rate rises linearly")
     clip: float | None = Field(None, gt=0, description="largest gradient norm, after accumulation; None: no clipping")
@@ -130,6 +134,20 @@ class Training(Settings):
     preview_every: int = Field(500, ge=1, description="updates between two sample grids and validations")
     checkpoint_every: int = Field(500, ge=1, description="updates between two checkpoints")
     restart: bool = Field(False, description="begin anew; what was there is kept beside it, under a number")
+    gpus: int = Field(1, ge=1, description="processes on this machine, one a GPU; without GPUs they share the CPU")
+    nodes: int = Field(1, ge=1, description="machines that train together, each started with the same values")
+    rendezvous: str | None = Field(None, description="host:port of one of several machines, where they meet")
+    max_restarts: int = Field(3, ge=0, description="times that processes which died are started again")
+
+    @model_validator(mode="after")
+    def _check_processes(self) -> Self:
+        if self.batch_size < self.gpus * self.nodes:
+            raise ValueError(
+                f"batch_size = {self.batch_size} is less than a face for each of {self.gpus * self.nodes} processes"
+            )
+        if self.nodes > 1 and not re.fullmatch(r"[^:\s]+:\d+", self.rendezvous or ""):
+            raise ValueError(f"nodes = {self.nodes} need a rendezvous, host:port, not {self.rendezvous!r}")
+        return self
 
 
 class TrainGlow(Training):
@@ -229,6 +247,13 @@ class Slider(Settings):
     step: ClassVar[str] = "age_slider"
 
     method: Literal["glow", "glow+attribute", "no_ictm", "ageflow"] = Field("ageflow", description="the method")
+    strength: float | None = Field(
+        None, ge=0, le=5, description="s of the two GLOW methods (Eq. 5); None: the s that the run's ICTM learned from"
+    )
+    face: int = Field(0, ge=0, description="the test face shown first, counted from 0")
+    photo: Path | None = Field(None, description="picture file to show first instead of a test face")
+    age: float = Field(60.0, ge=20, le=70, description="age shown first, years")
+    embedder: str = Field("dlib", description="identity: dlib, or the path of an ArcFace ONNX file")
 
 
 class Benchmarks(Settings):
@@ -274,7 +299,13 @@ _DEMO_ICTM = {
     "preview_every": 110,
     "checkpoint_every": 110,
 }
-_PAPER_TRAINING = {"batch_size": 16, "accumulate": 4, "log_every": 50, "preview_every": 1000, "checkpoint_every": 1000}
+_PAPER_TRAINING = {
+    "batch_size": 64,
+    "micro_batch": 16,
+    "log_every": 50,
+    "preview_every": 1000,
+    "checkpoint_every": 1000,
+}
 _PAPER_ICTM = _PAPER_TRAINING | {"iterations": 50_000, "couplings": 32}
 
 # One value a line that differs from the field's default. `paper` is the paper; `demo` is what fits twenty minutes
@@ -329,7 +360,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         | {"levels": 6, "steps": 32, "hidden": 512, "iterations": 50_000, "memory": "reversible"},
         "train_ictm": _PAPER_ICTM,
         "train_classifiers": _PAPER_TRAINING
-        | {"architecture": "resnet101", "iterations": 20_000, "batch_size": 64, "accumulate": 1, "learning_rate": 1e-4},
+        | {"architecture": "resnet101", "iterations": 20_000, "micro_batch": None, "learning_rate": 1e-4},
         "ablations": _PAPER_ICTM,
     },
 }
@@ -385,6 +416,14 @@ def settings(step: str, parameters: Mapping[str, Any]) -> Any:
         values |= {name: value for name, value in source.items() if name in cls.model_fields}
     values |= {"preset": preset, "run": preset} | given
     return cls.checked(values)
+
+
+def literal(text: str) -> Any:
+    """A value from a command line: ``"3"`` → 3, ``"[4, 8]"`` → a list; what is no Python literal stays text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _unknown(step: str, unknown: list[str], cls: type[Settings]) -> str:

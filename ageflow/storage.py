@@ -12,9 +12,10 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,10 +28,12 @@ __all__ = [
     "CheckpointError",
     "atomic_file",
     "checkpoints",
+    "checksum",
     "device_of",
     "fingerprint",
     "latest",
     "load_state",
+    "read_checkpoint",
     "remove_leftovers",
     "write_atomically",
 ]
@@ -115,18 +118,51 @@ def latest(folder: Path) -> Checkpoint | None:
         CheckpointError: there are checkpoints, and none can be read.
     """
     files = checkpoints(folder)
-    for iteration, path in reversed(files):
+    for _, path in reversed(files):
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-            return Checkpoint(path, iteration, json.loads(metadata["config"]))
-        except (SafetensorError, KeyError, OSError, json.JSONDecodeError) as error:
-            warnings.warn(f"{path} cannot be read ({error}); trying the checkpoint before it", stacklevel=2)
+            return read_checkpoint(path)
+        except CheckpointError as error:
+            warnings.warn(f"{error}; trying the checkpoint before it", stacklevel=2)
     if files:
         raise CheckpointError(
             f"none of the {len(files)} checkpoints in {folder} can be read: delete them to begin anew"
         )
     return None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint in a file, its checksum compared.
+
+    Raises:
+        CheckpointError: it is cut short, changed, a pickle or anything else than a checkpoint of the kit.
+    """
+    try:
+        status = path.stat()
+        return _checked(path, status.st_mtime_ns, status.st_size)
+    except (SafetensorError, KeyError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error})") from None
+
+
+@lru_cache(maxsize=64)
+def _checked(path: Path, changed: int, size: int) -> Checkpoint:
+    """`read_checkpoint`; a file that has not changed since is not read whole again."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        config, iteration = json.loads(metadata["config"]), int(metadata["iteration"])
+        told = metadata.pop("checksum", None)  # checkpoints of the first versions have none
+        if told is not None and told != checksum({name: file.get_tensor(name) for name in file.keys()}, metadata):  # noqa: SIM118
+            raise ValueError("its checksum is another: the file has changed since it was written")
+    return Checkpoint(path, iteration, config)
+
+
+def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of tensors, on the CPU and contiguous, with their names, types and shapes, and of what is said of them."""
+    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def load_state(module: nn.Module, folder: Path, part: str = "", averaged: bool = True) -> Checkpoint:

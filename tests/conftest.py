@@ -14,6 +14,12 @@ from ageflow.workspace import Workspace
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("the age slider")
+    group.addoption("--screenshots", type=Path, help="folder to keep the slider's screenshots in")
+    group.addoption("--screenshots-of", type=Path, help="run to show in them, runs/<data set>/<run>; else a smoke run")
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run of the notebooks.

@@ -216,22 +216,27 @@ class Glow(Transform):
         z, log_det = self(x)
         return -0.5 * (z.square() + LOG_2PI).sum(1) + log_det
 
-    def dequantize(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """uint8 [B, 3, S, S] → x in [-0.5, 0.5): cut to `bits`, uniform noise within a bin."""
+    def dequantize(
+        self, images: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None
+    ) -> Tensor:
+        """uint8 [B, 3, S, S] → x in [-0.5, 0.5): cut to `bits`, uniform noise within a bin (`noise`, or drawn)."""
         if images.dtype != torch.uint8:
             raise ShapeError(f"the likelihood is of 8-bit images: expected uint8, not {images.dtype}")
         bins = 2**self.config.bits
         dtype = next(self.parameters()).dtype
         levels = torch.div(images, 2 ** (8 - self.config.bits), rounding_mode="floor").to(dtype)
-        noise = torch.rand(levels.shape, dtype=dtype, device=levels.device, generator=generator)
+        if noise is None:
+            noise = torch.rand(levels.shape, dtype=dtype, device=levels.device, generator=generator)
         return (levels + noise) / bins - 0.5
 
-    def bits_per_dim(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def bits_per_dim(
+        self, images: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None
+    ) -> Tensor:
         """Bits per dimension [B] of uint8 images [B, 3, S, S] at `config.bits`, by uniform dequantisation.
 
         −log₂ P(image)/D ≤ (−ln p(x)/D + ln 2^bits)/ln 2: a bin of x is 2^−bits wide in each of D dimensions.
         """
-        x = self.dequantize(images, generator)
+        x = self.dequantize(images, generator, noise)
         nats = -self.log_prob(x) / self.dimensions + self.config.bits * math.log(2)
         return nats / math.log(2)
 

@@ -7,7 +7,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
-from ageflow.storage import CheckpointError, checkpoints, write_atomically
+from ageflow.storage import CheckpointError, checkpoints, checksum, write_atomically
 
 __all__ = ["ConfigChangedError", "describe_changes", "save_checkpoint", "set_aside"]
 
@@ -23,7 +23,8 @@ def save_checkpoint(
     path = folder / f"checkpoint-{iteration:08d}.safetensors"
     metadata = {"iteration": str(iteration), "config": json.dumps(config, sort_keys=True)}
     # safetensors refuses views that share memory and loses channels_last strides, so every tensor goes in as its own.
-    content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = save(kept, metadata | {"checksum": checksum(kept, metadata)})
     write_atomically(path, content)
     for _, old in checkpoints(folder)[:-keep]:
         old.unlink(missing_ok=True)

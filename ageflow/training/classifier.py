@@ -15,8 +15,11 @@ from ageflow.config import TrainClassifiers
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.storage import CheckpointError, device_of, latest, load_state, write_atomically
-from ageflow.training.loop import Task, Turn, sample_batch, train
+from ageflow.training.distributed import processes
+from ageflow.training.launch import launched
+from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
+from ageflow.training.task import Piece, Task, Turn
 from ageflow.workspace import Workspace
 
 __all__ = ["Classifier", "ClassifierTask", "held_out_accuracy", "load_classifier", "train_classifiers"]
@@ -87,11 +90,10 @@ class ClassifierTask(Task):
     def start(self) -> None:
         """Nothing depends on data."""
 
-    def loss(self, number: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted cross-entropy of the `number`-th batch."""
-        chosen = sample_batch(len(self.rows["train"]), self.settings.batch_size, self.settings.seed, number)
-        rows = self.rows["train"][chosen.numpy()]
-        images = _augmented(self.faces.images(rows).to(self.device))
+    def loss(self, piece: Piece) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted cross-entropy of a piece of a batch."""
+        rows = self.rows["train"][piece.choose(len(self.rows["train"]), self.settings.seed).numpy()]
+        images = _augmented(self.faces.images(rows).to(self.device), piece)
         target = self.target[rows].to(self.device)
         logits = self.modules["classifier"](images)
         accuracy = (logits.detach().argmax(1) == target).float().mean()
@@ -129,10 +131,13 @@ def train_classifiers(settings: TrainClassifiers) -> dict[str, Path]:
     """
     workspace = Workspace.of(settings)
     faces = Faces.open(workspace.require("faces"))
+    if launched(settings, workspace.path("classifiers")):
+        return {name: workspace.path("classifiers", name) for name in ("age", *faces.attributes)}
     folders = {}
     for name in ("age", *faces.attributes):
         folders[name] = train(ClassifierTask(settings, faces, name), settings, workspace.path("classifiers", name))
-    write_atomically(workspace.path("classifiers", "done.json"), json.dumps(sorted(folders)).encode())
+    if processes().first:
+        write_atomically(workspace.path("classifiers", "done.json"), json.dumps(sorted(folders)).encode())
     return folders
 
 
@@ -160,19 +165,18 @@ def held_out_accuracy(folders: Mapping[str, Path]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("classifier")
 
 
-def _augmented(images: Tensor) -> Tensor:
+def _augmented(images: Tensor, piece: Piece) -> Tensor:
     """Float faces in [0, 1]: half mirrored; turned, shifted and scaled a little; brightness and contrast varied."""
     size, count = images.shape[3], len(images)
     x = images.float() / 255
-    device = x.device
-    mirror = torch.where(torch.rand(count, device=device) < 0.5, -1.0, 1.0)
-    shift = (torch.rand(count, 2, device=device) * 2 - 1) / 8
-    angle = (torch.rand(count, device=device) * 2 - 1) * 0.15
-    zoom = 1 + (torch.rand(count, device=device) * 2 - 1) * 0.08
+    drawn = piece.of(torch.rand(piece.size, 7, device=x.device))  # for the whole batch, whatever it is cut into
+    spread = drawn * 2 - 1
+    mirror = torch.where(drawn[:, 0] < 0.5, -1.0, 1.0)
+    shift, angle, zoom = spread[:, 1:3] / 8, spread[:, 3] * 0.15, 1 + spread[:, 4] * 0.08
     cosine, sine = angle.cos() * zoom, angle.sin() * zoom
     matrix = torch.stack([cosine * mirror, -sine, shift[:, 0], sine * mirror, cosine, shift[:, 1]], dim=1)
     grid = F.affine_grid(matrix.view(count, 2, 3), [count, 3, size, size], align_corners=False)
     x = F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
-    contrast = 1 + (torch.rand(count, 1, 1, 1, device=device) * 2 - 1) * 0.2
-    brightness = (torch.rand(count, 1, 1, 1, device=device) * 2 - 1) * 0.1
+    contrast = 1 + spread[:, 5].view(-1, 1, 1, 1) * 0.2
+    brightness = spread[:, 6].view(-1, 1, 1, 1) * 0.1
     return ((x - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)

@@ -13,7 +13,9 @@ from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow, GlowConfig, to_uint8
 from ageflow.flows.released import load_released
 from ageflow.storage import device_of, load_state
-from ageflow.training.loop import Task, Turn, sample_batch, train
+from ageflow.training.launch import launched
+from ageflow.training.loop import train
+from ageflow.training.task import Piece, Task, Turn, sample_batch
 from ageflow.workspace import Workspace
 
 __all__ = ["GlowTask", "describe_glow", "glow_config", "train_glow"]
@@ -48,14 +50,15 @@ class GlowTask(Task):
         images = self.training.images(sample_batch(len(self.training), _INITIAL_FACES, self.settings.seed, 0))
         self.glow.initialize(self.glow.dequantize(images.to(self.device)))
 
-    def loss(self, number: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean bits per dimension of the `number`-th batch."""
-        index = sample_batch(len(self.training), self.settings.batch_size, self.settings.seed, number)
-        images = self.training.images(index).to(self.device, non_blocking=True)
+    def loss(self, piece: Piece) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean bits per dimension of a piece of a batch."""
+        images = self.training.images(piece.choose(len(self.training), self.settings.seed))
+        images = images.to(self.device, non_blocking=True)
+        noise = piece.of(torch.rand((piece.size, *images.shape[1:]), device=self.device))
         if self.settings.flip:
-            mirrored = torch.rand(len(images), device=self.device) < 0.5
+            mirrored = piece.of(torch.rand(piece.size, device=self.device)) < 0.5
             images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-        return self.glow.bits_per_dim(images).mean(), {}
+        return self.glow.bits_per_dim(images, noise=noise).mean(), {}
 
     @torch.inference_mode()
     def preview(self, averaged: nn.ModuleDict, folder: Path, iteration: int) -> dict[str, float]:
@@ -105,8 +108,10 @@ def train_glow(settings: TrainGlow) -> Path:
         MissingArtefactError: the faces are not prepared yet.
         ConfigChangedError: the folder holds a GLOW trained with other values.
     """
-    faces = Faces.open(Workspace.of(settings).require("faces"))
-    return train(GlowTask(settings, faces), settings, Workspace.of(settings).path("glow"))
+    faces, folder = Faces.open(Workspace.of(settings).require("faces")), Workspace.of(settings).path("glow")
+    if launched(settings, folder):
+        return folder
+    return train(GlowTask(settings, faces), settings, folder)
 
 
 @torch.inference_mode()

@@ -15,7 +15,9 @@ from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.storage import CheckpointError, device_of, fingerprint
-from ageflow.training.loop import Task, Turn, sample_batch, train
+from ageflow.training.launch import launched
+from ageflow.training.loop import train
+from ageflow.training.task import Piece, Task, Turn
 from ageflow.translation import losses
 from ageflow.translation.discriminator import Discriminator
 from ageflow.translation.ictm import ICTMConfig
@@ -81,7 +83,7 @@ class TranslatorTask(Task):
             "glow": latents.glow,
             "prototypes": {"attributes": list(prototypes.attributes), "counts": prototypes.cells["count"].tolist()},
         }
-        self._translated: dict[int, Tensor] = {}
+        self._translated: dict[Piece, Tensor] = {}
 
     def start(self) -> None:
         """T begins as the identity; the prior generator at zero, or at the age groups' average latents."""
@@ -90,17 +92,16 @@ class TranslatorTask(Task):
             averages = self.prototypes.means[:, self.prototypes.any]
             translator.prior.start_from(translator.visible.flat(averages))
 
-    def batch(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The `number`-th micro-batch: latents [B, D], their groups [B] and attribute combinations [B]."""
-        chosen = sample_batch(len(self.rows["train"]), self.settings.batch_size, self.settings.seed, number)
-        rows = self.rows["train"][chosen.numpy()]
+    def batch(self, piece: Piece) -> tuple[Tensor, Tensor, Tensor]:
+        """A piece of a batch: latents [B, D], their groups [B] and attribute combinations [B]."""
+        rows = self.rows["train"][piece.choose(len(self.rows["train"]), self.settings.seed).numpy()]
         groups, combinations = self.groups[rows], self.combinations[rows]
         return self.latents.batch(rows).to(self.device), groups.to(self.device), combinations.to(self.device)
 
-    def translator_loss(self, number: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def translator_loss(self, piece: Piece) -> tuple[Tensor, dict[str, Tensor]]:
         """L_T, Eq. 10."""
-        z_s, source, combination = self.batch(number)
-        target = torch.randint(self.count, source.shape, device=self.device)
+        z_s, source, combination = self.batch(piece)
+        target = piece.of(torch.randint(self.count, (piece.size,), device=self.device))
         translator, critic, weights = self.modules["translator"], self.modules["discriminator"], self.settings
 
         translated = translator(z_s, target)
@@ -126,16 +127,16 @@ class TranslatorTask(Task):
             untouched = losses.distillation(z_s, teacher, "mean")
             # 1: T does nothing; 0: it has learnt its teacher
             parts["distillation_left"] = losses.distillation(z_t, teacher, "mean") / untouched.clamp_min(1e-12)
-        self._translated[number] = z_t.detach()
+        self._translated[piece] = z_t.detach()
         return loss, parts
 
-    def discriminator_loss(self, number: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def discriminator_loss(self, piece: Piece) -> tuple[Tensor, dict[str, Tensor]]:
         """L_D, Eq. 11; A learns from real latents and their own groups."""
-        z, group, _ = self.batch(number)
+        z, group, _ = self.batch(piece)
         visible = self.modules["translator"].visible
         critic = self.modules["discriminator"]
         real, age = critic(visible.flat(z))
-        fake, _ = critic(visible.flat(self._translated.pop(number)))
+        fake, _ = critic(visible.flat(self._translated.pop(piece)))
         adversarial = losses.discriminator(real, fake)
         classification = F.cross_entropy(age, group)
         accuracy = (age.detach().argmax(1) == group).float().mean()
@@ -174,6 +175,8 @@ def train_translator(settings: TrainICTM, kind: Literal["ictm", "no_ictm"] = "ic
         ConfigChangedError: the folder holds one trained with other values.
     """
     workspace = Workspace.of(settings)
+    if launched(settings, workspace.path(kind)):
+        return workspace.path(kind)
     faces = Faces.open(workspace.require("faces"))
     glow_folder = workspace.require("glow")
     latents = Latents.open(workspace.require("latents"), faces)

@@ -34,6 +34,10 @@ class Metrics:
         for name, value in values.items():
             self._board.add_scalar(name, value, iteration)
 
+    def write_time(self, iteration: int, seconds: float) -> None:
+        """Record the seconds since this call of `train` began, on TensorBoard only: they differ from run to run."""
+        self._board.add_scalar("seconds", seconds, iteration)
+
     def close(self) -> None:
         """Close both files."""
         self._file.close()

@@ -19,7 +19,7 @@ def test_a_hundred_faces_come_back_from_the_trained_glow_of_the_paper(tmp_path):
     settings = ageflow.settings(
         "train_glow",
         common
-        | {"iterations": 12, "batch_size": 2, "accumulate": 1, "learning_rate": 1e-4, "clip": 50.0, "ema": 0.0}
+        | {"iterations": 12, "batch_size": 2, "micro_batch": None, "learning_rate": 1e-4, "clip": 50.0, "ema": 0.0}
         | {"checkpoint_every": 12, "preview_every": 1000, "log_every": 1},
     )
     glow = load_glow(train_glow(settings))

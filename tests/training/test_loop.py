@@ -9,36 +9,46 @@ from torch import nn
 from ageflow.config import Training
 from ageflow.storage import checkpoints, latest, load_state
 from ageflow.training.checkpoint import ConfigChangedError, set_aside
-from ageflow.training.loop import Task, TrainingDivergedError, Turn, sample_batch, train
+from ageflow.training.distributed import Losses, Processes
+from ageflow.training.loop import TrainingDivergedError, train
 from ageflow.training.metrics import read_metrics
+from ageflow.training.task import Piece, Task, Turn, sample_batch
 
 
 class Line(Task):
     """Fit y = 3x − 1 from noisy batches, with dropout, so that every source of randomness is in use."""
 
-    def __init__(self, broken_at=(), batch_size=4, **config):
+    def __init__(self, broken_at=(), **config):
         torch.manual_seed(5)
         self.modules = nn.ModuleDict({"line": nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.2), nn.Linear(8, 1))})
         self.turns = [Turn("line", list(self.modules.parameters()), self.loss, 0.05)]
         self.config = {"slope": 3, **config}
         self.x = torch.linspace(-1, 1, 64)[:, None]
-        self.broken_at, self.batch_size, self.seen = broken_at, batch_size, []
+        self.broken_at, self.seen = broken_at, []
 
     def start(self):
         """Nothing to initialise."""
 
-    def loss(self, number):
-        x = self.x[sample_batch(64, self.batch_size, 0, number)]
-        self.seen.append(number)
-        loss = (self.modules["line"](x + 0.1 * torch.randn_like(x)) - (3 * x - 1)).square().mean()
-        return (loss * float("nan") if number in self.broken_at else loss), {"x": x.mean()}
+    def loss(self, piece):
+        x = self.x[piece.choose(64, 0)]
+        self.seen.append(piece.number)
+        noise = piece.of(torch.randn(piece.size, 1))
+        loss = (self.modules["line"](x + 0.1 * noise) - (3 * x - 1)).square().mean()
+        return (loss * float("nan") if piece.number in self.broken_at else loss), {"x": x.mean()}
 
     def preview(self, averaged, folder, iteration):
         return {"test/loss": float((averaged["line"](self.x) - (3 * self.x - 1)).square().mean())}
 
 
 def settings(**values) -> Training:
-    values = {"iterations": 30, "checkpoint_every": 10, "preview_every": 10, "log_every": 1, "progress": False} | values
+    values = {
+        "iterations": 30,
+        "checkpoint_every": 10,
+        "preview_every": 10,
+        "log_every": 1,
+        "batch_size": 4,
+        "progress": False,
+    } | values
     return Training(**values)
 
 
@@ -55,24 +65,24 @@ def test_training_learns(tmp_path):
 
 
 def test_a_stopped_run_goes_on_to_the_same_numbers(tmp_path):
-    train(Line(), settings(warmup=15, accumulate=2, ema=0.9), tmp_path / "whole")
+    train(Line(), settings(warmup=15, micro_batch=2, ema=0.9), tmp_path / "whole")
 
     class Stopped(Line):
-        def loss(self, number):
-            if number == 2 * 17:  # in iteration 18, seven after the last checkpoint
+        def loss(self, piece):
+            if piece.number == 17:  # in iteration 18, seven after the last checkpoint
                 raise KeyboardInterrupt
-            return super().loss(number)
+            return super().loss(piece)
 
     with pytest.raises(KeyboardInterrupt):
-        train(Stopped(), settings(warmup=15, accumulate=2, ema=0.9), tmp_path / "parts")
+        train(Stopped(), settings(warmup=15, micro_batch=2, ema=0.9), tmp_path / "parts")
     again = Line()
-    train(again, settings(warmup=15, accumulate=2, ema=0.9), tmp_path / "parts")
-    assert min(again.seen) == 20, "it goes on after the checkpoint of iteration 10"
+    train(again, settings(warmup=15, micro_batch=2, ema=0.9), tmp_path / "parts")
+    assert min(again.seen) == 10, "it goes on after the checkpoint of iteration 10"
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
-    first, second = (read_metrics(tmp_path / name).drop(columns="seconds") for name in ("whole", "parts"))
-    assert first.equals(second), "each iteration stands once, with the same numbers"
+    first, second = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "parts"))
+    assert first == second, "each iteration stands once, with the same numbers"
 
 
 def test_a_finished_training_does_nothing_again(tmp_path):
@@ -102,12 +112,12 @@ def test_a_training_that_only_breaks_says_so(tmp_path):
 
 def test_accumulated_batches_give_the_gradient_of_one_large_batch(tmp_path):
     class Plain(Line):
-        def loss(self, number):
-            x = self.x[number * self.batch_size : (number + 1) * self.batch_size]
+        def loss(self, piece):
+            x = self.x[piece.start : piece.stop]
             return (self.modules["line"][2](self.modules["line"][0](x)) - (3 * x - 1)).square().mean(), {}
 
-    train(Plain(batch_size=16), settings(iterations=1, clip=0.1), tmp_path / "one")
-    train(Plain(batch_size=4), settings(iterations=1, clip=0.1, accumulate=4), tmp_path / "four")
+    train(Plain(), settings(iterations=1, clip=0.1, batch_size=16), tmp_path / "one")
+    train(Plain(), settings(iterations=1, clip=0.1, batch_size=16, micro_batch=5), tmp_path / "four")
     one, four = weights(tmp_path / "one"), weights(tmp_path / "four")
     for name in one:
         torch.testing.assert_close(one[name], four[name], rtol=0, atol=1e-6)
@@ -118,13 +128,13 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(tmp_path):
 
 def test_clipping_bounds_the_step():
     parameter = nn.Parameter(torch.zeros(2))
-    turn = Turn("t", [parameter], lambda number: ((parameter * torch.tensor([30.0, 40.0])).sum(), {}), 0.1)
+    turn = Turn("t", [parameter], lambda piece: ((parameter * torch.tensor([30.0, 40.0])).sum(), {}), 0.1)
     from ageflow.training.loop import _accumulate
 
     class Holder:
         modules = nn.ParameterList([parameter])
 
-    norm, _ = _accumulate(Holder(), turn, settings(clip=5.0), 1)
+    norm, _ = _accumulate(Holder(), turn, Losses(turn, Processes()), [Piece(0, 0, 4, 4)], 5.0, 1, Processes())
     assert float(norm) == pytest.approx(50)
     torch.testing.assert_close(parameter.grad, torch.tensor([3.0, 4.0]), rtol=1e-4, atol=0)
 

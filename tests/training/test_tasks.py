@@ -104,10 +104,10 @@ def test_a_stopped_glow_goes_on_to_the_same_weights(runs_root, monkeypatch):
 
     loss = GlowTask.loss
 
-    def stopping(self, number):
-        if number == 8:
+    def stopping(self, piece):
+        if piece.number == 8:
             raise KeyboardInterrupt
-        return loss(self, number)
+        return loss(self, piece)
 
     monkeypatch.setattr(GlowTask, "loss", stopping)
     with pytest.raises(KeyboardInterrupt):

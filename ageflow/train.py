@@ -1,0 +1,90 @@
+"""``python -m ageflow.train``: one training, as notebooks 02, 04, 05 and 06 run it; what torchrun starts.
+
+python -m ageflow.train train_glow -p dataset morph -p gpus 4
+torchrun --nproc-per-node 4 -m ageflow.train train_glow -p dataset morph
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import ageflow
+from ageflow.config import STEPS, ParameterError, Training, literal
+from ageflow.storage import CheckpointError, write_atomically
+from ageflow.training.classifier import train_classifiers
+from ageflow.training.distributed import join
+from ageflow.training.glow import train_glow
+from ageflow.training.ictm import train_translator
+from ageflow.training.launch import TrainingFailedError
+from ageflow.training.loop import TrainingDivergedError
+from ageflow.workspace import MissingArtefactError
+
+__all__ = ["main"]
+
+TRAININGS: dict[str, Callable[[Training], object]] = {
+    "train_glow": train_glow,
+    "train_ictm": train_translator,
+    "ablations": partial(train_translator, kind="no_ictm"),
+    "train_classifiers": train_classifiers,
+}
+
+# What is wrong with the data, the values or the disk, and would be again after a restart.
+_CLEAR = (ParameterError, CheckpointError, MissingArtefactError, TrainingDivergedError, TrainingFailedError, OSError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, or 1 for an error that it names."""
+    parser = argparse.ArgumentParser(prog="python -m ageflow.train", description=__doc__.splitlines()[0])
+    parser.add_argument("step", choices=TRAININGS, help="what to train; ablations: the network without ICTM")
+    parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    parser.add_argument("--settings", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--report", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.until_stdin_closes:
+        _stop_with_the_caller()
+    try:
+        if given.settings:
+            settings = STEPS[given.step].checked(json.loads(given.settings.read_text()))
+        else:
+            values = {name: literal(value) for name, value in given.parameters}
+            settings = ageflow.settings(given.step, values)
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            with join(settings.device) as device:
+                TRAININGS[given.step](settings.model_copy(update={"device": device}))
+        else:
+            TRAININGS[given.step](settings)
+    except _CLEAR as error:
+        if given.report is None:
+            print(error, file=sys.stderr)
+            return 1
+        # The caller raises it; a failure here would only be tried again.
+        write_atomically(given.report, json.dumps({"type": type(error).__name__, "message": str(error)}).encode())
+    return 0
+
+
+def _stop_with_the_caller() -> None:
+    """SIGTERM to this process, which then saves, when the process that reads its lines has gone or closes its stdin."""
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):  # nobody reads them any more, and writing would fail
+            os.dup2(nowhere, stream)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: sys.exit(0)
+    )  # where no training is under way that could be saved
+    threading.Thread(target=wait, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

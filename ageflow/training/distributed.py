@@ -1,0 +1,161 @@
+"""Several processes that train one model: what they tell each other, and how they are started.
+
+Every process holds the whole model and takes its rows of every batch (`task.pieces`);
+`DistributedDataParallel` averages the gradients while the last backward pass of an update still runs. On GPUs through
+nccl, on the CPU through gloo: the same code.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ageflow.storage import device_of
+from ageflow.training.task import Piece, Turn
+
+__all__ = ["Processes", "join", "processes"]
+
+# The first process alone draws samples and writes checkpoints, while the others wait.
+_PATIENCE = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together; alone by default.
+
+    Arguments:
+        rank: its number.
+        count: how many there are.
+        control: gloo group for what the hosts tell each other without waiting for their devices.
+    """
+
+    rank: int = 0
+    count: int = 1
+    control: Any = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def told_by_first(self, value: int) -> int:
+        """The first process's `value`."""
+        if self.count == 1:
+            return value
+        message = torch.tensor([value])
+        dist.broadcast(message, 0, group=self.control)
+        return int(message)
+
+    def largest(self, value: int) -> int:
+        """The largest `value` of any process."""
+        return value if self.count == 1 else self._agreed(value, dist.ReduceOp.MAX)
+
+    def smallest(self, value: int) -> int:
+        """The smallest `value` of any process."""
+        return value if self.count == 1 else self._agreed(value, dist.ReduceOp.MIN)
+
+    def _agreed(self, value: int, operation: dist.ReduceOp) -> int:
+        message = torch.tensor([value])
+        dist.all_reduce(message, operation, group=self.control)
+        return int(message)
+
+    @torch.no_grad()
+    def give_to_all(self, module: nn.Module) -> None:
+        """Overwrite every process's parameters and buffers with the first one's."""
+        if self.count > 1:
+            for tensor in module.state_dict().values():
+                whole = tensor.contiguous()
+                dist.broadcast(whole, 0)
+                tensor.copy_(whole)
+
+    def summed(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Scalars added up over the processes, in one message."""
+        if self.count == 1:
+            return values
+        together = torch.stack([value.float() for value in values.values()])
+        dist.all_reduce(together)
+        return dict(zip(values, together.unbind(), strict=True))
+
+    @torch.no_grad()
+    def average_statistics(self, modules: nn.Module) -> None:
+        """Average the running statistics of batch normalisation, of which each process saw its own faces."""
+        if self.count == 1:
+            return
+        layers = [layer for layer in modules.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+        for layer in layers:
+            for statistic in (layer.running_mean, layer.running_var):
+                dist.all_reduce(statistic)
+                statistic /= self.count
+
+
+class Losses(nn.Module):
+    """A turn's loss, as a module whose gradients are averaged over the processes."""
+
+    def __init__(self, turn: Turn, together: Processes) -> None:
+        super().__init__()
+        self._turn = turn
+        self._parameters_of_turn = nn.ParameterList(turn.parameters)
+        self._weight = together.count  # DistributedDataParallel divides by it
+
+    def forward(self, piece: Piece) -> tuple[Tensor, dict[str, Tensor]]:
+        """The piece's share of the batch's mean loss, times the number of processes; and all values, detached."""
+        loss, values = self._turn.loss(piece)
+        return loss * (piece.share * self._weight), {k: v.detach() for k, v in {"loss": loss, **values}.items()}
+
+
+def losses_of(turn: Turn, together: Processes) -> nn.Module:
+    """The turn's `Losses`, ready to be called by every process on its own pieces."""
+    losses = Losses(turn, together)
+    if together.count == 1:
+        return losses
+    # It has no buffers to send: `Losses` holds parameters only, and batch normalisation has `average_statistics`.
+    return nn.parallel.DistributedDataParallel(losses)
+
+
+def quietly(losses: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
+    """Around all but the last pass of an update: its gradients need not go round yet."""
+    distributed = isinstance(losses, nn.parallel.DistributedDataParallel)
+    return losses.no_sync() if distributed and not last else contextlib.nullcontext()
+
+
+def processes() -> Processes:
+    """Those that this process trains with: torchrun's, once they have joined; otherwise itself alone."""
+    return _joined or Processes()
+
+
+_joined: Processes | None = None
+
+
+@contextlib.contextmanager
+def join(device: str) -> Iterator[str]:
+    """Train together with the other processes that torchrun started, while the block lasts.
+
+    Arguments:
+        device: the settings' device: nccl on GPUs, gloo on the CPU.
+
+    Yields:
+        This process's own device, ``cuda:2`` or ``cpu``.
+    """
+    global _joined
+    kind = device_of(device).type
+    if kind == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        control = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        _joined = Processes(dist.get_rank(), dist.get_world_size(), control)
+        if not _joined.first:
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  what all would say is said once
+        yield device
+    finally:
+        _joined = None
+        dist.destroy_process_group()

@@ -1,0 +1,122 @@
+"""Start the processes that train together, show what they say, and stop them all with the caller."""
+
+import codecs
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from ageflow.config import ParameterError, Training
+from ageflow.storage import device_of
+from ageflow.training.checkpoint import set_aside
+
+__all__ = ["TrainingFailedError", "launched"]
+
+# What processes that were told to stop may take for saving; then they are killed.
+_SECONDS_TO_SAVE = 120
+
+
+class TrainingFailedError(RuntimeError):
+    """The processes that trained together ended without a result; the message is theirs."""
+
+
+def launched(settings: Training, folder: Path) -> bool:
+    """Whether the training was done by processes of its own: by torchrun, where more than one was asked for.
+
+    Their lines appear on stderr as they come. They live in a process group of their own and end with this process,
+    however it ends: told to stop, they save first.
+
+    Arguments:
+        settings: `gpus`, `nodes`, `rendezvous` and `max_restarts`; the rest is what they train with.
+        folder: the training's.
+
+    Raises:
+        ParameterError: more GPUs than there are.
+        TrainingFailedError: they failed, after `max_restarts`; what was saved is whole.
+    """
+    if settings.gpus * settings.nodes == 1 or dist.is_initialized():
+        return False
+    device = device_of(settings.device)
+    if device.type == "cuda" and settings.gpus > torch.cuda.device_count():
+        raise ParameterError(f"gpus = {settings.gpus}: this machine has {torch.cuda.device_count()}")
+    if settings.restart:
+        set_aside(folder)  # once, and not again each time that torchrun starts them
+        settings = settings.model_copy(update={"restart": False})
+    with tempfile.TemporaryDirectory(prefix="ageflow-") as scratch:
+        chosen, report = Path(scratch) / "settings.json", Path(scratch) / "error.json"
+        chosen.write_text(settings.model_dump_json())
+        code, said = _run(_command(settings, chosen, report), _environment(settings))
+        if report.is_file():
+            error = json.loads(report.read_text())
+            raise TrainingFailedError(f"{error['type']}: {error['message']}")
+    if code:
+        raise TrainingFailedError(
+            f"the {settings.gpus * settings.nodes} processes ended with code {code}; run again, it goes on from the last "
+            f"checkpoint in {folder}. Their last lines:\n{said}"
+        )
+    return True
+
+
+def _command(settings: Training, chosen: Path, report: Path) -> list[str]:
+    """torchrun's."""
+    together = ["--standalone"]
+    if settings.nodes > 1:
+        together = [f"--nnodes={settings.nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={settings.rendezvous}"]
+        together.append(f"--rdzv-id={settings.dataset}-{settings.run}-{settings.step}")
+    start = [sys.executable, "-m", "torch.distributed.run", *together, f"--nproc-per-node={settings.gpus}"]
+    start += [f"--max-restarts={settings.max_restarts}", "--monitor-interval=0.2", "-m", "ageflow.train"]
+    return [*start, settings.step, "--settings", str(chosen), "--report", str(report), "--until-stdin-closes"]
+
+
+def _environment(settings: Training) -> dict[str, str]:
+    """This process's, with its processors divided."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {"OMP_NUM_THREADS": str(max(1, processors // settings.gpus))} | os.environ
+
+
+def _run(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Run it to its end, passing on what it prints; its exit code and its last lines."""
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.PIPE,  # closed when this process ends, however it ends: they stop then
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C reaches this process only, which tells them
+    )
+    said = ""
+    decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+    try:
+        while chunk := os.read(process.stdout.fileno(), 65536):
+            text = decode(chunk)
+            sys.stderr.write(text)
+            sys.stderr.flush()
+            said = (said + text)[-6000:]
+        return process.wait(), _lines(said)
+    except BaseException:
+        _stop(process)
+        raise
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """Tell all processes to save and end; kill those that do not."""
+    process.stdin.close()
+    process.stdin = None
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=_SECONDS_TO_SAVE)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _lines(said: str) -> str:
+    """The last twenty lines, without the redraws of progress bars."""
+    return "\n".join([line for line in re.split(r"[\r\n]+", said) if line.strip()][-20:])

@@ -1,0 +1,104 @@
+"""How many faces fit into one forward pass, and what a training will take."""
+
+import os
+from datetime import datetime, timedelta
+
+import torch
+from torch import nn
+
+from ageflow.config import Training
+from ageflow.memory import peak_memory, reset_peak_memory
+from ageflow.training.distributed import Processes
+from ageflow.training.task import Piece, Task
+
+__all__ = ["faces_a_pass", "outlook"]
+
+# Of the memory that is free: the rest is for the optimiser's state, which comes with the first update, and for luck.
+_SHARE = 0.7
+
+
+def faces_a_pass(task: Task, settings: Training, together: Processes, device: torch.device) -> int:
+    """The settings' `micro_batch`, or for ``"auto"`` the largest power of two that fits.
+
+    On CUDA passes are tried, larger and larger, until memory is short. A CPU does not say when it is: there the
+    peaks of one face and of two are measured, and the rest is reckoned. The weights stay as they are.
+    """
+    share = -(-settings.batch_size // together.count)
+    if settings.micro_batch is None:
+        return share
+    if settings.micro_batch != "auto":
+        return min(share, settings.micro_batch)
+    kept = {name: tensor.clone() for name, tensor in task.modules.state_dict().items()}
+    try:
+        fits = _tried(task, share, device) if device.type == "cuda" else _reckoned(task, share, together)
+    finally:
+        task.modules.load_state_dict(kept)
+        for parameter in task.modules.parameters():
+            parameter.grad = None
+    return together.smallest(fits)
+
+
+def _pass(task: Task, faces: int) -> None:
+    """One forward and backward pass of every turn."""
+    task.modules.train()
+    for turn in task.turns:
+        turn.loss(Piece(0, 0, faces, faces))[0].backward()
+
+
+def _tried(task: Task, share: int, device: torch.device) -> int:
+    fits, faces = 0, 1
+    while True:
+        try:
+            _pass(task, faces)
+            torch.cuda.synchronize(device)
+            fits = faces
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            break
+        if faces >= share:
+            break
+        faces = min(2 * faces, share)
+    if fits == 0:
+        raise MemoryError(f"one face does not fit into the memory of {device}: try memory='reversible'")
+    # The optimiser's two moments come with the first update; half of what was tried leaves room for them.
+    return fits if fits == share else max(1, fits // 2)
+
+
+def _reckoned(task: Task, share: int, together: Processes) -> int:
+    peaks = []
+    for faces in (2, 4):
+        _pass(task, faces)  # the gradients and the library's own buffers are there then
+        before = reset_peak_memory()
+        _pass(task, faces)
+        peaks.append(peak_memory() - before)
+    a_face = max((peaks[1] - peaks[0]) / 2, peaks[1] / 4, 1.0)
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / together.count * _SHARE
+    fits = 1
+    while fits < share and 2 * fits * a_face <= free:
+        fits *= 2
+    return min(fits, share)
+
+
+def outlook(
+    modules: nn.Module, settings: Training, micro_batch: int, together: Processes, left: int, seconds: float
+) -> str:
+    """What a person wants to know at the start, in a line.
+
+    Arguments:
+        modules: what is trained.
+        settings: batch size.
+        micro_batch: faces in one forward pass.
+        together: the processes.
+        left: updates still to do.
+        seconds: what one update takes.
+    """
+    parameters = sum(parameter.numel() for parameter in modules.parameters())
+    device = next(modules.parameters()).device
+    end = datetime.now() + timedelta(seconds=left * seconds)
+    passes = -(-settings.batch_size // (together.count * micro_batch))
+    return (
+        f"{parameters:,} parameters; {settings.batch_size} faces an update = {together.count} process"
+        f"{'es' if together.count > 1 else ''} × {passes} passes of {micro_batch}; "
+        f"{settings.batch_size / seconds:.1f} faces/s; {peak_memory(device) / 2**30:.1f} GB a process; "
+        f"{left} updates to do, until {end:%Y-%m-%d %H:%M}"
+    )

@@ -1,0 +1,145 @@
+"""What is trained: modules, the turns that update them, and the part of a batch that one forward pass sees.
+
+An update's batch is the same whatever it is cut into. Its faces depend on (seed, update) alone; noise is drawn for
+the whole batch by every process, from the same seed, and each takes its rows of it (`Piece.of`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Piece", "Task", "Turn", "pieces", "sample_batch", "seed_of"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The rows of an update's batch that one forward pass takes.
+
+    Arguments:
+        number: the update, counted from 0.
+        start, stop: first row, and the one after the last.
+        size: rows of the whole batch, over all passes and processes.
+
+    Example:
+        >>> Piece(number=0, start=2, stop=4, size=8).of(torch.arange(8)).tolist()
+        [2, 3]
+    """
+
+    number: int
+    start: int
+    stop: int
+    size: int
+
+    @property
+    def share(self) -> float:
+        """What it weighs in the batch's mean."""
+        return (self.stop - self.start) / self.size
+
+    def of(self, whole: Tensor) -> Tensor:
+        """This piece's rows of what was drawn for the whole batch, [size, …] → [stop − start, …]."""
+        return whole[self.start : self.stop]
+
+    def choose(self, count: int, seed: int) -> Tensor:
+        """Which of `count` faces it trains on, indices."""
+        return self.of(sample_batch(count, self.size, seed, self.number))
+
+
+def pieces(number: int, size: int, micro_batch: int, rank: int = 0, processes: int = 1) -> list[Piece]:
+    """What one of several processes trains on in an update: its contiguous share, `micro_batch` rows at a time."""
+    first, last = rank * size // processes, (rank + 1) * size // processes
+    return [Piece(number, start, min(start + micro_batch, last), size) for start in range(first, last, micro_batch)]
+
+
+@dataclass
+class Turn:
+    """One optimiser and what it minimises.
+
+    Arguments:
+        name: prefix of its metrics.
+        parameters: what it updates; gradients of all others are thrown away.
+        loss: called with a `Piece`; gives the mean loss over its rows and values to log, all scalar tensors.
+        learning_rate: Adam's.
+        weight_decay: AdamW's.
+    """
+
+    name: str
+    parameters: list[nn.Parameter]
+    loss: Callable[[Piece], tuple[Tensor, dict[str, Tensor]]]
+    learning_rate: float
+    weight_decay: float = 0.0
+    optimizer: torch.optim.Optimizer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+        )
+
+    def step(self, bad: Tensor, rate: float) -> None:
+        """Update the parameters.
+
+        Arguments:
+            bad: 1 where the update is to be skipped, else 0, a scalar.
+            rate: the share of the learning rate that counts in this update.
+
+        The device decides, by what `torch.amp.GradScaler` uses: the host does not wait for it.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * rate
+        self.optimizer.grad_scale, self.optimizer.found_inf = None, bad
+        self.optimizer.step()
+
+
+class Task(ABC):
+    """What `train` trains.
+
+    Attributes:
+        modules: all that a checkpoint keeps.
+        turns: optimisers, in the order in which they take their turn.
+        config: what the result depends on, kept in the checkpoint; a change of it is another training.
+    """
+
+    modules: nn.ModuleDict
+    turns: list[Turn]
+    config: dict[str, Any]
+
+    @abstractmethod
+    def start(self) -> None:
+        """Once, before the first iteration of a new training: data-dependent initialisation."""
+
+    @abstractmethod
+    def preview(self, averaged: nn.ModuleDict, folder: Path, iteration: int) -> dict[str, float]:
+        """Write sample pictures into `folder`; return validation numbers of the `averaged` modules."""
+
+
+def sample_batch(count: int, batch_size: int, seed: int, number: int) -> Tensor:
+    """The `number`-th batch of indices below `count`: every epoch in a new order, the last short batch dropped.
+
+    It depends on nothing but its arguments, so that a resumed training sees the batches it would have seen.
+
+    Example:
+        >>> epoch = torch.cat([sample_batch(10, 5, seed=0, number=n) for n in (0, 1)])
+        >>> sorted(epoch.tolist()) == list(range(10))
+        True
+    """
+    if count < 1:
+        raise ValueError("there are no faces to train on: look at the data card's counts")
+    generator = torch.Generator()
+    if count < batch_size:  # with replacement, where one batch is more than there is
+        return torch.randint(count, (batch_size,), generator=generator.manual_seed(seed_of(seed, number)))
+    per_epoch = count // batch_size
+    epoch, place = divmod(number, per_epoch)
+    order = torch.randperm(count, generator=generator.manual_seed(seed_of(seed, epoch)))
+    return order[place * batch_size : (place + 1) * batch_size]
+
+
+def seed_of(seed: int, number: int) -> int:
+    """A seed for the `number`-th of a series; neighbours are unrelated (splitmix64)."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**64
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) % 2**64
+    return (mixed ^ (mixed >> 31)) % 2**63

@@ -15,17 +15,26 @@ from ageflow.config import ParameterError
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["in_any_order"]
+__all__ = ["WorkersLostError", "in_any_order"]
 
 _CONNECT_SECONDS = 15
 _DEATHS = 2  # of workers by one task; the third ends the call
+
+
+class WorkersLostError(RuntimeError):
+    """A task ended its workers, or the scheduler went away; the message says what to do."""
+
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
 def in_any_order(
-    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int = 0, scheduler: str | None = None
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    workers: int = 0,
+    scheduler: str | None = None,
+    killed: Callable[[Task, WorkersLostError], Result] | None = None,
 ) -> Iterator[tuple[int, Result]]:
     """Call `function` once for each task, in this process or in others.
 
@@ -38,13 +47,15 @@ def in_any_order(
         tasks: what it is called with.
         workers: processes on this machine; 0 and 1 call it here, one task after the other.
         scheduler: ``tcp://host:port`` of a running dask scheduler, whose workers do it; then `workers` says nothing.
+        killed: makes the result of a task whose workers died three times from the task and the error; None: the
+            error is raised, and the tasks not begun are given up.
 
     Yields:
         (number of the task, result), as they are finished. A task whose worker dies is given to another.
 
     Raises:
         ParameterError: there is no scheduler at that address.
-        RuntimeError: a task's workers died three times, or the scheduler was lost.
+        WorkersLostError: a task's workers died three times and there is no `killed`, or the scheduler was lost.
         Exception: what `function` raised; the tasks not begun are given up.
     """
     if not tasks:
@@ -62,15 +73,22 @@ def in_any_order(
         futures = {client.submit(function, task, pure=False): number for number, task in enumerate(tasks)}
         try:
             for future in as_completed(list(futures)):
-                yield futures[future], future.result()
+                number = futures[future]
+                try:
+                    result = future.result()
+                except KilledWorker as error:
+                    told = WorkersLostError(
+                        f"task {number} of {len(tasks)} killed {_DEATHS + 1} workers, one after the other; most often "
+                        "they run out of memory. Use fewer workers, and run this again: it goes on with what is not "
+                        "there yet"
+                    )
+                    if killed is None:
+                        raise told from error
+                    result = killed(tasks[number], told)
+                yield number, result
                 future.release()  # or the workers would keep every result
-        except KilledWorker as error:
-            raise RuntimeError(
-                f"task {futures[future]} of {len(tasks)} killed {_DEATHS + 1} workers, one after the other; most often "
-                "they run out of memory. Use fewer workers, and run this again: it goes on with what is not there yet"
-            ) from error
         except CancelledError as error:
-            raise RuntimeError(
+            raise WorkersLostError(
                 f"the scheduler {scheduler or 'of the local cluster'} was lost. Run this again when it is back: "
                 "it goes on with what is not there yet"
             ) from error

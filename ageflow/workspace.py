@@ -62,9 +62,10 @@ class Workspace:
 
     def __post_init__(self) -> None:
         for name in (self.dataset, self.run):
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]*", name):
                 raise ValueError(
-                    f"{name!r} cannot name a folder: use letters, digits, '.', '_', '+' and '-', beginning with a letter or digit"
+                    f"{name!r} cannot name a folder: use letters, digits, '.', '_', '+', '=' and '-', beginning with a "
+                    "letter or digit"
                 )
 
     @classmethod

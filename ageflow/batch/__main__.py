@@ -1,7 +1,6 @@
 """The command line of the batch."""
 
 import argparse
-import ast
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +8,12 @@ from typing import Any
 
 from ageflow import batch
 from ageflow.batch.execute import NotebookFailedError
+from ageflow.batch.many import run_sweep, write_summary
 from ageflow.batch.plan import CHAPTERS, Chapter, Plan
 from ageflow.batch.run import run_notebooks
-from ageflow.config import ParameterError
+from ageflow.batch.sweep import Sweep, check_dataset
+from ageflow.config import DATASETS, ParameterError, literal
+from ageflow.workers import WorkersLostError
 
 __all__ = ["main"]
 
@@ -32,25 +34,72 @@ def _chapters(text: str) -> tuple[Chapter, ...]:
     return tuple(chapter for chapter in CHAPTERS if int(chapter.number) in wanted)
 
 
-def _value(text: str) -> Any:
-    """``"3"`` → 3, ``"[4, 8]"`` → a list, ``"None"`` → None; what is no Python literal stays text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of processes, 1 or more")
+    return int(text)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, 1 for a notebook that failed, 2 for wrong parameters, 130 stopped."""
-    parser = argparse.ArgumentParser(prog="python -m ageflow.batch", description=batch.__doc__.splitlines()[0])
-    parser.add_argument("--dataset", default="demo", help="demo, morph, cacd, fgnet, celeba, utkface or folder")
+def _data_roots(given: Sequence[str]) -> tuple[Path | None, dict[str, Path]]:
+    """``["/data"]`` → that path for all; ``["morph=/data/morph", "cacd=/data/cacd"]`` → one a data set."""
+    named = [text.partition("=") for text in given]
+    if len(given) == 1 and named[0][0] not in DATASETS:
+        return Path(given[0]), {}
+    roots: dict[str, Path] = {}
+    for name, equals, folder in named:
+        if not equals or not folder:
+            raise ParameterError(
+                f"--data-root {name}: expected one folder, or DATASET=FOLDER for each, morph=/data/morph"
+            )
+        check_dataset(name, f"--data-root {name}={folder}")
+        if name in roots:
+            raise ParameterError(f"--data-root names {name} twice: expected one folder a data set. Leave one out")
+        roots[name] = Path(folder)
+    return None, roots
+
+
+def _varied(given: Sequence[Sequence[str]]) -> dict[str, list[Any]]:
+    varied: dict[str, list[Any]] = {}
+    for name, *values in given:
+        if not values:
+            raise ParameterError(f"--vary {name}: expected its name and its values, --vary {name} VALUE VALUE")
+        if name in varied:
+            raise ParameterError(f"--vary {name} stands twice: give all its values at once, --vary {name} VALUE VALUE")
+        varied[name] = [literal(value) for value in values]
+    return varied
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ageflow.batch",
+        description=f"{batch.__doc__.splitlines()[0]} Several data sets, seeds or varied values make a run of each.",
+    )
+    parser.add_argument("--dataset", nargs="+", default=["demo"], metavar="NAME", help=f"of {', '.join(DATASETS)}")
+    parser.add_argument("--seed", nargs="+", type=int, default=[], help="seeds of all notebooks, a run for each")
+    parser.add_argument(
+        "--vary",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a parameter, named as for -p, and its values, a run for each; may be repeated",
+    )
     parser.add_argument("--preset", help="smoke, demo or paper; left out: demo for the demo set, else paper")
-    parser.add_argument("--run", help="name of the run; left out: the preset's name")
-    parser.add_argument("--data-root", type=Path, help="folder of the raw data set; the demo set needs none")
+    parser.add_argument("--run", help="name of the run; left out: the preset's name; --seed and --vary add to it")
+    parser.add_argument(
+        "--data-root",
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="folder of the raw data set, or DATASET=FOLDER for each; the demo set needs none",
+    )
     parser.add_argument("--runs-root", type=Path, help="folder of all runs; left out: the project's runs/")
     parser.add_argument("--notebooks", type=_chapters, default=CHAPTERS, help="which: 01-08, or 02,04-06")
     parser.add_argument("--notebooks-folder", type=Path, help="where they lie; left out: the project's notebooks/")
     parser.add_argument("--force", action="store_true", help="run also what has not changed")
+    parser.add_argument("--workers", type=_count, default=1, help="several runs: how many at a time, a process each")
+    parser.add_argument("--scheduler", help="tcp://host:port of a dask scheduler, whose workers do the runs")
+    parser.add_argument("--summary", type=Path, help="several runs: the summary's folder; left out: runs/summary")
     parser.add_argument(
         "-p",
         dest="parameters",
@@ -60,30 +109,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar=("NAME", "VALUE"),
         help="a parameter of every notebook that takes it, or of one: -p train_glow.iterations 800",
     )
-    given = parser.parse_args(arguments)
-    plan = Plan(
-        dataset=given.dataset,
+    return parser
+
+
+def _sweep(given: argparse.Namespace) -> Sweep:
+    for dataset in given.dataset:
+        check_dataset(dataset, f"--dataset {dataset}")
+    data_root, data_roots = _data_roots(given.data_root)
+    base = Plan(
         preset=given.preset,
         run=given.run,
-        parameters={name: _value(value) for name, value in given.parameters},
-        data_root=given.data_root,
+        parameters={name: literal(value) for name, value in given.parameters},
+        data_root=data_root,
         runs_root=given.runs_root,
         chapters=given.notebooks,
         notebooks=given.notebooks_folder,
         force=given.force,
     )
+    return Sweep(base, given.dataset, given.seed, _varied(given.vary), data_roots)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code.
+
+    0; 1 for a notebook or a run that failed; 2 for wrong parameters; 130 where it was stopped.
+    """
+    given = _parser().parse_args(arguments)
     try:
-        run_notebooks(plan)
+        members = _sweep(given).members()
+        if len(members) == 1 and given.scheduler is None:
+            run_notebooks(members[0].plan)
+            return 0
+        outcomes = run_sweep(members, given.workers, given.scheduler)
+        write_summary(outcomes, given.summary)
     except (ParameterError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
-    except NotebookFailedError as error:
+    except (NotebookFailedError, WorkersLostError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    return 0
+    failed = [outcome for outcome in outcomes if outcome.failure is not None]
+    if failed:
+        print(f"{len(failed)} of {len(outcomes)} runs failed; the same command tries them again:", file=sys.stderr)
+    for outcome in failed:
+        told = (outcome.failure or "").replace("\n", "\n  ")
+        print(f"{outcome.member.name}: {told}\n  What it printed: {outcome.member.log}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -17,8 +17,18 @@ class NotebookFailedError(RuntimeError):
     """A notebook stopped; the message names it, the cell, the exception and where the executed copy lies."""
 
 
-def execute(source: Path, copy: Path, parameters: dict[str, Any]) -> None:
-    """Run one notebook; its prints and progress bars appear here as they come."""
+def execute(source: Path, copy: Path, parameters: dict[str, Any], log: TextIO | None = None) -> None:
+    """Run one notebook; its prints and progress bars are passed on as they come.
+
+    Arguments:
+        source: the notebook.
+        copy: where the executed copy goes; that of a failure goes beside it, as ``<name>.failed.ipynb``.
+        parameters: what papermill injects.
+        log: where it prints to; None: standard output and standard error.
+
+    Raises:
+        NotebookFailedError: it stopped.
+    """
     import papermill  # slow to import, and a batch that skips everything does without
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -33,8 +43,8 @@ def execute(source: Path, copy: Path, parameters: dict[str, Any]) -> None:
                 parameters=parameters,
                 kernel_name="python3",
                 progress_bar=False,
-                stdout_file=_Lines(sys.stdout),
-                stderr_file=_Lines(sys.stderr),
+                stdout_file=_Lines(log or sys.stdout),
+                stderr_file=_Lines(log or sys.stderr),
                 config=_encrypted(),
             )
     except PapermillExecutionError as error:

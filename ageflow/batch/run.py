@@ -3,6 +3,7 @@
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import TextIO
 
 from ageflow.batch.execute import execute
 from ageflow.batch.history import History, Inputs, folder_state, notebook_state
@@ -19,8 +20,12 @@ _NAMES = tuple(chapter.notebook for chapter in CHAPTERS)
 _OUTSIDE = ("data_root", "start_from", "embedder")
 
 
-def run_notebooks(plan: Plan) -> dict[str, float | None]:
+def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | None]:
     """Run the notebooks of a plan in order, then write the report.
+
+    Arguments:
+        plan: what to run.
+        log: where it and its notebooks print to; None: standard output and standard error.
 
     Returns:
         Minutes by notebook; None for one that was skipped because nothing it depends on has changed.
@@ -34,7 +39,7 @@ def run_notebooks(plan: Plan) -> dict[str, float | None]:
     copies = workspace.folder("notebooks")
     history = History(copies / "state.json")
     taken: dict[str, float | None] = {}
-    print(f"run {workspace.root}", flush=True)
+    print(f"run {workspace.root}", file=log, flush=True)
     for position, chapter in enumerate(plan.chapters, 1):
         source = folder / f"{chapter.notebook}.ipynb"
         copy = copies / source.name
@@ -43,18 +48,19 @@ def run_notebooks(plan: Plan) -> dict[str, float | None]:
         reason = "asked for" if plan.force else history.why(chapter.notebook, inputs, complete=complete)
         title = f"[{position}/{len(plan.chapters)}] {chapter.notebook}"
         if reason is None:
-            print(f"{title}: unchanged, skipped", flush=True)
+            print(f"{title}: unchanged, skipped", file=log, flush=True)
             taken[chapter.notebook] = None
             continue
-        print(f"{title}: {reason}", flush=True)
+        print(f"{title}: {reason}", file=log, flush=True)
         history.forget(chapter.notebook)
         started = time.monotonic()
-        execute(source, copy, plan.parameters_of(chapter))
+        execute(source, copy, plan.parameters_of(chapter), log)
         minutes = (time.monotonic() - started) / 60
         history.remember(chapter.notebook, inputs, minutes=minutes, finished=datetime.now())
         taken[chapter.notebook] = minutes
-        print(f"{title}: done in {minutes:.1f} minutes", flush=True)
-    _write_report(plan, history)
+        print(f"{title}: done in {minutes:.1f} minutes", file=log, flush=True)
+    path = _write_report(plan, history)
+    print(f"report {path}\nThe age slider: `make lab`, notebook 09_age_slider", file=log, flush=True)
     return taken
 
 
@@ -69,8 +75,8 @@ def _inputs(chapter: Chapter, source: Path, chosen: Settings, workspace: Workspa
     return Inputs(notebook=notebook_state(source), parameters=parameters, folders=states)
 
 
-def _write_report(plan: Plan, history: History) -> None:
-    """Write ``report/index.html`` unless what it shows is as it was."""
+def _write_report(plan: Plan, history: History) -> Path:
+    """Write ``report/index.html`` unless what it shows is as it was; returns its path."""
     workspace = plan.workspace
     path = workspace.path("report", "index.html")
     shown = {name: workspace.path(name) for name in ("tables", "figures", "faces", "glow", "evaluation")}
@@ -87,4 +93,4 @@ def _write_report(plan: Plan, history: History) -> None:
         started = time.monotonic()
         page.write_page(workspace, plan.settings_of(plan.chapters[0]).preset, executed)
         history.remember("report", inputs, minutes=(time.monotonic() - started) / 60, finished=datetime.now())
-    print(f"report {path}\nThe age slider: `make lab`, notebook 09_age_slider", flush=True)
+    return path

@@ -19,7 +19,7 @@ from ageflow.storage import write_atomically
 from ageflow.translation.methods import METHODS
 from ageflow.workspace import Workspace
 
-__all__ = ["TITLES", "make_table", "make_tables"]
+__all__ = ["TITLES", "make_table", "make_tables", "real_scores", "scores"]
 
 TITLES = {
     1: "Age accuracy and identity preservation, by target group",
@@ -121,7 +121,7 @@ def _run_rows(number: int, metric: str, results: Results, measure: Measure) -> l
         if missing.note:
             estimates = [(group, missing) for group in TABLE_GROUPS[number]]
         else:
-            estimates = measure(_scores(metric, results.methods[method].rows))
+            estimates = measure(scores(metric, results.methods[method].rows))
         rows += [_row(metric, source, METHODS[method], group, found) for group, found in estimates]
     return rows
 
@@ -134,7 +134,13 @@ def _why_missing(metric: str, method: str, results: Results) -> str:
     return ""
 
 
-def _scores(metric: str, judged: pd.DataFrame) -> pd.DataFrame:
+def scores(metric: str, judged: pd.DataFrame) -> pd.DataFrame:
+    """What each translated face scores: columns identity, group (the target) and value.
+
+    Arguments:
+        metric: age_accuracy, cosine or an attribute that was judged.
+        judged: rows of a method in `Results`.
+    """
     if metric == "age_accuracy":
         return age_scores(judged)
     if metric == "cosine":
@@ -146,16 +152,23 @@ def _real_rows(metric: str, results: Results, measure: Measure) -> list[dict]:
     """What the judges make of the real test faces of each group: the scale to read the run's numbers on."""
     if metric not in _known(results):
         return []
-    real = results.real.rows
+    parts = real_scores(metric, results.real.rows)
+    return [_row(metric, _REAL, name, group, found) for name, part in parts.items() for group, found in measure(part)]
+
+
+def real_scores(metric: str, real: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """What the real test faces score, laid out as `scores`, by the name of the row it makes in a table."""
     if metric == "cosine":
         kinds = {"two photos of one person": "cosine_same", "photos of two people": "cosine_other"}
-        scores = {name: identity_scores(real.assign(cosine=real[column])) for name, column in kinds.items()}
-    elif metric == "age_accuracy":
-        scores = {"the classifier is right": age_scores(real)}
-    else:  # of all groups, not only of 30-: each stands under its own
-        parts = [attribute_scores(real, metric, source=group) for group in range(len(AGE_GROUPS))]
-        scores = {"the classifier is right": pd.concat(parts)}
-    return [_row(metric, _REAL, name, group, found) for name, part in scores.items() for group, found in measure(part)]
+        return {name: identity_scores(real.assign(cosine=real[column])) for name, column in kinds.items()}
+    if metric == "age_accuracy":
+        return {"the classifier is right": age_scores(real)}
+    # of all groups, not only of 30-: each stands under its own
+    return {
+        "the classifier is right": pd.concat(
+            [attribute_scores(real, metric, source=group) for group in range(len(AGE_GROUPS))]
+        )
+    }
 
 
 def _row(metric: str, source: str, method: str, group: int, found: Estimate) -> dict:

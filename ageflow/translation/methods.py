@@ -42,10 +42,12 @@ class LatentMethod(ABC):
         weights: fingerprints of the checkpoints it is made of, so that a result can name them.
         needs_source: whether `translate` needs the faces' own age groups.
         needs_attributes: whether it needs their attributes.
+        invertible: whether `round_trip` has an exact inverse to go back by.
     """
 
     needs_source = False
     needs_attributes = False
+    invertible = True
 
     def __init__(self, name: str, glow: Glow, weights: dict[str, str]) -> None:
         self.name = name
@@ -70,7 +72,8 @@ class LatentMethod(ABC):
         Arguments:
             images: uint8, or float in [0, 1], [B, 3, S, S].
             target: age groups, int [B], or weights over the groups [B, groups]: any age between.
-            source: the faces' own age groups, int [B]; GLOW and GLOW + attribute need them.
+            source: the faces' own age groups, int [B], or weights over the groups [B, groups]; GLOW and GLOW +
+                attribute need them.
             attributes: by name, one value a face; GLOW + attribute needs those of its prototypes.
 
         Returns:
@@ -92,6 +95,16 @@ class LatentMethod(ABC):
         self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Mapping[str, Sequence] | None
     ) -> Tensor:
         """Latents [B, D] at another age."""
+
+    @abstractmethod
+    def round_trip(
+        self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Mapping[str, Sequence] | None
+    ) -> Tensor:
+        """Latents [B, D] moved to another age and back by the move's exact inverse: z again, up to rounding.
+
+        Raises:
+            ValueError: the method is not `invertible`.
+        """
 
 
 class PrototypeMethod(LatentMethod):
@@ -122,9 +135,20 @@ class PrototypeMethod(LatentMethod):
     def move(
         self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Mapping[str, Sequence] | None
     ) -> Tensor:
+        return z + self._step(len(z), target, source, attributes)
+
+    def round_trip(
+        self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Mapping[str, Sequence] | None
+    ) -> Tensor:
+        step = self._step(len(z), target, source, attributes)
+        return (z + step) - step
+
+    def _step(
+        self, count: int, target: Tensor, source: Tensor | None, attributes: Mapping[str, Sequence] | None
+    ) -> Tensor:
         chosen = attributes if self.needs_attributes else None
-        combination = self.prototypes.combination_of(chosen, len(z))
-        return z + self.scale * self.prototypes.direction(source, target, combination)
+        combination = self.prototypes.combination_of(chosen, count)
+        return self.scale * self.prototypes.direction(source, target, combination)
 
 
 class TranslatorMethod(LatentMethod):
@@ -133,11 +157,20 @@ class TranslatorMethod(LatentMethod):
     def __init__(self, name: str, glow: Glow, weights: dict[str, str], translator: nn.Module) -> None:
         super().__init__(name, glow, weights)
         self.translator = translator
+        self.invertible = isinstance(translator, ICTM)
 
     def move(
         self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Mapping[str, Sequence] | None
     ) -> Tensor:
         return translate_latents(self.translator, z, target)
+
+    def round_trip(
+        self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Mapping[str, Sequence] | None
+    ) -> Tensor:
+        if not self.invertible:
+            raise ValueError(f"{METHODS[self.name]} has no inverse: its network cannot be run backwards")
+        moved = self.translator(z, as_weights(target, self.translator.groups).to(z))
+        return self.translator.inverse(*moved)[0]
 
 
 def translate_latents(translator: nn.Module, z: Tensor, target: Tensor) -> Tensor:

@@ -1,0 +1,56 @@
+"""Which runs there are to explore."""
+
+import warnings
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from ageflow.storage import CheckpointError, latest
+from ageflow.workspace import Workspace
+
+__all__ = ["find_models"]
+
+_COLUMNS = ("data set", "run", "image size", "has", "GLOW trained")
+# In the order of the notebooks; GLOW itself every one of them has.
+_WORTH_TELLING = {
+    "faces": "faces",
+    "prototypes": "averages",
+    "ictm": "ICTM",
+    "no_ictm": "w/o ICTM",
+    "classifiers": "classifiers",
+}
+
+
+def find_models(runs_root: Path) -> pd.DataFrame:
+    """Every run with a trained GLOW, the newest first.
+
+    Arguments:
+        runs_root: folder of all runs; one that does not exist holds none.
+
+    Returns:
+        Columns ``data set``, ``run``, ``image size`` (pixels; missing where the checkpoint cannot be read), ``has``
+        (what else is there, in words) and ``GLOW trained`` (when, to the minute).
+    """
+    rows = []
+    for marker in sorted(Path(runs_root).glob("*/*/glow/done.json"), key=lambda file: -file.stat().st_mtime):
+        dataset, run = marker.parts[-4:-2]
+        try:
+            workspace = Workspace(Path(runs_root), dataset, run)
+        except ValueError:  # a folder that no run could have made
+            continue
+        has = [words for artefact, words in _WORTH_TELLING.items() if workspace.has(artefact)]
+        trained = f"{datetime.fromtimestamp(marker.stat().st_mtime):%Y-%m-%d %H:%M}"
+        rows.append((dataset, run, _image_size(marker.parent), ", ".join(has) or "nothing else", trained))
+    table = pd.DataFrame(rows, columns=_COLUMNS)
+    return table.astype({"image size": "Int64"})
+
+
+def _image_size(folder: Path) -> int | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a damaged checkpoint, about which choosing that run will tell
+            checkpoint = latest(folder)
+        return checkpoint.config["glow"]["image_size"] if checkpoint else None
+    except (CheckpointError, KeyError, TypeError):
+        return None

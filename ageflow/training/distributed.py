@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,17 @@ def losses_of(turn: Turn, together: Processes) -> nn.Module:
     losses = Losses(turn, together)
     if together.count == 1:
         return losses
+    for parameter in turn.parameters:
+        parameter.register_hook(partial(_laid_as, parameter))
     # It has no buffers to send: `Losses` holds parameters only, and batch normalisation has `average_statistics`.
     return nn.parallel.DistributedDataParallel(losses)
+
+
+def _laid_as(parameter: nn.Parameter, grad: Tensor) -> Tensor:
+    """`grad` with the strides of its parameter, which the buckets have: a 1×1 convolution's differ in name only."""
+    if grad.stride() == parameter.stride():
+        return grad
+    return torch.empty_like(parameter, dtype=grad.dtype).copy_(grad)
 
 
 def quietly(losses: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:

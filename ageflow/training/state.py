@@ -34,6 +34,10 @@ class Skipped:
         return int(self.counts[0])
 
     @property
+    def in_a_row(self) -> int:
+        return int(self.counts[1])
+
+    @property
     def longest(self) -> int:
         return int(self.counts[2])
 

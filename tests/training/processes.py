@@ -1,0 +1,134 @@
+"""Trainings in processes of their own, on the tiny faces: started, killed, looked at."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+import torch
+
+import ageflow
+from ageflow.config import Settings
+from ageflow.storage import latest
+from ageflow.workspace import Workspace
+from tests.conftest import ROOT
+from tests.tiny import write_faces
+
+# One thread each: the machine may be busy, and threads that wait for each other then wait long.
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+MARK = "AGEFLOW_TEST_FOLDER"  # every process that a test starts, and those that these start, carry it
+
+
+def workspace(runs_root: Path, run: str) -> Workspace:
+    """A run's folders."""
+    return Workspace(runs_root, "demo", run)
+
+
+def with_faces(runs_root: Path, run: str) -> Workspace:
+    """A new run that has the tiny faces."""
+    write_faces(workspace(runs_root, run).path("faces"))
+    return workspace(runs_root, run)
+
+
+def command(step: str, runs_root: Path, run: str, **values: object) -> list[str]:
+    """``python -m ageflow.train``, as a person would call it."""
+    given = {"preset": "smoke", "runs_root": runs_root, "run": run, **values}
+    words = [word for name, value in given.items() for word in ("-p", name, str(value))]
+    return [sys.executable, "-m", "ageflow.train", step, *words]
+
+
+def start(arguments: Sequence[str], mark: Path, **options: object) -> subprocess.Popen[str]:
+    """Start it, its lines kept."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": ROOT}
+    return subprocess.Popen(arguments, env=ENVIRONMENT | {MARK: str(mark)}, **(pipes | options))
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 240) -> str:
+    """Wait for its end; what it said."""
+    try:
+        return process.communicate(timeout=seconds)[0] or ""
+    finally:
+        process.kill()
+
+
+def trained(step: str, runs_root: Path, run: str, **values: object) -> str:
+    """Train to the end; what it said."""
+    process = start(command(step, runs_root, run, **values), runs_root)
+    said = finish(process)
+    assert process.returncode == 0, said
+    return said
+
+
+def left_behind(mark: Path) -> list[psutil.Process]:
+    """The processes alive that carry the mark."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == str(mark) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:  # ended meanwhile, or not ours
+            continue
+    return found
+
+
+def ranks(mark: Path) -> dict[int, psutil.Process]:
+    """The training processes that torchrun has started, by their rank."""
+    return {
+        int(process.environ()["RANK"]): process
+        for process in left_behind(mark)
+        if "TORCHELASTIC_RUN_ID" in process.environ() and "RANK" in process.environ()
+    }
+
+
+def wait_until(true: Callable[[], object], seconds: float = 120, every: float = 0.02) -> bool:
+    """Whether it came true in time."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(every)
+    return True
+
+
+def end_all(mark: Path) -> None:
+    """Kill what a failed test left."""
+    for process in left_behind(mark):
+        process.send_signal(signal.SIGKILL)
+
+
+def lines(folder: Path) -> list[str]:
+    """The lines of ``metrics.jsonl``, none while there is no file."""
+    path = folder / "metrics.jsonl"
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Everything that the newest checkpoint holds: weights, averages, optimisers, counts."""
+    return latest(folder).tensors("")
+
+
+def different(first: Path, second: Path) -> list[str]:
+    """The tensors of two trainings that are not the same to the last bit."""
+    one, other = tensors(first), tensors(second)
+    assert one.keys() == other.keys()
+    return [name for name in one if not torch.equal(one[name], other[name])]
+
+
+def distance(first: Path, second: Path) -> float:
+    """Norm of the weights' difference over their norm, over all weights together.
+
+    Together, as a bias that starts at zero and has hardly moved has no digits of its own to compare.
+    """
+    one, other = (latest(folder).tensors("model.") for folder in (first, second))
+    difference = sum(float((one[name].double() - other[name].double()).square().sum()) for name in one)
+    return (difference / sum(float(tensor.double().square().sum()) for tensor in one.values())) ** 0.5
+
+
+def settings_of(step: str, runs_root: Path, run: str, **values: object) -> Settings:
+    """The settings that `command` trains with."""
+    given = {"preset": "smoke", "runs_root": runs_root, "run": run, "progress": False, **values}
+    return ageflow.settings(step, given)

@@ -1,0 +1,124 @@
+"""Two gloo processes train what one does, and a fault of one is a fault of both."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ageflow.storage import read_checkpoint
+from ageflow.training.metrics import read_metrics
+from tests.conftest import ROOT
+from tests.tiny import tiny_run
+from tests.training.processes import distance, end_all, finish, left_behind, start, trained, with_faces, workspace
+
+_TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+@pytest.fixture
+def root(tmp_path: Path):
+    yield tmp_path
+    end_all(tmp_path)
+
+
+def compare(one: Path, two: Path, columns: list[str], updates: int) -> None:
+    """Every update's values, and the weights after the last, are the same within 1e-4."""
+    first, second = (
+        read_metrics(folder).dropna(subset=columns).set_index("iteration")[columns] for folder in (one, two)
+    )
+    assert first.index.tolist() == second.index.tolist() == list(range(1, updates + 1))
+    np.testing.assert_allclose(second, first, rtol=1e-4)
+    assert np.ptp(first, axis=0).min() > 1e-3, "it trained"
+    assert distance(one, two) < 1e-4
+
+
+def test_two_processes_train_glow_as_one_does(root):
+    """50 updates of 16 faces, by 1 × 16 and by 2 × 8, each with its mirroring, noise, clipping and averages."""
+    values = {"iterations": 50, "checkpoint_every": 50, "preview_every": 50, "flip": True}
+    for run, count in (("one", 1), ("two", 2)):
+        with_faces(root, run)
+        said = trained("train_glow", root, run, gpus=count, **values)
+        assert f"{count} process" in said
+        assert "strides" not in said, "DistributedDataParallel copies gradients that lie otherwise than the weights"
+    compare(workspace(root, "one").path("glow"), workspace(root, "two").path("glow"), ["glow/loss"], 50)
+    assert left_behind(root) == []
+
+
+def test_batches_that_do_not_divide_train_alike_too(root):
+    """11 faces over 2 processes in passes of 2: unequal shares and unequal numbers of passes."""
+    values = {"iterations": 6, "batch_size": 11, "checkpoint_every": 6, "preview_every": 6}
+    for run, more in (("one", {"micro_batch": 11}), ("two", {"gpus": 2, "micro_batch": 2})):
+        with_faces(root, run)
+        trained("train_glow", root, run, **values, **more)
+    compare(workspace(root, "one").path("glow"), workspace(root, "two").path("glow"), ["glow/loss"], 6)
+
+
+def test_two_processes_train_the_translator_as_one_does(root):
+    """Two turns, T and D; D sees what T made in the same update."""
+    values = {"iterations": 12, "checkpoint_every": 12, "preview_every": 12}
+    for run, count in (("one", 1), ("two", 2)):
+        made = tiny_run_copy(root, run)
+        trained("train_ictm", root, run, gpus=count, **values)
+    one, two = (workspace(root, run).path("ictm") for run in ("one", "two"))
+    compare(one, two, ["T/loss", "D/loss"], 12)
+    assert made.is_dir()
+
+
+def tiny_run_copy(root: Path, run: str) -> Path:
+    """A run with the tiny run's faces, GLOW, latents and averages."""
+    source = workspace(tiny_run(root / "source"), "tiny").root
+    target = workspace(root, run).root
+    target.mkdir(parents=True)
+    for name in ("faces", "glow", "latents", "prototypes"):
+        (target / name).symlink_to(source / name)
+    return target
+
+
+def test_a_loss_that_breaks_on_one_process_is_skipped_on_both(root):
+    """Faults on the second process only; after twenty in a row both go back, to half the learning rate."""
+    with_faces(root, "faulty")
+    worker = [str(Path(__file__).with_name("faulty_worker.py")), str(root), "4,9"]
+    said = finish(process := start([*_TORCHRUN, *worker], root))
+    assert process.returncode == 0, said
+    folder = workspace(root, "faulty").path("glow")
+    metrics = read_metrics(folder).dropna(subset="skipped").set_index("iteration")["skipped"]
+    assert (metrics[3], metrics[4], metrics[8], metrics[9], metrics[20]) == (0, 1, 1, 2, 2)
+    assert json.loads((folder / "done.json").read_text())["skipped"] == 2
+    assert weights_agree(root)
+
+
+def test_after_twenty_in_a_row_both_processes_go_back_to_half_the_rate(root):
+    with_faces(root, "faulty")
+    row = ",".join(map(str, range(12, 40)))
+    worker = [str(Path(__file__).with_name("faulty_worker.py")), str(root), row, "once"]
+    said = finish(process := start([*_TORCHRUN, *worker], root))
+    assert process.returncode == 0, said
+    assert "back to iteration 10, at 0.5 of the learning rate" in said
+    folder = workspace(root, "faulty").path("glow")
+    assert json.loads((folder / "done.json").read_text())["skipped"] == 20
+    numbers = read_metrics(folder).dropna(subset="glow/loss")["iteration"].tolist()
+    assert numbers == list(range(1, 51)), "no update is missing or stands twice"
+    last = read_checkpoint(folder / "checkpoint-00000050.safetensors")
+    assert int(last.tensors("counts.")["setbacks"]) == 1
+    assert weights_agree(root)
+
+
+def weights_agree(root: Path) -> bool:
+    """Whether both processes ended with the same weights, to the last bit."""
+    first, second = (json.loads((root / f"weights-{rank}.json").read_text()) for rank in (0, 1))
+    return first == second and bool(first["checksum"])
+
+
+def test_more_processes_than_faces_are_refused(root):
+    with_faces(root, "few")
+    process = start([sys.executable, "-m", "ageflow.train", "train_glow", *_few(root)], root, cwd=ROOT)
+    said = finish(process)
+    assert process.returncode == 1
+    assert "batch_size = 1 is less than a face for each of 2 processes" in said
+    assert "Traceback" not in said
+
+
+def _few(root: Path) -> list[str]:
+    given = {"preset": "smoke", "runs_root": root, "run": "few", "batch_size": 1, "gpus": 2}
+    return [word for name, value in given.items() for word in ("-p", name, str(value))]

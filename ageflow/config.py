@@ -133,11 +133,19 @@ class Training(Settings):
     log_every: int = Field(10, ge=1, description="updates between two lines of metrics")
     preview_every: int = Field(500, ge=1, description="updates between two sample grids and validations")
     checkpoint_every: int = Field(500, ge=1, description="updates between two checkpoints")
+    init_from: str | None = Field(
+        None, description="weights to begin from: dataset/run, a path of a run or a file, or pretrained; None: new ones"
+    )
     restart: bool = Field(False, description="begin anew; what was there is kept beside it, under a number")
     gpus: int = Field(1, ge=1, description="processes on this machine, one a GPU; without GPUs they share the CPU")
     nodes: int = Field(1, ge=1, description="machines that train together, each started with the same values")
     rendezvous: str | None = Field(None, description="host:port of one of several machines, where they meet")
     max_restarts: int = Field(3, ge=0, description="times that processes which died are started again")
+
+    @field_validator("init_from", mode="before")
+    @classmethod
+    def _path_as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, Path) else value
 
     @model_validator(mode="after")
     def _check_processes(self) -> Self:
@@ -164,9 +172,6 @@ class TrainGlow(Training):
     memory: Literal["plain", "checkpoint", "reversible"] = Field("plain", description="what the backward pass keeps")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="arithmetic inside the coupling networks")
     flip: bool = Field(False, description="mirror half of the faces while training")
-    start_from: Path | None = Field(
-        None, description="glow folder of a run, or a public code's checkpoint, to begin from"
-    )
     temperature: float = Field(0.7, gt=0, description="temperature of the samples drawn on the way")
 
 

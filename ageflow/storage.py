@@ -27,6 +27,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "atomic_file",
+    "averaged",
     "checkpoints",
     "checksum",
     "device_of",
@@ -180,15 +181,23 @@ def load_state(module: nn.Module, folder: Path, part: str = "", averaged: bool =
     checkpoint = latest(folder)
     if checkpoint is None:
         raise CheckpointError(f"no checkpoint in {folder}")
-    prefix = f"{part}." if part else ""
-    state = checkpoint.tensors(f"model.{prefix}")
-    if averaged:
-        state |= checkpoint.tensors(f"average.{prefix}")
+    state = _state(checkpoint, part, averaged)
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"{checkpoint.path} does not fit this {type(module).__name__}: {error}") from None
     return checkpoint
+
+
+def averaged(checkpoint: Checkpoint, part: str) -> dict[str, Tensor]:
+    """The running average of one of the modules that were trained together; empty where it was not among them."""
+    return _state(checkpoint, part, averaged=True)
+
+
+def _state(checkpoint: Checkpoint, part: str, averaged: bool) -> dict[str, Tensor]:
+    prefix = f"{part}." if part else ""
+    state = checkpoint.tensors(f"model.{prefix}")
+    return state | checkpoint.tensors(f"average.{prefix}") if averaged else state
 
 
 def fingerprint(folder: Path) -> str:

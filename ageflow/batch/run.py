@@ -17,7 +17,7 @@ __all__ = ["run_notebooks"]
 _IRRELEVANT = {"progress", "runs_root", "cache"}
 _NAMES = tuple(chapter.notebook for chapter in CHAPTERS)
 # Parameters that may name a file or a folder outside the run; what lies there counts as an input.
-_OUTSIDE = ("data_root", "start_from", "embedder")
+_OUTSIDE = ("data_root", "init_from", "embedder")
 
 
 def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | None]:
@@ -69,8 +69,9 @@ def _inputs(chapter: Chapter, source: Path, chosen: Settings, workspace: Workspa
     folders = {name: workspace.path(ARTEFACTS[name].path).parent for name in chapter.reads}
     for name in _OUTSIDE:
         value = getattr(chosen, name, None)
-        if value is not None and Path(value).exists():
-            folders[name] = Path(value)
+        for place in () if value is None else (Path(value).expanduser(), chosen.runs_root / value):  # or another run
+            if place.exists():
+                folders.setdefault(name, place)
     states = {name: folder_state(path) for name, path in folders.items()}
     return Inputs(notebook=notebook_state(source), parameters=parameters, folders=states)
 

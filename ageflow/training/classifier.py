@@ -16,6 +16,7 @@ from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.storage import CheckpointError, device_of, latest, load_state, write_atomically
 from ageflow.training.distributed import processes
+from ageflow.training.initial import find, weights_of
 from ageflow.training.launch import launched
 from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
@@ -75,6 +76,15 @@ class ClassifierTask(Task):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             classifier = Classifier(settings.architecture, labels, faces.image_size)
+        if settings.init_from is not None:
+            path = find(settings.init_from, settings.runs_root, name)
+            weights = weights_of(path, name)
+            if weights is None:
+                raise CheckpointError(f"{path} is not a file of the kit: a judge begins from a run or a released file")
+            weights.fill(
+                classifier,
+                {"architecture": settings.architecture, "labels": classifier.labels, "image_size": faces.image_size},
+            )
         self.modules = nn.ModuleDict({"classifier": classifier})
         parameters = list(classifier.parameters())
         self.turns = [Turn(name, parameters, self.loss, settings.learning_rate, settings.weight_decay)]

@@ -12,7 +12,8 @@ from ageflow.config import TrainGlow
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow, GlowConfig, to_uint8
 from ageflow.flows.released import load_released
-from ageflow.storage import device_of, load_state
+from ageflow.storage import device_of
+from ageflow.training.initial import find, weights_of
 from ageflow.training.launch import launched
 from ageflow.training.loop import train
 from ageflow.training.task import Piece, Task, Turn, sample_batch
@@ -23,6 +24,8 @@ __all__ = ["GlowTask", "describe_glow", "glow_config", "train_glow"]
 # Faces that ActNorm's first values and the validation likelihood are computed from.
 _INITIAL_FACES = 128
 _VALIDATION_FACES = 256
+# What of a `GlowConfig` the weights' shapes depend on.
+_SHAPE = ("image_size", "channels", "levels", "steps", "hidden", "coupling", "prior", "edges")
 
 
 class GlowTask(Task):
@@ -42,10 +45,8 @@ class GlowTask(Task):
         }
 
     def start(self) -> None:
-        """Begin from other weights where `start_from` names them; otherwise set ActNorm from the first faces."""
-        if self.settings.start_from is not None:
-            if not self.settings.start_from.is_file():
-                load_state(self.glow, self.settings.start_from, "glow")
+        """Set ActNorm from the first faces, unless `init_from` names weights, which it has then."""
+        if self.settings.init_from is not None:
             return
         images = self.training.images(sample_batch(len(self.training), _INITIAL_FACES, self.settings.seed, 0))
         self.glow.initialize(self.glow.dequantize(images.to(self.device)))
@@ -78,20 +79,30 @@ class GlowTask(Task):
 
 
 def _new_glow(settings: TrainGlow, image_size: int) -> Glow:
-    """The flow to train: of the settings' shape, or of the public checkpoint's that `start_from` names."""
+    """The flow to train: of the settings' shape, or of the public checkpoint's that `init_from` names."""
     config = glow_config(settings, image_size)
-    if settings.start_from is None or not settings.start_from.is_file():
+    if settings.init_from is None:
         return Glow(config)
-    glow = load_released(settings.start_from, image_size, settings.bits, settings.memory, settings.precision)
+    path = find(settings.init_from, settings.runs_root, "glow")
+    weights = weights_of(path, "glow")
+    if weights is None:
+        return _public_glow(path, config)
+    # No setting says what lies beyond the edge: only weights from a public code have it otherwise, and keep it.
+    glow = Glow(config.model_copy(update={"edges": weights.config.get("edges", config.edges)}))
+    shape = glow.config.model_dump() | {"steps": glow.config.steps_per_level}
+    weights.fill(glow, {name: shape[name] for name in _SHAPE})
+    return glow
+
+
+def _public_glow(path: Path, config: GlowConfig) -> Glow:
+    glow = load_released(path, config.image_size, config.bits, config.memory, config.precision)
     shape = ("levels", "steps_per_level", "hidden", "coupling", "prior")
     if other := [
         f"{name} = {getattr(glow.config, name)}"
         for name in shape
         if getattr(glow.config, name) != getattr(config, name)
     ]:
-        warnings.warn(
-            f"the GLOW is of the shape of {settings.start_from}, not of the settings': {', '.join(other)}", stacklevel=2
-        )
+        warnings.warn(f"the GLOW is of the shape of {path}, not of the settings': {', '.join(other)}", stacklevel=2)
     return glow
 
 

@@ -15,12 +15,13 @@ from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.storage import CheckpointError, device_of, fingerprint
+from ageflow.training.initial import find, weights_of
 from ageflow.training.launch import launched
 from ageflow.training.loop import train
 from ageflow.training.task import Piece, Task, Turn
 from ageflow.translation import losses
 from ageflow.translation.discriminator import Discriminator
-from ageflow.translation.ictm import ICTMConfig
+from ageflow.translation.ictm import ICTMConfig, Translator
 from ageflow.translation.latents import Latents
 from ageflow.translation.methods import TRANSLATORS, TranslatorMethod, translate_latents
 from ageflow.translation.prototypes import Prototypes
@@ -68,6 +69,8 @@ class TranslatorTask(Task):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             critic = Discriminator(translator.visible.dimensions, self.count)
+        if settings.init_from is not None:
+            self._begin_from(settings.init_from, kind, translator, critic)
         translator.checks_targets = False  # its targets are drawn here
         self.modules = nn.ModuleDict({"translator": translator, "discriminator": critic})
         self.turns = [
@@ -86,11 +89,25 @@ class TranslatorTask(Task):
         self._translated: dict[Piece, Tensor] = {}
 
     def start(self) -> None:
-        """T begins as the identity; the prior generator at zero, or at the age groups' average latents."""
+        """T begins as the identity, or from `init_from`; the prior generator at zero, or at the average latents."""
+        if self.settings.init_from is not None:
+            return
         if self.settings.prior_start == "averages":
             translator = self.modules["translator"]
             averages = self.prototypes.means[:, self.prototypes.any]
             translator.prior.start_from(translator.visible.flat(averages))
+
+    def _begin_from(self, init_from: str, kind: str, translator: Translator, critic: Discriminator) -> None:
+        """Fill T with trained weights, and D with those that it was trained against, where they are there too."""
+        path = find(init_from, self.settings.runs_root, kind)
+        weights = weights_of(path, kind)
+        if weights is None:
+            raise CheckpointError(f"{path} is not a file of the kit: a translator begins from a run or a released file")
+        shape = {"kind": kind, **translator.config.model_dump(exclude={"seed"})}
+        shape |= {"latent_shapes": self.glow.latent_shapes, "groups": self.count}
+        weights.fill(translator, shape)
+        if weights.critic:
+            critic.load_state_dict(weights.critic)
 
     def batch(self, piece: Piece) -> tuple[Tensor, Tensor, Tensor]:
         """A piece of a batch: latents [B, D], their groups [B] and attribute combinations [B]."""

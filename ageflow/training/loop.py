@@ -91,7 +91,7 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
         unit="step",
         show=settings.progress and together.first,
     )
-    began, first = time.perf_counter(), state.iteration
+    began, first, due = time.perf_counter(), state.iteration, False
     with bar, Stopping() as stopping:
         try:
             while state.iteration < settings.iterations:
@@ -118,8 +118,11 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
                     metrics.write(
                         state.iteration, task.preview(state.averaged.eval(), folder / "samples", state.iteration)
                     )
-                if together.first and (state.iteration % settings.checkpoint_every == 0 or last or signal):
+                due |= state.iteration % settings.checkpoint_every == 0
+                # Not amid updates that are skipped: only a few checkpoints are kept, and one must be from before.
+                if together.first and (last or signal or (due and not state.skipped.in_a_row)):
                     state.save(folder, config)
+                    due = False
                 bar.update()
                 if settings.progress and together.first and state.iteration - first == _WARM and not last:
                     left, seconds = settings.iterations - state.iteration, (time.perf_counter() - began) / _WARM
@@ -149,9 +152,10 @@ def _begin(task: Task, settings: Training, folder: Path, config: dict[str, Any],
         together.give_to_all(task.modules)
         return State(task, settings.ema, device_of(settings.device))
     checkpoint = checkpoint or read_checkpoint(dict(checkpoints(folder))[number])
-    if checkpoint.config != config:
+    before = _comparable(checkpoint.config)
+    if before != config:
         raise ConfigChangedError(
-            f"{folder} holds a training with other values ({describe_changes(checkpoint.config, config)}): "
+            f"{folder} holds a training with other values ({describe_changes(before, config)}): "
             "name another run, or pass restart=True, which keeps the old one under a number"
         )
     state = State(task, settings.ema, device_of(settings.device))
@@ -221,7 +225,7 @@ def _go_back(state: State, settings: Training, folder: Path, config: dict[str, A
             warnings.warn(str(error), stacklevel=2)
             continue
         counts = checkpoint.tensors("counts.")
-        if checkpoint.config == config and counts and int(counts["skipped"][1]) == 0:
+        if _comparable(checkpoint.config) == config and counts and int(counts["skipped"][1]) == 0:
             state.load(checkpoint)
             state.setbacks = setbacks
             state.skipped.counts = torch.tensor([total, 0, 0], device=state.device)
@@ -238,8 +242,11 @@ def _go_back(state: State, settings: Training, folder: Path, config: dict[str, A
 
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:
-    """`config` as JSON gives it back, without what does not change the result."""
-    return json.loads(json.dumps({name: value for name, value in config.items() if name not in _FREE}, default=str))
+    """`config` as JSON gives it back, without what does not change the result, and without what is not set: a
+    checkpoint of an earlier version does not have what came later.
+    """
+    kept = {name: value for name, value in config.items() if name not in _FREE and value is not None}
+    return json.loads(json.dumps(kept, default=str))
 
 
 def _headline(numbers: dict[str, float]) -> str:

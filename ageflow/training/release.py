@@ -1,0 +1,85 @@
+"""``python -m ageflow.training.release FOLDER FILE``: a training's averaged weights as one file to pass on.
+
+The file is a safetensors file with plain names; its metadata hold ``part`` (``glow``, ``translator`` or
+``classifier``), ``config`` (the network's shape, as JSON) and ``checksum``. `init_from` takes it.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+
+from ageflow.storage import CheckpointError, averaged, checksum, latest, write_atomically
+from ageflow.training.initial import describe
+
+__all__ = ["main", "release"]
+
+PARTS = ("glow", "translator", "classifier")
+
+
+def release(folder: Path, path: Path, part: str | None = None, half: bool = False) -> Path:
+    """Write the averaged weights of a training folder's newest checkpoint as one file.
+
+    Arguments:
+        folder: a training's folder, ``runs/<dataset>/<run>/glow``.
+        path: the file to write, ``….safetensors``.
+        part: ``glow``, ``translator`` or ``classifier``; None: the one that was trained there.
+        half: store numbers in half precision, at half the size; they are read back as float32.
+
+    Returns:
+        `path`.
+
+    Raises:
+        CheckpointError: no such training in `folder`, or numbers too large for half precision.
+        ValueError: `path` is not called ``….safetensors``.
+    """
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: released weights are called ….safetensors")
+    checkpoint = latest(folder) if folder.is_dir() else None
+    if checkpoint is None:
+        raise CheckpointError(f"no checkpoint in {folder}")
+    states = {name: averaged(checkpoint, name) for name in ((part,) if part else PARTS)}
+    module = next((name for name, state in states.items() if state), None)
+    if module is None:
+        raise CheckpointError(f"{checkpoint.path} is of a training without a {' or '.join(states)}")
+    state = {name: tensor.contiguous() for name, tensor in states[module].items()}
+    if half:
+        state = {name: _halved(name, tensor) for name, tensor in state.items()}
+    metadata = {"part": module, "config": json.dumps(describe(checkpoint.config, module), sort_keys=True)}
+    write_atomically(path, save(state, metadata | {"checksum": checksum(state, metadata)}))
+    return path
+
+
+def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.to(torch.float16)
+    if not bool(torch.isfinite(half).all()):
+        raise CheckpointError(f"{name} has values that half precision cannot hold: release it without half")
+    return half
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, or 1 for an error that it names."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ageflow.training.release", description=__doc__.splitlines()[0].split(": ", 1)[1]
+    )
+    parser.add_argument("folder", type=Path, help="a training's folder, runs/<dataset>/<run>/glow")
+    parser.add_argument("file", type=Path, help="what to write, weights.safetensors")
+    parser.add_argument("--part", choices=PARTS, help="which network; by default the one that was trained there")
+    parser.add_argument("--half", action="store_true", help="store numbers in half precision")
+    given = parser.parse_args(arguments)
+    try:
+        release(given.folder, given.file, given.part, given.half)
+    except (CheckpointError, ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm.std import tqdm
 
-__all__ = ["progress_bar"]
+__all__ = ["front_end", "progress_bar"]
 
 
 def progress_bar(
@@ -46,3 +46,17 @@ def progress_bar(
         dynamic_ncols=False,
         ncols=110,
     )
+
+
+def front_end() -> bool:
+    """Whether a person's notebook front end (JupyterLab, Notebook, VS Code) runs this cell, and draws what changes.
+
+    Not under papermill and in other kernels without a person: their requests allow no questions on the input line.
+    """
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    kernel = getattr(get_ipython(), "kernel", None)
+    asked = kernel.get_parent("shell") if kernel is not None else {}
+    return bool(asked.get("content", {}).get("allow_stdin"))

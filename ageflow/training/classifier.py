@@ -18,6 +18,7 @@ from ageflow.storage import CheckpointError, device_of, latest, load_state, writ
 from ageflow.training.distributed import processes
 from ageflow.training.initial import find, weights_of
 from ageflow.training.launch import launched
+from ageflow.training.live import live
 from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
 from ageflow.training.task import Piece, Task, Turn
@@ -141,11 +142,12 @@ def train_classifiers(settings: TrainClassifiers) -> dict[str, Path]:
     """
     workspace = Workspace.of(settings)
     faces = Faces.open(workspace.require("faces"))
-    if launched(settings, workspace.path("classifiers")):
-        return {name: workspace.path("classifiers", name) for name in ("age", *faces.attributes)}
-    folders = {}
-    for name in ("age", *faces.attributes):
-        folders[name] = train(ClassifierTask(settings, faces, name), settings, workspace.path("classifiers", name))
+    folders = {name: workspace.path("classifiers", name) for name in ("age", *faces.attributes)}
+    with live(workspace.path("classifiers"), settings.progress):
+        if launched(settings, workspace.path("classifiers")):
+            return folders
+        for name, folder in folders.items():
+            train(ClassifierTask(settings, faces, name), settings, folder)
     if processes().first:
         write_atomically(workspace.path("classifiers", "done.json"), json.dumps(sorted(folders)).encode())
     return folders

@@ -15,6 +15,7 @@ from ageflow.flows.released import load_released
 from ageflow.storage import device_of
 from ageflow.training.initial import find, weights_of
 from ageflow.training.launch import launched
+from ageflow.training.live import live
 from ageflow.training.loop import train
 from ageflow.training.task import Piece, Task, Turn, sample_batch
 from ageflow.workspace import Workspace
@@ -120,9 +121,10 @@ def train_glow(settings: TrainGlow) -> Path:
         ConfigChangedError: the folder holds a GLOW trained with other values.
     """
     faces, folder = Faces.open(Workspace.of(settings).require("faces")), Workspace.of(settings).path("glow")
-    if launched(settings, folder):
-        return folder
-    return train(GlowTask(settings, faces), settings, folder)
+    with live(folder, settings.progress):
+        if launched(settings, folder):
+            return folder
+        return train(GlowTask(settings, faces), settings, folder)
 
 
 @torch.inference_mode()

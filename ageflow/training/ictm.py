@@ -17,6 +17,7 @@ from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.storage import CheckpointError, device_of, fingerprint
 from ageflow.training.initial import find, weights_of
 from ageflow.training.launch import launched
+from ageflow.training.live import live
 from ageflow.training.loop import train
 from ageflow.training.task import Piece, Task, Turn
 from ageflow.translation import losses
@@ -192,8 +193,14 @@ def train_translator(settings: TrainICTM, kind: Literal["ictm", "no_ictm"] = "ic
         ConfigChangedError: the folder holds one trained with other values.
     """
     workspace = Workspace.of(settings)
-    if launched(settings, workspace.path(kind)):
-        return workspace.path(kind)
+    with live(workspace.path(kind), settings.progress):
+        if launched(settings, workspace.path(kind)):
+            return workspace.path(kind)
+        return train(_task(settings, workspace, kind), settings, workspace.path(kind))
+
+
+def _task(settings: TrainICTM, workspace: Workspace, kind: Literal["ictm", "no_ictm"]) -> TranslatorTask:
+    """What is trained, from what the earlier notebooks made, which must belong together."""
     faces = Faces.open(workspace.require("faces"))
     glow_folder = workspace.require("glow")
     latents = Latents.open(workspace.require("latents"), faces)
@@ -204,8 +211,7 @@ def train_translator(settings: TrainICTM, kind: Literal["ictm", "no_ictm"] = "ic
             raise CheckpointError(
                 f"the run's {what} are of GLOW {of}, and its GLOW is now {glow}: run 03_prototypes.ipynb again"
             )
-    task = TranslatorTask(settings, latents, prototypes, glow_folder, kind)
-    return train(task, settings, workspace.path(kind))
+    return TranslatorTask(settings, latents, prototypes, glow_folder, kind)
 
 
 @torch.inference_mode()

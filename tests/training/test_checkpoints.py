@@ -1,0 +1,113 @@
+"""Checkpoints that are damaged or are something else: named, refused, and the one before is used."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ageflow.storage import CheckpointError, checkpoints, latest, read_checkpoint
+from ageflow.training.checkpoint import ConfigChangedError
+from ageflow.training.loop import train
+from tests.conftest import ROOT
+from tests.training.test_loop import Line, settings, weights
+
+
+class Trap:
+    """Unpickled, it would leave a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-16])
+
+
+def flip_a_weight(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 0x04
+    path.write_bytes(content)
+
+
+def flip_the_iteration(path: Path) -> None:
+    content = path.read_bytes()
+    assert content.count(b'"iteration":"30"') == 1
+    path.write_bytes(content.replace(b'"iteration":"30"', b'"iteration":"38"'))
+
+
+def pickled(path: Path) -> None:
+    torch.save({"model": Trap(path.parent / "unpickled")}, path)
+
+
+def nothing(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [cut, flip_a_weight, flip_the_iteration, pickled, nothing])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, damage):
+    folder = tmp_path / "a"
+    train(Line(), settings(), folder)
+    whole = {name: tensor.clone() for name, tensor in weights(folder).items()}  # not mapped from the file to damage
+    before, newest = (path for _, path in checkpoints(folder))
+    damage(newest)
+    with pytest.raises(CheckpointError, match=f"{re.escape(str(newest))} cannot be read"):
+        read_checkpoint(newest)
+    again = Line()
+    with pytest.warns(UserWarning, match=f"{newest.name} cannot be read .*; trying the checkpoint before it"):
+        train(again, settings(), folder)
+    assert min(again.seen) == 20, "it goes on from the checkpoint of iteration 20"
+    assert all(torch.equal(whole[name], tensor) for name, tensor in weights(folder).items())
+    assert not (folder / "unpickled").exists(), "a pickle was run"
+
+    for path in (before, newest):
+        cut(path)
+    with pytest.warns(UserWarning, match="cannot be read"), pytest.raises(CheckpointError, match="none of the 2"):
+        latest(folder)
+
+
+def test_a_checkpoint_of_another_training_is_refused_and_left(tmp_path):
+    """Its file is whole, its config is not this training's: nothing is trained on it, and nothing of it is lost."""
+    train(Line(), settings(), tmp_path / "a")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir() if path.is_file()}
+    other = Line(slope=5)
+    with pytest.raises(ConfigChangedError, match=r"slope: 3 → 5"):
+        train(other, settings(iterations=40), tmp_path / "a")
+    assert other.seen == []
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir() if path.is_file()}
+
+
+def test_what_was_not_set_then_does_not_make_it_another_training(tmp_path):
+    """A checkpoint of an earlier version lacks the parameters that came later, and has others that were not used."""
+    train(Line(old=None), settings(), tmp_path / "a")
+    again = Line(new=None)
+    train(again, settings(iterations=31), tmp_path / "a")
+    assert again.seen == [30]
+
+
+def test_a_file_larger_than_allowed_is_an_error_that_says_so(tmp_path):
+    """The limit of a file's size stands for a full quota; the checkpoint from before stays."""
+    train(Line(), settings(), tmp_path / "a")
+    code = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from ageflow.training.loop import train\n"
+        "from tests.training.test_loop import Line, settings\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1500, resource.RLIM_INFINITY))\n"
+        "train(Line(), settings(iterations=40, log_every=100, preview_every=100), Path(sys.argv[1]))\n"
+    )
+    (tmp_path / "a" / "metrics.jsonl").write_text("")  # below the limit
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a")], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert re.search(r"OSError.*File too large.*checkpoint-000000\d\d\.safetensors is not written", done.stderr)
+    assert latest(tmp_path / "a").iteration == 30
+    assert not list((tmp_path / "a").glob(".checkpoint*")), "a half-written file was left"

@@ -1,0 +1,176 @@
+"""Weights to begin from: released, of another run, and what does not fit."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from ageflow.data.faces import Faces
+from ageflow.storage import CheckpointError, latest
+from ageflow.training.classifier import ClassifierTask, train_classifiers
+from ageflow.training.glow import GlowTask, train_glow
+from ageflow.training.ictm import train_translator
+from ageflow.training.initial import find, read_released
+from ageflow.training.release import main, release
+from ageflow.workspace import Workspace
+from tests.tiny import tiny_run
+from tests.training.processes import settings_of
+
+PARTS = {"glow": "glow", "ictm": "translator", "no_ictm": "translator", "classifiers/gender": "classifier"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """The tiny run's, and a run beside it that has its faces, GLOW, latents and averages only."""
+    root = tiny_run(tmp_path_factory.mktemp("runs"))
+    new = Workspace(root, "demo", "new").folder()
+    for name in ("faces", "latents", "prototypes"):
+        (new / name).symlink_to(Workspace(root, "demo", "tiny").path(name))
+    return root
+
+
+def averages(folder: Path, module: str) -> dict[str, torch.Tensor]:
+    """A checkpoint's averaged weights, read without the code under test."""
+    with safe_open(latest(folder).path, framework="pt") as file:
+        kept = {}
+        for kind in ("model", "average"):
+            prefix = f"{kind}.{module}."
+            kept |= {key[len(prefix) :]: file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}  # noqa: SIM118
+    return kept
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_released_weights_are_the_averages_to_the_last_bit(root, tmp_path, part):
+    folder = Workspace(root, "demo", "tiny").path(part)
+    expected = averages(folder, PARTS[part])
+    file = release(folder, tmp_path / "w.safetensors", PARTS[part])
+    weights = read_released(file)
+    assert same(weights.state, expected)
+    assert weights.module == PARTS[part]
+    with safe_open(file, framework="pt") as opened:
+        assert set(opened.keys()) == set(expected)
+        assert json.loads(opened.metadata()["config"]) == weights.config
+    half = read_released(release(folder, tmp_path / "h.safetensors", PARTS[part], half=True))
+    assert (tmp_path / "h.safetensors").stat().st_size < 0.7 * file.stat().st_size
+    assert not same(half.state, expected)
+    for name, tensor in half.state.items():
+        assert tensor.dtype == expected[name].dtype
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["run", "run folder", "glow folder", "released file", "checkpoint"])
+def test_glow_begins_from(root, tmp_path, how):
+    """Whatever names the weights, they are those; and training on changes them at its own rate."""
+    folder = Workspace(root, "demo", "tiny").path("glow")
+    names = {
+        "run": "demo/tiny",
+        "run folder": folder.parent,
+        "glow folder": folder,
+        "checkpoint": latest(folder).path,
+        "released file": tmp_path / "glow.safetensors",
+    }
+    if how == "released file":
+        assert main([str(folder), str(names[how])]) == 0
+    settings = settings_of("train_glow", root, "new", init_from=names[how], iterations=3, learning_rate=1e-4)
+    task = GlowTask(settings, Faces.open(Workspace.of(settings).require("faces")))
+    expected = averages(folder, "glow")
+    task.start()
+    assert same(task.glow.state_dict(), expected)
+    trained = train_glow(settings.model_copy(update={"run": "new", "restart": True}))
+    moved = averages(trained, "glow")
+    assert not same(moved, expected)
+    far = [name for name in moved if not torch.allclose(moved[name].float(), expected[name].float(), rtol=0, atol=4e-4)]
+    assert far == [], "3 updates of Adam's 1e-4 cannot take them there"
+
+
+def test_a_translator_begins_from_another_with_its_critic(root, tmp_path):
+    """From a run, T and D; from a released file, T, and D is new."""
+    source = Workspace(root, "demo", "tiny")
+    new = Workspace(root, "demo", "translated").folder()
+    for name in ("faces", "glow", "latents", "prototypes"):
+        (new / name).symlink_to(source.path(name))
+    quick = {"iterations": 1, "learning_rate": 1e-9, "discriminator_learning_rate": 1e-9, "ema": 0}
+    for kind, step in (("ictm", "train_ictm"), ("no_ictm", "ablations")):
+        expected = {module: averages(source.path(kind), module) for module in ("translator", "discriminator")}
+        file = release(source.path(kind), tmp_path / f"{kind}.safetensors", "translator")
+        for named in ("demo/tiny", file):
+            folder = train_translator(
+                settings_of(step, root, "translated", init_from=named, restart=True, **quick), kind
+            )
+            for module, moved in ((name, averages(folder, name)) for name in expected):
+                near = [torch.allclose(moved[name], expected[module][name], rtol=0, atol=1e-7) for name in moved]
+                assert all(near) == (module == "translator" or named == "demo/tiny"), (kind, named, module)
+
+
+def test_the_judges_begin_from_a_run(root):
+    settings = settings_of("train_classifiers", root, "new", init_from="demo/tiny", iterations=1)
+    task = ClassifierTask(settings, Faces.open(Workspace.of(settings).require("faces")), "gender")
+    source = Workspace(root, "demo", "tiny").path("classifiers")
+    assert same(task.modules["classifier"].state_dict(), averages(source / "gender", "classifier"))
+    folders = train_classifiers(settings)
+    assert set(folders) == {"age", "gender"}
+    one = settings.model_copy(update={"init_from": str(source / "age")})
+    with pytest.raises(CheckpointError, match=r"labels = \['30-', .*\], not \['female', 'male'\]"):
+        ClassifierTask(one, task.faces, "gender")
+
+
+@pytest.mark.parametrize(
+    ("step", "values", "told"),
+    [
+        ("train_glow", {"hidden": 8, "steps": 3}, r"steps = \[2, 2\], not \[3, 3\], hidden = 16, not 8"),
+        ("train_ictm", {"couplings": 2}, r"couplings = 4, not 2$"),
+        ("train_classifiers", {"architecture": "resnet50"}, r"architecture = 'resnet18', not 'resnet50'$"),
+    ],
+)
+def test_a_shape_that_does_not_fit_is_named(root, step, values, told):
+    train = {"train_glow": train_glow, "train_ictm": train_translator, "train_classifiers": train_classifiers}[step]
+    with pytest.raises(CheckpointError, match=told):
+        train(settings_of(step, root, "tiny", init_from="demo/tiny", restart=False, **values))
+
+
+def test_what_is_not_there_is_told_with_where_it_was_looked_for(root, tmp_path, capsys):
+    with pytest.raises(CheckpointError, match=r"no trained glow in any of .*demo/gone/glow.*dataset/run"):
+        find("demo/gone", root, "glow")
+    with pytest.raises(CheckpointError, match=r"no trained race in any of .*demo/tiny/classifiers/race"):
+        find("demo/tiny", root, "race")
+    with pytest.raises(CheckpointError, match=r"no pretrained weights for race .*name a run or a file"):
+        find("pretrained", root, "race")
+    assert main([str(tmp_path / "gone"), str(tmp_path / "w.safetensors")]) == 1
+    assert "no checkpoint in" in capsys.readouterr().err
+    assert main([str(Workspace(root, "demo", "tiny").path("glow")), str(tmp_path / "w.bin")]) == 1
+    assert "called ….safetensors" in capsys.readouterr().err
+
+
+def test_another_network_or_a_damaged_file_is_refused(root, tmp_path):
+    source = Workspace(root, "demo", "tiny")
+    with pytest.raises(CheckpointError, match="of a training without a glow"):
+        GlowTask(
+            settings_of("train_glow", root, "new", init_from=source.path("ictm")), Faces.open(source.path("faces"))
+        )
+    file = release(source.path("classifiers/age"), tmp_path / "age.safetensors")
+    with pytest.raises(CheckpointError, match="holds a classifier, not a glow"):
+        GlowTask(settings_of("train_glow", root, "new", init_from=file), Faces.open(source.path("faces")))
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"age.safetensors cannot be read .*checksum"):
+        read_released(file)
+    file.write_bytes(content[:-100])
+    with pytest.raises(CheckpointError, match=r"age.safetensors cannot be read"):
+        find_and_read(file)
+    save_file({"weight": torch.ones(2)}, file)
+    with pytest.raises(CheckpointError, match="not a file of the kit"):
+        train_classifiers(settings_of("train_classifiers", root, "new", init_from=file, restart=True))
+
+
+def find_and_read(file: Path) -> None:
+    from ageflow.training.initial import weights_of
+
+    weights_of(find(str(file), file.parent, "age"), "age")

@@ -11,10 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-from matplotlib.image import imread
-from matplotlib.ticker import MaxNLocator
-
 from ageflow.progress import front_end
 from ageflow.training.metrics import read_metrics
 
@@ -89,6 +85,10 @@ def draw(folder: Path) -> tuple[bytes, int] | None:
 
     None while there is no line of metrics.
     """
+    from matplotlib.figure import Figure  # only where somebody looks: every process of a training imports this module
+    from matplotlib.image import imread
+    from matplotlib.ticker import MaxNLocator
+
     metrics = read_metrics(folder)
     losses = [name for name in metrics if name.endswith("/loss")]
     if not losses or metrics.empty:

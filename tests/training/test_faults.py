@@ -98,9 +98,8 @@ def test_a_killed_process_of_two_is_started_again_and_both_end_the_same(root, ti
         assert left_behind(root) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("gpus", [1, 2])
-def test_told_to_stop_it_saves_first(undisturbed, root, number, gpus):
+@pytest.mark.parametrize(("gpus", "number"), [(1, signal.SIGTERM), (1, signal.SIGINT), (2, signal.SIGINT)])
+def test_told_to_stop_it_saves_first(undisturbed, root, gpus, number):
     """The last checkpoint is of the last line of metrics; what is left of the training is what it would have been."""
     folder = with_faces(root, "stopped").path("glow")
     rare = VALUES | {"checkpoint_every": 10_000, "iterations": 2000, "gpus": gpus, "preview_every": 10_000}

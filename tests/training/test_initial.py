@@ -105,8 +105,12 @@ def test_a_translator_begins_from_another_with_its_critic(root, tmp_path):
                 settings_of(step, root, "translated", init_from=named, restart=True, **quick), kind
             )
             for module, moved in ((name, averages(folder, name)) for name in expected):
-                near = [torch.allclose(moved[name], expected[module][name], rtol=0, atol=1e-7) for name in moved]
-                assert all(near) == (module == "translator" or named == "demo/tiny"), (kind, named, module)
+                near = all(
+                    torch.allclose(moved[name], expected[module][name], rtol=0, atol=1e-7)
+                    for name in moved
+                    if not name.endswith(("._u", "._v"))  # every pass turns spectral normalisation's vectors
+                )
+                assert near == (module == "translator" or named == "demo/tiny"), (kind, named, module)
 
 
 def test_the_judges_begin_from_a_run(root):

@@ -108,7 +108,9 @@ class ClassifierTask(Task):
         target = self.target[rows].to(self.device)
         logits = self.modules["classifier"](images)
         accuracy = (logits.detach().argmax(1) == target).float().mean()
-        return F.cross_entropy(logits, target, weight=self.class_weights), {"accuracy": accuracy}
+        # Not its own mean, which divides by the weights of the faces at hand: a batch cut up would be another loss.
+        losses = F.cross_entropy(logits, target, weight=self.class_weights, reduction="none")
+        return losses.mean(), {"accuracy": accuracy}
 
     @torch.inference_mode()
     def preview(self, averaged: nn.ModuleDict, folder: Path, iteration: int) -> dict[str, float]:

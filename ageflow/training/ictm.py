@@ -75,7 +75,7 @@ class TranslatorTask(Task):
         translator.checks_targets = False  # its targets are drawn here
         self.modules = nn.ModuleDict({"translator": translator, "discriminator": critic})
         self.turns = [
-            Turn("T", list(translator.parameters()), self.translator_loss, settings.learning_rate),
+            Turn("T", list(translator.parameters()), self.translator_loss, settings.learning_rate, conclude=self._left),
             Turn("D", list(critic.parameters()), self.discriminator_loss, settings.discriminator_learning_rate),
         ]
         # Notebook 06 passes its own settings, which say more than what this training depends on.
@@ -142,19 +142,25 @@ class TranslatorTask(Task):
             parts["consistency"] = losses.consistency(visible, *source_age, reading=weights.consistency)
             loss = loss + weights.consistency_weight * parts["consistency"]
         with torch.no_grad():
-            untouched = losses.distillation(z_s, teacher, "mean")
-            # 1: T does nothing; 0: it has learnt its teacher
-            parts["distillation_left"] = losses.distillation(z_t, teacher, "mean") / untouched.clamp_min(1e-12)
+            for name, latent in (("distance", z_t), ("untouched", z_s)):
+                parts[name] = losses.distillation(latent, teacher, "mean")
         self._translated[piece] = z_t.detach()
         return loss, parts
+
+    @staticmethod
+    def _left(values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`distillation_left` of the whole batch: 1 where T does nothing, 0 where it has learnt its teacher."""
+        left = values.pop("distance") / values.pop("untouched").clamp_min(1e-12)
+        return values | {"distillation_left": left}
 
     def discriminator_loss(self, piece: Piece) -> tuple[Tensor, dict[str, Tensor]]:
         """L_D, Eq. 11; A learns from real latents and their own groups."""
         z, group, _ = self.batch(piece)
         visible = self.modules["translator"].visible
         critic = self.modules["discriminator"]
-        real, age = critic(visible.flat(z))
-        fake, _ = critic(visible.flat(self._translated.pop(piece)))
+        # In one call: each turns the vectors of D's spectral normalisation, and both halves are to see the same D.
+        confidence, ages = critic(torch.cat([visible.flat(z), visible.flat(self._translated.pop(piece))]))
+        (real, fake), age = confidence.chunk(2), ages[: len(z)]
         adversarial = losses.discriminator(real, fake)
         classification = F.cross_entropy(age, group)
         accuracy = (age.detach().argmax(1) == group).float().mean()

@@ -27,7 +27,7 @@ from ageflow.training.metrics import Metrics
 from ageflow.training.size import faces_a_pass, outlook
 from ageflow.training.state import State
 from ageflow.training.stopping import Stopping
-from ageflow.training.task import Task, Turn, pieces, seed_of
+from ageflow.training.task import Task, Turn, keep_spectral_norms, pieces, seed_of
 
 __all__ = ["TrainingDivergedError", "train"]
 
@@ -168,7 +168,6 @@ def _update(
 ) -> dict[str, Tensor]:
     """One update of every turn; the values to log, of the whole batch."""
     task, iteration = state.task, state.iteration
-    task.modules.train()
     rate = min(1.0, iteration / max(1, settings.warmup)) * state.rate
     mine = pieces(iteration - 1, settings.batch_size, micro_batch, together.rank, together.count)
     values: dict[str, Tensor] = {}
@@ -198,7 +197,10 @@ def _accumulate(
     for parameter in task.modules.parameters():
         parameter.grad = None
     sums: dict[str, Tensor] = {}
+    task.modules.train()
     for piece in mine:
+        if piece is not mine[0]:
+            keep_spectral_norms(task.modules)
         torch.manual_seed(seed)
         with quietly(losses, last=piece is mine[-1]):
             loss, values = losses(piece)
@@ -206,7 +208,7 @@ def _accumulate(
         for name, value in values.items():
             sums[name] = sums.get(name, 0) + value * piece.share
     norm = nn.utils.clip_grad_norm_(turn.parameters, clip or math.inf)
-    return norm, together.summed(sums)
+    return norm, turn.conclude(together.summed(sums))
 
 
 def _go_back(state: State, settings: Training, folder: Path, config: dict[str, Any], together: Processes) -> None:

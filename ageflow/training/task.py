@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Piece", "Task", "Turn", "pieces", "sample_batch", "seed_of"]
+__all__ = ["Piece", "Task", "Turn", "keep_spectral_norms", "pieces", "sample_batch", "seed_of"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Turn:
         loss: called with a `Piece`; gives the mean loss over its rows and values to log, all scalar tensors.
         learning_rate: Adam's.
         weight_decay: AdamW's.
+        conclude: makes what is logged from the values' means over the whole batch (a ratio, say).
     """
 
     name: str
@@ -72,6 +73,7 @@ class Turn:
     loss: Callable[[Piece], tuple[Tensor, dict[str, Tensor]]]
     learning_rate: float
     weight_decay: float = 0.0
+    conclude: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
     optimizer: torch.optim.Optimizer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,6 +116,17 @@ class Task(ABC):
     @abstractmethod
     def preview(self, averaged: nn.ModuleDict, folder: Path, iteration: int) -> dict[str, float]:
         """Write sample pictures into `folder`; return validation numbers of the `averaged` modules."""
+
+
+def keep_spectral_norms(modules: nn.Module) -> None:
+    """Let spectral normalisation's vectors be until `modules.train()`.
+
+    Each pass would turn them once more; so a batch in four passes would be another update than the same batch in one,
+    and processes with different numbers of passes would part.
+    """
+    for layer in modules.modules():
+        if isinstance(layer, nn.utils.parametrizations._SpectralNorm):
+            layer.eval()
 
 
 def sample_batch(count: int, batch_size: int, seed: int, number: int) -> Tensor:

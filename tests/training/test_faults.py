@@ -65,7 +65,9 @@ def test_killed_at_a_random_moment_it_ends_with_the_same_weights(undisturbed, ro
         folder = with_faces(root, run).path("glow")
         process = start(command("train_glow", root, run, **VALUES), root)
         if number % 4:  # most of them while it trains: starting takes longer than training
-            wait_until(lambda folder=folder: len(lines(folder)) > moments.uniform(0, 62), seconds=60)
+            at = moments.randrange(60)
+            assert wait_until(lambda folder=folder, at=at: len(lines(folder)) > at), finish(process, 5)
+            time.sleep(moments.uniform(0, 0.1))  # a line is just written: anywhere in the next update
         else:
             time.sleep(moments.uniform(0, seconds))
         process.send_signal(signal.SIGKILL)

@@ -21,10 +21,14 @@ __all__ = ["Executed", "Figure", "Headline", "write_page"]
 
 # The run's figures by the file's name; whatever else lies in figures/ follows below them under its own name.
 _CAPTIONS = {
-    "figure_1": "Figure 1. The latents of the faces in the plane, and the faces of the average latents",
-    "figure_4": "Figure 4. Test faces in every age group, by AgeFlow",
-    "figure_6": "Figure 6. The variants side by side",
-    "figure_a2": "Figure A.2. Faces drawn from GLOW",
+    "figure_1": "Figure 1. The latents of the faces in the plane, by age group and attribute, and the faces of the average "
+    "latents",
+    "figure_4": "Figure 4. Test faces (red frames) in every age group, by AgeFlow",
+    "figure_6": "Figure 6. The four methods on the same faces (red frames)",
+    "figure_ages": "Not in the paper. Predicted age against continuous target age: means over test faces, with 95 % "
+    "bootstrap intervals over identities",
+    "figure_a1": "Figure A.1. Faces of another set (red frames) in every age group, by AgeFlow, which is not told their age",
+    "figure_a2": "Figure A.2. Faces drawn from GLOW by temperature, the same noise in a column",
 }
 _TRAINING = "training_"
 

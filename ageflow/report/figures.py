@@ -1,9 +1,10 @@
 """Figures 1, 4, 6, A.1 and A.2 of a run, predicted against target age, and the curves of its trainings."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 from ageflow.config import Figures
@@ -32,7 +33,7 @@ from ageflow.translation.methods import METHODS, load_method
 from ageflow.translation.prototypes import Prototypes
 from ageflow.workspace import Workspace
 
-__all__ = ["Gallery", "LeftOut", "make_figures"]
+__all__ = ["Gallery", "LeftOut", "make_figures", "write_figures"]
 
 # Faces of Figure 6 stand one above the other, each in as many rows as there are methods; a page holds two.
 _MOST_BLOCKS = 2
@@ -153,8 +154,6 @@ class Gallery:
 def make_figures(settings: Figures) -> dict[str, Picture | LeftOut]:
     """Draw every figure and write it into ``figures/`` as PNG and PDF; ``done.json`` is written last.
 
-    A figure that is left out goes from ``figures/`` too, should an earlier call have drawn it.
-
     Returns:
         Each figure, by the name of its files, or why it is left out.
 
@@ -176,12 +175,7 @@ def make_figures(settings: Figures) -> dict[str, Picture | LeftOut]:
     for name, draw in progress_bar(drawn.items(), unit="figure", title="figures", show=settings.progress):
         made[name] = draw()
     made |= gallery.curves()
-    for name, picture in made.items():
-        if isinstance(picture, Picture):
-            picture.save(folder / name)
-            continue
-        for kind in ("png", "pdf"):
-            (folder / f"{name}.{kind}").unlink(missing_ok=True)
+    write_figures(folder, made)
     told = gallery.external
     done = {
         "figures": [name for name, picture in made.items() if isinstance(picture, Picture)],
@@ -191,3 +185,13 @@ def make_figures(settings: Figures) -> dict[str, Picture | LeftOut]:
     }
     write_atomically(folder / "done.json", json.dumps(done, indent=2).encode())
     return made
+
+
+def write_figures(folder: Path, made: Mapping[str, Picture | LeftOut]) -> None:
+    """Write figures as PNG and PDF; of one that is left out, no files of an earlier call stay."""
+    for name, picture in made.items():
+        if isinstance(picture, Picture):
+            picture.save(folder / name)
+            continue
+        for kind in ("png", "pdf"):
+            (folder / f"{name}.{kind}").unlink(missing_ok=True)

@@ -136,7 +136,7 @@ def training_curves(
     names = [name for name in metrics.columns if name not in {"iteration", *leave_out}]
     rows = max(1, -(-len(names) // columns))
     columns = max(1, min(columns, len(names)))
-    picture = Picture(side * columns, (0.4 + 0.6 * side) * rows + 0.3)
+    picture = Picture(side * columns, 0.72 * side * rows + 0.3)
     grid = picture.subplots(rows, columns, squeeze=False).ravel()
     for axes, name in zip(grid, names, strict=False):
         line = metrics[["iteration", name]].dropna()
@@ -145,7 +145,8 @@ def training_curves(
         axes.plot(line["iteration"], line[name], color=HUES[1], alpha=0.3 if dense else 1, marker="" if dense else ".")
         if dense:
             axes.plot(line["iteration"], smooth, color=HUES[1])
-        axes.set_title(name, fontsize=SMALL, pad=3)
+        narrow = len(name) > 13 * side  # letters of 7 points that fit over a panel
+        axes.set_title(name.replace("/", "/\n", 1) if narrow else name, fontsize=SMALL, pad=3)
         axes.tick_params(labelsize=SMALL)
         axes.grid(alpha=0.25)
         axes.xaxis.set_major_locator(MaxNLocator(max(2, int(2 * side)), integer=True))

@@ -111,7 +111,7 @@ class Gallery:
         """Predicted age against continuous target age, by method; left out where it has not been measured."""
         file = self.workspace.path("evaluation", AGES_FILE)
         if not file.is_file():
-            return LeftOut(f"{file.name} is not in the run's evaluation folder: 06_ablations.ipynb writes it")
+            return LeftOut(f"the run has no evaluation/{file.name}: 06_ablations.ipynb writes it")
         return draw_ages(age_curves(read_ages(file)))
 
     def curves(self) -> dict[str, Picture]:

@@ -85,6 +85,7 @@ def write_page(workspace: Workspace, preset: str, executed: Sequence[Executed]) 
         headlines=_headlines(workspace),
         tables=_tables(workspace),
         figures=[figure for figure in figures if not figure.training],
+        left_out=_left_out(workspace),
         trainings=[figure for figure in figures if figure.training],
         notebooks=[(entry, _title(workspace, entry.notebook), written[entry.notebook]) for entry in executed],
     )
@@ -135,6 +136,15 @@ def _figures(workspace: Workspace) -> list[Figure]:
     files = {file.stem: file for file in sorted(workspace.path("figures").glob("*.png"))}
     order = [name for name in _CAPTIONS if name in files] + [name for name in files if name not in _CAPTIONS]
     return [Figure(_embedded(files[name]), _caption(name), name.startswith(_TRAINING)) for name in order]
+
+
+def _left_out(workspace: Workspace) -> dict[str, str]:
+    """The captions of the figures that notebook 08 could not draw, and what would draw them."""
+    done = workspace.path("figures", "done.json")
+    if not done.is_file():
+        return {}
+    left_out = json.loads(done.read_text()).get("left_out", {})
+    return {_caption(name).partition(":")[0]: why for name, why in left_out.items()}
 
 
 def _caption(name: str) -> str:

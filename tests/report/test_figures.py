@@ -204,6 +204,7 @@ def test_figures_fit_a_column_and_their_text_is_readable_there(drawn):
 
 def test_no_label_is_cut_off_at_the_edge(drawn):
     for name, picture in drawn[0].items():
+        picture.draw_without_rendering()  # in its own pixels; the last to draw was the PDF, in points
         labels = [text for axes in picture.axes for text in (axes.title, axes.xaxis.label, axes.yaxis.label)]
         labels += [text for legend in picture.findobj(Legend) for text in legend.get_texts()]
         for label in filter(Text.get_text, labels + picture.texts):

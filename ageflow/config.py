@@ -237,13 +237,19 @@ class Tables(Settings):
 
 
 class Figures(Settings):
-    """Notebook 08: Figures 1, 4, 6 and A.2."""
+    """Notebook 08: Figures 1, 4, 6, A.1 and A.2, and predicted against target age."""
 
     step: ClassVar[str] = "figures"
 
-    rows: int = Field(6, ge=1, description="faces in Figures 4 and 6")
-    samples: int = Field(32, ge=1, description="GLOW samples in Figure A.2")
-    temperature: float = Field(0.7, gt=0, description="temperature of the GLOW samples")
+    rows: int = Field(6, ge=1, description="faces in Figures 4, 6 and A.1")
+    samples: int = Field(6, ge=1, le=16, description="GLOW samples in each row of Figure A.2")
+    temperatures: list[Annotated[float, Field(gt=0)]] = Field(
+        [0.3, 0.5, 0.7, 0.9, 1.0], min_length=1, description="temperatures of the GLOW samples, a row each"
+    )
+    external: str | None = Field(
+        None,
+        description="Figure A.1: another prepared run (dataset/run), or a folder of pictures; None: no such figure",
+    )
 
 
 class Slider(Settings):

@@ -1,8 +1,10 @@
-"""Figures 1, 4, 6 and A.2 of a run, and the curves of its trainings."""
+"""Figures 1, 4, 6, A.1 and A.2 of a run, predicted against target age, and the curves of its trainings."""
 
 import json
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 from ageflow.config import Figures
@@ -11,19 +13,40 @@ from ageflow.evaluation.evaluate import METHOD_PARTS
 from ageflow.evaluation.judging import classifier_names
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.progress import progress_bar
+from ageflow.report.ages import AGES_FILE, age_curves, draw_ages, read_ages
+from ageflow.report.external import ExternalFaces, external_faces
 from ageflow.report.picture import Picture
-from ageflow.report.pictures import choose_faces, draw_prototypes, glow_samples, translation_grid, variant_grid
-from ageflow.report.plots import draw_scatter, project_latents, training_curves
+from ageflow.report.pictures import (
+    choose_faces,
+    draw_prototypes,
+    foreign_grid,
+    prototype_height,
+    temperature_grid,
+    translation_grid,
+    variant_grid,
+)
+from ageflow.report.plots import draw_scatter, project_latents, scatter_height, training_curves
+from ageflow.report.style import COLUMN
 from ageflow.storage import checkpoints, write_atomically
 from ageflow.translation.latents import Latents
 from ageflow.translation.methods import METHODS, load_method
 from ageflow.translation.prototypes import Prototypes
 from ageflow.workspace import Workspace
 
-__all__ = ["Gallery", "make_figures"]
+__all__ = ["Gallery", "LeftOut", "make_figures", "write_figures"]
 
-# Faces of Figure 6 stand side by side; more of them do not fit a page.
-_MOST_BLOCKS = 3
+# Faces of Figure 6 stand one above the other, each in as many rows as there are methods; a page holds two.
+_MOST_BLOCKS = 2
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A figure that cannot be drawn from what the run has, and what would draw it."""
+
+    why: str
+
+    def _repr_markdown_(self) -> str:
+        return f"*Left out: {self.why}.*"
 
 
 class Gallery:
@@ -44,7 +67,6 @@ class Gallery:
         self.faces = Faces.open(self.workspace.require("faces"))
         test = self.faces.select(split="test")
         self.shown = test if len(test) else self.faces
-        self._glow: Glow | None = None
         self._method = cache(self._load_method)
 
     def figure_1(self) -> Picture:
@@ -53,8 +75,8 @@ class Gallery:
         prototypes = Prototypes.load(self.workspace.require("prototypes"))
         attributes = self.faces.attributes
         plane = project_latents(latents, attributes[0] if attributes else None, self.settings.seed)
-        heights = (7.2, 1.7 * prototypes.means.shape[1])
-        picture = Picture(4.2 * (1 + len(attributes)), sum(heights))
+        heights = (scatter_height(attributes), prototype_height(prototypes))
+        picture = Picture(COLUMN, sum(heights))
         top, bottom = picture.subfigures(2, 1, height_ratios=heights)
         draw_scatter(top, plane, attributes)
         draw_prototypes(bottom, prototypes, self.glow)
@@ -71,9 +93,26 @@ class Gallery:
         methods = {name: self._method(name) for name in METHODS if name not in self.missing}
         return variant_grid(methods, self.shown, choose_faces(self.shown, blocks, self.settings.seed))
 
+    def figure_a1(self) -> Picture | LeftOut:
+        """Faces of another set in every age group, by AgeFlow; left out where no other set is named."""
+        if self.external is None:
+            return LeftOut(
+                "no other set is named: pass -p external with another prepared run (dataset/run) or with a folder of "
+                "pictures to 08_figures.ipynb"
+            )
+        return foreign_grid(self._method("ageflow"), self.external.images, self.external.labels)
+
     def figure_a2(self) -> Picture:
-        """Faces drawn from GLOW."""
-        return glow_samples(self.glow, self.settings.samples, self.settings.temperature, self.settings.seed)
+        """Faces drawn from GLOW, by temperature."""
+        chosen = self.settings
+        return temperature_grid(self.glow, chosen.temperatures, chosen.samples, chosen.seed)
+
+    def figure_ages(self) -> Picture | LeftOut:
+        """Predicted age against continuous target age, by method; left out where it has not been measured."""
+        file = self.workspace.path("evaluation", AGES_FILE)
+        if not file.is_file():
+            return LeftOut(f"the run has no evaluation/{file.name}: 06_ablations.ipynb writes it")
+        return draw_ages(age_curves(read_ages(file)))
 
     def curves(self) -> dict[str, Picture]:
         """The curves of every training of the run, by a name for their file."""
@@ -81,14 +120,24 @@ class Gallery:
         if self.workspace.has("classifiers"):
             classifiers = self.workspace.require("classifiers")
             folders += [classifiers / name for name in classifier_names(classifiers)]
-        return {f"training_{folder.name}": training_curves(folder) for folder in folders if checkpoints(folder)}
+        return {
+            f"training_{folder.name}": training_curves(folder, columns=2, side=COLUMN / 2)
+            for folder in folders
+            if checkpoints(folder)
+        }
 
-    @property
+    @cached_property
     def glow(self) -> Glow:
-        """The run's GLOW, loaded once."""
-        if self._glow is None:
-            self._glow = load_glow(self.workspace.require("glow"), self.settings.device)
-        return self._glow
+        """The run's GLOW."""
+        return load_glow(self.workspace.require("glow"), self.settings.device)
+
+    @cached_property
+    def external(self) -> ExternalFaces | None:
+        """The faces of Figure A.1; None where the settings name no other set."""
+        chosen = self.settings
+        if chosen.external is None:
+            return None
+        return external_faces(chosen.external, self.faces, chosen.runs_root, chosen.rows, chosen.seed)
 
     @property
     def missing(self) -> list[str]:
@@ -102,30 +151,47 @@ class Gallery:
         return load_method(name, chosen.dataset, chosen.run, runs_root=chosen.runs_root, device=chosen.device)
 
 
-def make_figures(settings: Figures) -> dict[str, Picture]:
+def make_figures(settings: Figures) -> dict[str, Picture | LeftOut]:
     """Draw every figure and write it into ``figures/`` as PNG and PDF; ``done.json`` is written last.
 
     Returns:
-        Each figure, by the name of its files.
+        Each figure, by the name of its files, or why it is left out.
 
     Raises:
         MissingArtefactError: an earlier notebook has not run; the message says which.
+        ParameterError: the other set of Figure A.1 cannot be used.
     """
     gallery = Gallery(settings)
     folder = Workspace.of(settings).folder("figures")
-    drawn: dict[str, Callable[[], Picture]] = {
+    drawn: dict[str, Callable[[], Picture | LeftOut]] = {
         "figure_1": gallery.figure_1,
         "figure_4": gallery.figure_4,
         "figure_6": gallery.figure_6,
+        "figure_ages": gallery.figure_ages,
+        "figure_a1": gallery.figure_a1,
         "figure_a2": gallery.figure_a2,
     }
-    made = {}
+    made: dict[str, Picture | LeftOut] = {}
     for name, draw in progress_bar(drawn.items(), unit="figure", title="figures", show=settings.progress):
         made[name] = draw()
-        made[name].save(folder / name)
-    curves = gallery.curves()
-    for name, picture in curves.items():
-        picture.save(folder / name)
-    done = {"figures": [*made, *curves], "missing": gallery.missing}
+    made |= gallery.curves()
+    write_figures(folder, made)
+    told = gallery.external
+    done = {
+        "figures": [name for name, picture in made.items() if isinstance(picture, Picture)],
+        "left_out": {name: picture.why for name, picture in made.items() if isinstance(picture, LeftOut)},
+        "missing": gallery.missing,
+        "external": None if told is None else {"faces": told.told, "left_out": told.left_out},
+    }
     write_atomically(folder / "done.json", json.dumps(done, indent=2).encode())
-    return made | curves
+    return made
+
+
+def write_figures(folder: Path, made: Mapping[str, Picture | LeftOut]) -> None:
+    """Write figures as PNG and PDF; of one that is left out, no files of an earlier call stay."""
+    for name, picture in made.items():
+        if isinstance(picture, Picture):
+            picture.save(folder / name)
+            continue
+        for kind in ("png", "pdf"):
+            (folder / f"{name}.{kind}").unlink(missing_ok=True)

@@ -13,12 +13,11 @@ from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.prepare import rejections, source_folder
 from ageflow.data.records import AGE_GROUPS, GROUP_EDGES, NO_GROUP
 from ageflow.report.picture import Picture, bare, show_face
+from ageflow.report.style import GROUP_COLOURS, SMALL
 
 __all__ = ["age_histogram", "group_sheet", "identity_sheet", "rejected_sheet", "template_sheet"]
 
 _SIDE = 1.05  # inches of one face
-_SMALL = 7  # points
-_GROUP_COLOURS = ("#4c78a8", "#72b7b2", "#eeca3b", "#e45756")
 
 
 def age_histogram(faces: Faces) -> Picture:
@@ -29,7 +28,7 @@ def age_histogram(faces: Faces) -> Picture:
     years = np.arange(int(table["age"].min()), int(table["age"].max()) + 2)
     picture = Picture(8.4, 2.6)
     axes = picture.subplots()
-    for group, (name, colour) in enumerate(zip(AGE_GROUPS, _GROUP_COLOURS, strict=True)):
+    for group, (name, colour) in enumerate(zip(AGE_GROUPS, GROUP_COLOURS, strict=True)):
         ages = [table.loc[(table["group"] == group) & (table["split"] == half), "age"] for half in ("test", "train")]
         label = f"{name}: {len(ages[1]):,} train, {len(ages[0]):,} test"
         counts = np.histogram(np.concatenate(ages), years)[0]
@@ -38,7 +37,7 @@ def age_histogram(faces: Faces) -> Picture:
     for edge in GROUP_EDGES:
         axes.axvline(edge + 0.5, color="0.6", linewidth=0.8, linestyle=":")
     axes.set(xlabel="age, years", ylabel="faces")
-    axes.legend(fontsize=_SMALL, frameon=False)
+    axes.legend(fontsize=SMALL, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return picture
 
@@ -54,7 +53,7 @@ def group_sheet(faces: Faces, columns: int = 10, seed: int = 0) -> Picture:
         members = np.flatnonzero(groups == group)
         chosen = np.sort(random.permutation(members)[:columns])
         _fill(row, faces, chosen)
-        row[0].set_ylabel(f"{name}  ({len(members):,})", fontsize=_SMALL + 1)
+        row[0].set_ylabel(f"{name}  ({len(members):,})", fontsize=SMALL + 1)
     return picture
 
 
@@ -76,7 +75,7 @@ def identity_sheet(faces: Faces, rows: int = 4, pairs: int = 3) -> Picture:
             own = table.index[table["identity"] == wanted[place]]
             chosen = table.loc[own].sort_values("age").index.to_numpy()
             chosen = chosen[np.linspace(0, len(chosen) - 1, min(widest, len(chosen))).round().astype(int)]
-            cells[0].set_ylabel(str(wanted[place])[:18], fontsize=_SMALL)
+            cells[0].set_ylabel(str(wanted[place])[:18], fontsize=SMALL)
         _fill(cells, faces, chosen)
     return picture
 
@@ -117,7 +116,7 @@ def rejected_sheet(folder: Path, count: int = 10, columns: int = 5) -> Picture:
         _show_source(axes, source_folder(folder), line["file"])
         place = f"row {line['row']}" if pd.notna(line["row"]) else ""
         where = ", ".join(filter(None, (place, _label(line["file"]))))
-        axes.set_xlabel(textwrap.fill(f"{where}: {line['reason']}", 34), fontsize=_SMALL - 1)
+        axes.set_xlabel(textwrap.fill(f"{where}: {line['reason']}", 34), fontsize=SMALL)
     return picture
 
 
@@ -129,7 +128,7 @@ def _fill(row: np.ndarray, faces: Faces, chosen: np.ndarray) -> None:
         known = faces.table.iloc[face]
         age = [f"{known['age']:g}"] if pd.notna(known["age"]) else []
         caption = ", ".join([*age, *(str(known[name]) for name in faces.attributes if pd.notna(known[name]))])
-        axes.set_xlabel(caption, fontsize=_SMALL, labelpad=2)
+        axes.set_xlabel(caption, fontsize=SMALL, labelpad=2)
     for axes in row[len(chosen) :]:
         bare(axes)
 
@@ -148,7 +147,7 @@ def _show_source(axes: Axes, root: Path, file: str) -> None:
             raise ValueError(file)
         image = open_image(read_picture(root, file))
     except (OSError, RuntimeError, ValueError):  # a loop of links is a RuntimeError before Python 3.13
-        axes.text(0.5, 0.5, "no picture", ha="center", va="center", fontsize=_SMALL + 1, color="0.5")
+        axes.text(0.5, 0.5, "no picture", ha="center", va="center", fontsize=SMALL + 1, color="0.5")
         return
     image.thumbnail((320, 320))
     axes.imshow(np.asarray(image))
@@ -156,5 +155,5 @@ def _show_source(axes: Axes, root: Path, file: str) -> None:
 
 def _note(text: str) -> Picture:
     picture = Picture(5.0, 0.5)
-    picture.text(0.5, 0.5, text, ha="center", va="center", fontsize=_SMALL + 2)
+    picture.text(0.5, 0.5, text, ha="center", va="center", fontsize=SMALL + 2)
     return picture

@@ -21,10 +21,14 @@ __all__ = ["Executed", "Figure", "Headline", "write_page"]
 
 # The run's figures by the file's name; whatever else lies in figures/ follows below them under its own name.
 _CAPTIONS = {
-    "figure_1": "Figure 1. The latents of the faces in the plane, and the faces of the average latents",
-    "figure_4": "Figure 4. Test faces in every age group, by AgeFlow",
-    "figure_6": "Figure 6. The variants side by side",
-    "figure_a2": "Figure A.2. Faces drawn from GLOW",
+    "figure_1": "Figure 1. The latents of the faces in the plane, by age group and attribute, and the faces of the average "
+    "latents",
+    "figure_4": "Figure 4. Test faces (red frames) in every age group, by AgeFlow",
+    "figure_6": "Figure 6. The four methods on the same faces (red frames)",
+    "figure_ages": "Not in the paper. Predicted age against continuous target age: means over test faces, with 95 % "
+    "bootstrap intervals over identities",
+    "figure_a1": "Figure A.1. Faces of another set (red frames) in every age group, by AgeFlow, which is not told their age",
+    "figure_a2": "Figure A.2. Faces drawn from GLOW by temperature, the same noise in a column",
 }
 _TRAINING = "training_"
 
@@ -81,6 +85,7 @@ def write_page(workspace: Workspace, preset: str, executed: Sequence[Executed]) 
         headlines=_headlines(workspace),
         tables=_tables(workspace),
         figures=[figure for figure in figures if not figure.training],
+        left_out=_left_out(workspace),
         trainings=[figure for figure in figures if figure.training],
         notebooks=[(entry, _title(workspace, entry.notebook), written[entry.notebook]) for entry in executed],
     )
@@ -131,6 +136,15 @@ def _figures(workspace: Workspace) -> list[Figure]:
     files = {file.stem: file for file in sorted(workspace.path("figures").glob("*.png"))}
     order = [name for name in _CAPTIONS if name in files] + [name for name in files if name not in _CAPTIONS]
     return [Figure(_embedded(files[name]), _caption(name), name.startswith(_TRAINING)) for name in order]
+
+
+def _left_out(workspace: Workspace) -> dict[str, str]:
+    """The captions of the figures that notebook 08 could not draw, and what would draw them."""
+    done = workspace.path("figures", "done.json")
+    if not done.is_file():
+        return {}
+    left_out = json.loads(done.read_text()).get("left_out", {})
+    return {_caption(name).partition(":")[0]: why for name, why in left_out.items()}
 
 
 def _caption(name: str) -> str:

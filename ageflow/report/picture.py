@@ -5,16 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ageflow.flows.glow import to_uint8
+from ageflow.report.style import COLUMN, OUTPUT
 from ageflow.storage import write_atomically
 
 __all__ = ["Picture", "bare", "show_face"]
 
 _SCREEN = 96  # CSS pixels an inch
+_COLUMN_SCREEN = 160  # of a figure for one column, whose text is small
 _SHARP = 2  # pixels a CSS pixel
 
 
@@ -26,14 +29,18 @@ class Picture(Figure):
     """
 
     def __init__(self, width: float, height: float) -> None:
-        super().__init__(figsize=(width, height), dpi=_SCREEN * _SHARP, layout="constrained")
+        self._screen = _COLUMN_SCREEN if width <= COLUMN else _SCREEN
+        super().__init__(figsize=(width, height), dpi=self._screen * _SHARP, layout="constrained")
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        width, height = (round(inches * _SCREEN) for inches in self.get_size_inches())
+        width, height = (round(inches * self._screen) for inches in self.get_size_inches())
         return self._render("png"), {"width": width, "height": height}
 
     def save(self, path: Path) -> list[Path]:
-        """Write ``<path>.png`` and ``<path>.pdf``, each in one piece or not at all."""
+        """Write ``<path>.png`` and ``<path>.pdf``, each in one piece or not at all.
+
+        In the PDF text is text, its TrueType fonts embedded, and lines are lines; only faces are pixels.
+        """
         written = []
         for kind in ("png", "pdf"):
             target = path.with_name(f"{path.name}.{kind}")
@@ -46,7 +53,8 @@ class Picture(Figure):
             self.draw_without_rendering()
             self.set_layout_engine("none")
         content = io.BytesIO()
-        self.savefig(content, format=kind)
+        with rc_context(OUTPUT):
+            self.savefig(content, format=kind)
         return content.getvalue()
 
 
@@ -64,4 +72,4 @@ def show_face(axes: Axes, face: Tensor | np.ndarray, box: str | None = None) -> 
     bare(axes)
     if box:
         for spine in axes.spines.values():
-            spine.set(visible=True, color=box, linewidth=2.5)
+            spine.set(visible=True, color=box, linewidth=2)

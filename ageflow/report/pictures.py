@@ -1,4 +1,4 @@
-"""Pictures made of faces: contact sheets, Figure 1 (bottom), Figures 4, 6 and A.2."""
+"""Pictures made of faces: contact sheets, Figure 1 (bottom), Figures 4, 6, A.1 and A.2."""
 
 import math
 import textwrap
@@ -16,6 +16,7 @@ from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.judging import ATTRIBUTES
 from ageflow.flows.glow import Glow
 from ageflow.report.picture import Picture, show_face
+from ageflow.report.style import COLUMN, INPUT, NORMAL, SMALL
 from ageflow.translation.methods import METHODS
 from ageflow.translation.prototypes import Prototypes
 
@@ -23,14 +24,17 @@ __all__ = [
     "choose_faces",
     "contact_sheet",
     "draw_prototypes",
+    "foreign_grid",
     "glow_samples",
     "prototype_grid",
+    "prototype_height",
+    "temperature_grid",
     "translation_grid",
     "variant_grid",
 ]
 
-_SIDE = 1.05  # inches of one face
-_INPUT = "#d62728"  # the paper's red box
+_SIDE = 1.05  # inches of one face on a sheet
+_MARGIN = 0.22  # inches, for the labels beside and above a grid
 
 
 class Method(Protocol):
@@ -61,13 +65,13 @@ def contact_sheet(images: Tensor, captions: Sequence[str] | None = None, columns
             continue
         show_face(axes, images[place])
         if captions:
-            axes.set_xlabel(captions[place], fontsize=7, labelpad=2)
+            axes.set_xlabel(captions[place], fontsize=SMALL, labelpad=2)
     _tight(picture, title)
     return picture
 
 
 def glow_samples(glow: Glow, count: int = 32, temperature: float = 0.7, seed: int = 0) -> Picture:
-    """Figure A.2: faces drawn from GLOW at a temperature (1: its own distribution; less: nearer its mean)."""
+    """Faces drawn from GLOW at a temperature (1: its own distribution; less: nearer its mean)."""
     parts, batch = [], 16
     with torch.inference_mode():
         for start in range(0, count, batch):
@@ -80,11 +84,17 @@ def prototype_grid(prototypes: Prototypes, glow: Glow) -> Picture:
 
     A cell of too few faces shows what it fell back to, and says so.
     """
-    groups, rows, _ = prototypes.means.shape
-    picture = Picture(groups * (_SIDE + 0.35) + 0.9, rows * (_SIDE + 0.5) + 0.3)
+    picture = Picture(COLUMN, prototype_height(prototypes))
     draw_prototypes(picture, prototypes, glow)
-    _tight(picture, "")
+    _tight(picture)
     return picture
+
+
+def prototype_height(prototypes: Prototypes) -> float:
+    """Inches that `draw_prototypes` needs at the width of a column."""
+    groups, rows, _ = prototypes.means.shape
+    fallen = (prototypes.cells["average_of"] != "cell").any()  # such cells have three lines under them
+    return rows * ((COLUMN - _MARGIN) / groups + (0.4 if fallen else 0.16)) + _MARGIN
 
 
 @torch.inference_mode()
@@ -93,19 +103,19 @@ def draw_prototypes(figure: FigureBase, prototypes: Prototypes, glow: Glow) -> N
     device = next(glow.parameters()).device
     groups, rows, _ = prototypes.means.shape
     grid = figure.subplots(rows, groups, squeeze=False)
-    names = [*(", ".join(combination) for combination in prototypes.combinations), "all faces"]
+    names = [*("\n".join(combination) for combination in prototypes.combinations), "all faces"]
     for group in range(groups):
         faces = glow.decode(prototypes.means[group].to(device)).cpu()
         own = prototypes.cells[prototypes.cells["group"] == AGE_GROUPS[group]]
         for row, cell in enumerate(own.to_dict("records")):
             axes = grid[row, group]
             show_face(axes, faces[row])
-            of = "" if cell["average_of"] == "cell" else f"\naverage of its {cell['average_of']}"
-            axes.set_xlabel(f"{cell['count']} faces{of}", fontsize=7, labelpad=2)
+            of = "" if cell["average_of"] == "cell" else f":\naverage of\nits {cell['average_of']}"
+            axes.set_xlabel(f"{cell['count']} faces{of}", fontsize=SMALL, labelpad=2)
             if row == 0:
-                axes.set_title(AGE_GROUPS[group], fontsize=9)
+                axes.set_title(AGE_GROUPS[group], fontsize=NORMAL, pad=3)
             if group == 0:
-                axes.set_ylabel(names[row], fontsize=9)
+                axes.set_ylabel(names[row], fontsize=SMALL)
 
 
 def choose_faces(faces: Faces, count: int, seed: int = 0) -> np.ndarray:
@@ -126,7 +136,7 @@ def choose_faces(faces: Faces, count: int, seed: int = 0) -> np.ndarray:
 
 
 def translation_grid(method: Method, faces: Faces, chosen: np.ndarray) -> Picture:
-    """Figure 4: each face in a red box in its own group's column, and its translations in the other three.
+    """Figure 4: each face in a red frame in its own group's column, and its translations in the other three.
 
     Arguments:
         method: the method.
@@ -134,44 +144,81 @@ def translation_grid(method: Method, faces: Faces, chosen: np.ndarray) -> Pictur
         chosen: which of them, a row each.
     """
     made = _all_groups(method, faces, chosen)
-    rows, columns = made.shape[:2]
-    picture = Picture(columns * _SIDE + 0.6, rows * _SIDE + 0.3)
-    grid = picture.subplots(rows, columns, squeeze=False)
+    picture, grid = _column([1.0] * len(made), made.shape[1], AGE_GROUPS)
     for row, face in enumerate(chosen):
-        for group in range(columns):
-            _cell(grid[row, group], faces, face, group, made[row, group])
-            if row == 0:
-                grid[row, group].set_title(AGE_GROUPS[group], fontsize=9)
-        grid[row, 0].set_ylabel(_age(faces, face), fontsize=8)
-    _tight(picture, "")
+        for group, axes in enumerate(grid[row]):
+            _cell(axes, faces, face, group, made[row, group])
+        grid[row, 0].set_ylabel(_age(faces, face), fontsize=SMALL)
     return picture
 
 
 def variant_grid(methods: Mapping[str, Method], faces: Faces, chosen: np.ndarray) -> Picture:
-    """Figure 6: a row a variant; for each face, its four age groups side by side, the input in a red box.
+    """Figure 6: for each face a block with a row a variant, in the four age groups, the input in a red frame.
 
     Arguments:
         methods: by their names in the settings, in the order of the rows.
         faces: prepared faces.
-        chosen: which of them, a block of four columns each.
+        chosen: which of them, a block each.
     """
-    groups, blocks = len(AGE_GROUPS), len(chosen)
-    widths = ([1.0] * groups + [0.12]) * blocks
-    picture = Picture(sum(widths[:-1]) * 0.85 + 0.7, len(methods) * 0.85 + 0.3)
-    grid = picture.subplots(len(methods), len(widths) - 1, squeeze=False, width_ratios=widths[:-1])
+    block = [1.0] * len(methods)
+    picture, grid = _column(([*block, 0.12] * len(chosen))[:-1], len(AGE_GROUPS), AGE_GROUPS)
     for row, (name, method) in enumerate(methods.items()):
-        made = _all_groups(method, faces, chosen)
-        for block, face in enumerate(chosen):
-            for group in range(groups):
-                axes = grid[row, block * (groups + 1) + group]
-                _cell(axes, faces, face, group, made[block, group])
-                if row == 0:
-                    axes.set_title(AGE_GROUPS[group], fontsize=8)
-            if block:
-                grid[row, block * (groups + 1) - 1].set_axis_off()
-        grid[row, 0].set_ylabel(textwrap.fill(METHODS.get(name, name), 10), fontsize=8)
-    _tight(picture, "")
+        for place, (face, made) in enumerate(zip(chosen, _all_groups(method, faces, chosen), strict=True)):
+            cells = grid[place * (len(methods) + 1) + row]
+            for group, axes in enumerate(cells):
+                _cell(axes, faces, face, group, made[group])
+            cells[0].set_ylabel(textwrap.fill(METHODS.get(name, name), 10), fontsize=SMALL)
+    for axes in grid[len(methods) :: len(methods) + 1].ravel():
+        axes.set_axis_off()
     return picture
+
+
+def foreign_grid(method: Method, images: Tensor, labels: Sequence[str]) -> Picture:
+    """Figure A.1: faces of another set, of whose ages the model is told nothing: each in all the groups.
+
+    Arguments:
+        method: one that needs no source group: ``ageflow`` or ``no_ictm``.
+        images: uint8 [B, 3, S, S], a row each; in a red frame in the first column.
+        labels: what stands beside each.
+    """
+    groups = torch.arange(len(AGE_GROUPS))
+    picture, grid = _column([1.0] * len(images), len(groups) + 1, ["input", *AGE_GROUPS])
+    for row, image, label in zip(grid, images, labels, strict=True):
+        aged = method.translate(image.expand(len(groups), -1, -1, -1), groups).cpu()
+        show_face(row[0], image, box=INPUT)
+        row[0].set_ylabel(label, fontsize=SMALL)
+        for axes, face in zip(row[1:], aged, strict=True):
+            show_face(axes, face)
+    return picture
+
+
+def temperature_grid(glow: Glow, temperatures: Sequence[float], count: int = 6, seed: int = 0) -> Picture:
+    """Figure A.2: faces drawn from GLOW; a row a temperature, a column the same noise times each temperature.
+
+    Arguments:
+        glow: the flow.
+        temperatures: standard deviations of the latents; 1: GLOW's own distribution; less: nearer its mean.
+        count: columns.
+        seed: of the noise.
+    """
+    picture, grid = _column([1.0] * len(temperatures), count)
+    for row, temperature in zip(grid, temperatures, strict=True):
+        for axes, face in zip(row, glow.sample(count, temperature, seed=seed).cpu(), strict=True):
+            show_face(axes, face)
+        row[0].set_ylabel(f"{temperature:g}", fontsize=SMALL, rotation=0, ha="right", va="center", labelpad=3)
+    picture.supylabel("temperature", fontsize=SMALL)
+    return picture
+
+
+def _column(heights: Sequence[float], columns: int, titles: Sequence[str] = ()) -> tuple[Picture, np.ndarray]:
+    """A grid of square cells, as wide as a page's column: rows of these heights in cells, titles over the first."""
+    side = (COLUMN - _MARGIN) / columns
+    picture = Picture(COLUMN, side * sum(heights) + (_MARGIN if titles else 0.06))
+    grid = picture.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
+    for axes, title in zip(grid[0], titles, strict=False):
+        axes.set_title(title, fontsize=NORMAL, pad=3)
+    _tight(picture)
+    return picture, grid
 
 
 def _all_groups(method: Method, faces: Faces, chosen: np.ndarray) -> Tensor:
@@ -196,7 +243,7 @@ def _all_groups(method: Method, faces: Faces, chosen: np.ndarray) -> Tensor:
 
 
 def _cell(axes: Any, faces: Faces, face: int, group: int, image: Tensor) -> None:
-    show_face(axes, image, box=_INPUT if faces.groups[face] == group else None)
+    show_face(axes, image, box=INPUT if faces.groups[face] == group else None)
 
 
 def _age(faces: Faces, face: int) -> str:
@@ -204,7 +251,7 @@ def _age(faces: Faces, face: int) -> str:
     return "" if pd.isna(age) else f"age {age:.0f}"
 
 
-def _tight(picture: Picture, title: str) -> None:
-    picture.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
+def _tight(picture: Picture, title: str = "") -> None:
+    picture.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     if title:
-        picture.suptitle(title, fontsize=9)
+        picture.suptitle(title, fontsize=NORMAL)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from matplotlib.ticker import MaxNLocator
@@ -13,14 +14,12 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from ageflow.data.records import AGE_GROUPS
 from ageflow.report.picture import Picture
+from ageflow.report.style import COLUMN, GROUP_COLOURS, HUES, NORMAL, SMALL
 from ageflow.training.metrics import read_metrics
 from ageflow.translation.latents import Latents
 
-__all__ = ["Plane", "draw_scatter", "latent_scatter", "project_latents", "training_curves"]
+__all__ = ["Plane", "draw_scatter", "latent_scatter", "project_latents", "scatter_height", "training_curves"]
 
-# Ordered groups take steps of one scale, attributes take hues; both keep apart in grey and for the colour-blind.
-_GROUP_COLOURS = ("#fcbf6b", "#ee7b51", "#b5367a", "#3b0f70")
-_HUES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MOST_NUMBERS = 250_000_000  # of latents in memory at once: 1 GB
 _MOST_FACES = 2000
 _COMPONENTS = 50
@@ -85,66 +84,77 @@ def project_latents(latents: Latents, attribute: str | None = "gender", seed: in
 def latent_scatter(plane: Plane, attributes: Sequence[str] = ("gender",)) -> Picture:
     """Figure 1, top: faces in the latent space, coloured by age group and by each attribute.
 
-    Above, the plane of the principal components; below, that of the discriminants. Test faces, which took no part in
-    fitting either, are filled; training faces are faint.
+    On the left, the plane of the principal components; on the right, that of the discriminants. Test faces, which took
+    no part in fitting either, are filled; training faces are faint.
     """
-    picture = Picture(4.2 * (1 + len(attributes)), 7.2)
+    attributes = _told(plane, attributes)
+    picture = Picture(COLUMN, scatter_height(attributes))
     draw_scatter(picture, plane, attributes)
     return picture
 
 
+def scatter_height(attributes: Sequence[str]) -> float:
+    """Inches that `draw_scatter` needs at the width of a column."""
+    return 1.75 * (1 + len(attributes)) + 0.25
+
+
 def draw_scatter(figure: FigureBase, plane: Plane, attributes: Sequence[str]) -> None:
     """Draw `latent_scatter` into a figure or a part of one."""
-    attributes = [name for name in attributes if name in plane.table and plane.table[name].notna().any()]
-    grid = figure.subplots(2, 1 + len(attributes), squeeze=False)
-    share = " and ".join(f"{s:.1%}" for s in plane.explained)
-    second = plane.attribute or "age group, second"
-    for row, (points, title, labels) in enumerate(
-        [
-            (plane.principal, f"principal components ({share} of the variance)", ("first", "second")),
-            (plane.supervised, "discriminants of the training faces", ("age group", second)),
-        ]
-    ):
-        for column, name in enumerate(["group", *attributes]):
-            axes = grid[row, column]
-            _scatter(axes, points, plane.table, name)
-            axes.set_title(f"by {'age group' if name == 'group' else name}\n{title}", fontsize=8)
-            axes.set_xlabel(labels[0], fontsize=8)
-            axes.set_ylabel(labels[1], fontsize=8)
-    if not plane.fitted:
-        grid[1, 0].text(0.5, 0.5, "too few faces to fit", transform=grid[1, 0].transAxes, ha="center")
+    names = ["group", *_told(plane, attributes)]
+    first, second = (f" ({share:.1%})" for share in plane.explained)
+    planes = (
+        (plane.principal, "principal components", f"first{first}", f"second{second}"),
+        (plane.supervised, "discriminants", "of age group", f"of {plane.attribute or 'age group, second'}"),
+    )
+    for row, (name, part) in enumerate(zip(names, np.atleast_1d(figure.subfigures(len(names), 1)), strict=True)):
+        for axes, (points, title, across, up) in zip(part.subplots(1, 2), planes, strict=True):
+            kinds = _scatter(axes, points, plane.table, name)
+            axes.set_title(title if row == 0 else "", fontsize=NORMAL, pad=3)
+            axes.set_xlabel(across if row == len(names) - 1 else "", fontsize=SMALL)
+            axes.set_ylabel(up, fontsize=SMALL, labelpad=1)
+        part.legend(
+            handles=kinds,
+            **{"loc": "outside upper center", "ncols": min(len(kinds), 4), "fontsize": SMALL, "frameon": False},
+            **{"handletextpad": 0.1, "columnspacing": 1.0, "borderpad": 0.1},
+        )
+        if not plane.fitted:
+            axes.text(0.5, 0.5, "too few faces to fit", transform=axes.transAxes, ha="center", fontsize=SMALL)
 
 
-def training_curves(folder: Path, leave_out: Sequence[str] = ("seconds", "skipped"), columns: int = 4) -> Picture:
+def training_curves(
+    folder: Path, leave_out: Sequence[str] = ("seconds", "skipped"), columns: int = 4, side: float = 3.2
+) -> Picture:
     """Every number of a training against the iteration, with its running mean.
 
     Arguments:
         folder: the training's folder, with its ``metrics.jsonl``.
         leave_out: numbers not to draw.
         columns: panels in a row.
+        side: width of a panel, inches.
     """
     metrics = read_metrics(folder)
     names = [name for name in metrics.columns if name not in {"iteration", *leave_out}]
     rows = max(1, -(-len(names) // columns))
     columns = max(1, min(columns, len(names)))
-    picture = Picture(3.2 * columns, 2.3 * rows + 0.3)
+    picture = Picture(side * columns, 0.72 * side * rows + 0.3)
     grid = picture.subplots(rows, columns, squeeze=False).ravel()
     for axes, name in zip(grid, names, strict=False):
         line = metrics[["iteration", name]].dropna()
         smooth = line[name].rolling(max(1, len(line) // 25), min_periods=1).mean()
         dense = len(line) > 30
-        axes.plot(line["iteration"], line[name], color=_HUES[1], alpha=0.3 if dense else 1, marker="" if dense else ".")
+        axes.plot(line["iteration"], line[name], color=HUES[1], alpha=0.3 if dense else 1, marker="" if dense else ".")
         if dense:
-            axes.plot(line["iteration"], smooth, color=_HUES[1])
-        axes.set_title(name, fontsize=8)
-        axes.tick_params(labelsize=7)
+            axes.plot(line["iteration"], smooth, color=HUES[1])
+        narrow = len(name) > 13 * side  # letters of 7 points that fit over a panel
+        axes.set_title(name.replace("/", "/\n", 1) if narrow else name, fontsize=SMALL, pad=3)
+        axes.tick_params(labelsize=SMALL)
         axes.grid(alpha=0.25)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(max(2, int(2 * side)), integer=True))
     for axes in grid[len(names) :]:
         axes.set_axis_off()
     if not names:
         grid[0].text(0.5, 0.5, "no metrics yet", ha="center")
-    picture.suptitle(f"{folder.name}, against iterations", fontsize=9)
+    picture.suptitle(f"{folder.name}, against iterations", fontsize=NORMAL)
     return picture
 
 
@@ -156,18 +166,27 @@ def _discriminants(scores: np.ndarray, labels: np.ndarray, training: np.ndarray)
     return model.fit(scores[training], labels[training]).transform(scores)
 
 
-def _scatter(axes: Axes, points: np.ndarray, table: pd.DataFrame, name: str) -> None:
+def _told(plane: Plane, attributes: Sequence[str]) -> list[str]:
+    """Those of the attributes that are known of some face."""
+    return [name for name in attributes if name in plane.table and plane.table[name].notna().any()]
+
+
+def _scatter(axes: Axes, points: np.ndarray, table: pd.DataFrame, name: str) -> list[Artist]:
+    """Draw the points in the colours of a column of the table; what a legend shows of each of its values."""
     if name == "group":
         kinds = list(enumerate(AGE_GROUPS))
-        colours = _GROUP_COLOURS
+        colours = GROUP_COLOURS
     else:
         kinds = [(value, str(value)) for value in sorted(table[name].dropna().unique())]
-        colours = tuple(_HUES[place % len(_HUES)] for place in range(len(kinds)))
+        colours = tuple(HUES[place % len(HUES)] for place in range(len(kinds)))
     held_out = (table["split"] == "test").to_numpy()
+    shown = []
     for (value, label), colour in zip(kinds, colours, strict=True):
         mine = (table[name] == value).to_numpy()
-        for rows, alpha, size in ((mine & ~held_out, 0.25, 7), (mine & held_out, 0.9, 14)):
+        for rows, alpha, size in ((mine & ~held_out, 0.3, 3), (mine & held_out, 0.9, 7)):
             axes.scatter(*points[rows].T, s=size, color=colour, alpha=alpha, linewidths=0)
-        axes.scatter([], [], s=20, color=colour, label=label)
-    axes.legend(fontsize=7, loc="upper right", framealpha=0.8, edgecolor="none")
-    axes.tick_params(labelsize=7)
+        shown.append(axes.scatter([], [], s=14, color=colour, label=label))
+    axes.tick_params(labelsize=SMALL, length=2, pad=1.5)
+    axes.locator_params(nbins=4)
+    axes.spines[["top", "right"]].set_visible(False)
+    return shown

@@ -7,16 +7,26 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.colors import to_hex
+from matplotlib.legend import Legend
+from matplotlib.text import Text
 from PIL import Image
 
 import ageflow
 from ageflow.data.faces import Faces
-from ageflow.flows.glow import load_glow
-from ageflow.report.figures import Gallery, make_figures
-from ageflow.report.picture import Picture
-from ageflow.report.pictures import choose_faces, contact_sheet, prototype_grid, translation_grid, variant_grid
+from ageflow.flows.glow import load_glow, to_uint8
+from ageflow.report.ages import AGES_FILE
+from ageflow.report.figures import Gallery, make_figures, write_figures
+from ageflow.report.pictures import (
+    choose_faces,
+    contact_sheet,
+    prototype_grid,
+    temperature_grid,
+    translation_grid,
+    variant_grid,
+)
 from ageflow.report.plots import latent_scatter, project_latents, training_curves
 from ageflow.translation.latents import Latents
+from ageflow.translation.methods import METHODS
 from ageflow.translation.prototypes import Prototypes
 from ageflow.workspace import MissingArtefactError, Workspace
 from tests.tiny import parameters
@@ -66,10 +76,12 @@ def test_figure_4_boxes_the_input_in_its_own_column_and_shows_it_unchanged(faces
 def test_figure_6_has_a_row_a_method_and_a_block_a_face(faces):
     chosen = choose_faces(faces, 2)
     picture = variant_grid({"glow": Invert(), "ageflow": Invert()}, faces, chosen)
-    grid = cells(picture).reshape(2, 8)
+    grid = cells(picture).reshape(4, 4)
+    inputs = [[boxed(axes) for axes in row].index(True) for row in grid]
+    assert inputs == faces.groups[chosen].repeat(2).tolist()
     assert sum(map(boxed, grid.ravel())) == 4
-    assert [axes.get_ylabel() for axes in grid[:, 0]] == ["GLOW", "AgeFlow"]
-    assert [axes.get_title() for axes in grid[0]] == ["30-", "31-40", "41-50", "51+"] * 2
+    assert [axes.get_ylabel() for axes in grid[:, 0]] == ["GLOW", "AgeFlow"] * 2
+    assert [axes.get_title() for axes in grid[0]] == ["30-", "31-40", "41-50", "51+"]
 
 
 def test_chosen_faces_show_every_group_and_gender_and_nobody_twice(faces):
@@ -98,7 +110,7 @@ def test_a_prototype_that_fell_back_says_so(runs_root):
     prototypes = Prototypes.load(folder_of(runs_root, "prototypes"))
     prototypes.cells.loc[0, "average_of"] = "group"
     picture = prototype_grid(prototypes, load_glow(folder_of(runs_root, "glow"), "cpu"))
-    assert "average of its group" in picture.axes[0].get_xlabel()
+    assert "average of its group" in " ".join(picture.axes[0].get_xlabel().split())
 
 
 def test_discriminants_separate_held_out_faces_by_group_and_gender(runs_root, faces):
@@ -142,19 +154,85 @@ def test_a_picture_shows_itself_at_two_pixels_a_point_and_saves_both_forms(tmp_p
     assert (tmp_path / "sheet.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_all_figures_of_a_run_are_written_and_the_marker_last(runs_root):
-    settings = ageflow.settings("figures", parameters(runs_root))
-    made = make_figures(settings)
-    assert {"figure_1", "figure_4", "figure_6", "figure_a2", "training_glow", "training_age"} <= set(made)
-    assert all(isinstance(picture, Picture) for picture in made.values())
-    folder = Workspace.of(settings).require("figures")
+@pytest.fixture(scope="module")
+def drawn(runs_root, tmp_path_factory):
+    """Every figure of the tiny run, drawn once: the figures, their folder and the settings."""
+    root = tmp_path_factory.mktemp("drawn")
+    (root / "demo/tiny/evaluation").mkdir(parents=True)
+    for made in ("faces", "glow", "latents", "prototypes", "ictm", "no_ictm", "classifiers"):
+        folder_of(root, made).symlink_to(folder_of(runs_root, made))  # the tiny run is shared, and stays as it is
+    ages = [(name, who, age, age + 5) for name in METHODS for who in "ab" for age in (30.0, 50.0)]
+    table = pd.DataFrame(ages, columns=["method", "identity", "target_age", "predicted_age"])
+    table.to_parquet(folder_of(root, "evaluation") / AGES_FILE)
+    settings = ageflow.settings("figures", parameters(root, external="demo/tiny", temperatures=[0.5, 1.0]))
+    return make_figures(settings), Workspace.of(settings).require("figures"), settings
+
+
+def test_all_figures_of_a_run_are_written_and_the_marker_last(drawn):
+    made, folder, settings = drawn
+    wanted = {
+        "figure_1",
+        "figure_4",
+        "figure_6",
+        "figure_ages",
+        "figure_a1",
+        "figure_a2",
+        "training_glow",
+        "training_age",
+    }
+    assert wanted <= set(made)
     for name in made:
         assert Image.open(folder / f"{name}.png").width > 300
         assert (folder / f"{name}.pdf").stat().st_size > 1000
-    assert json.loads((folder / "done.json").read_text())["missing"] == []
+    done = json.loads((folder / "done.json").read_text())
+    assert done["figures"] == list(made)
+    assert done["missing"] == []
+    assert done["left_out"] == {}
+    assert "people the model was not trained on" in done["external"]["faces"]
     newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
     assert newest.name == "done.json"
-    assert len(cells(made["figure_a2"])) == settings.samples
+    assert len(cells(made["figure_a1"])) == 5 * settings.rows
+    assert len(cells(made["figure_a2"])) == 2 * settings.samples
+
+
+def test_figures_fit_a_column_and_their_text_is_readable_there(drawn):
+    for name, picture in drawn[0].items():
+        assert picture.get_size_inches()[0] <= 3.3, name
+        texts = [text for text in picture.findobj(Text) if text.get_visible() and text.get_text()]
+        assert min(text.get_fontsize() for text in texts) >= 7, name
+
+
+def test_no_label_is_cut_off_at_the_edge(drawn):
+    for name, picture in drawn[0].items():
+        picture.draw_without_rendering()  # in its own pixels; the last to draw was the PDF, in points
+        labels = [text for axes in picture.axes for text in (axes.title, axes.xaxis.label, axes.yaxis.label)]
+        labels += [text for legend in picture.findobj(Legend) for text in legend.get_texts()]
+        for label in filter(Text.get_text, labels + picture.texts):
+            box = label.get_window_extent()
+            assert box.x0 >= -1, (name, label)
+            assert box.x1 <= picture.bbox.x1 + 1, (name, label)
+
+
+def test_pdfs_hold_text_in_embedded_truetype_and_lines_as_lines(drawn):
+    made, folder, _ = drawn
+    for name in made:
+        content = (folder / f"{name}.pdf").read_bytes()
+        assert b"/FontFile2" in content, name
+        assert b"/Type3" not in content, name
+    for name in ("figure_ages", "training_glow"):
+        assert b"/Subtype /Image" not in (folder / f"{name}.pdf").read_bytes()
+
+
+def test_figure_a2_warms_the_same_noise_from_row_to_row(runs_root):
+    glow = load_glow(folder_of(runs_root, "glow"), "cpu")
+    picture = temperature_grid(glow, [0.25, 0.5], count=3, seed=4)
+    grid = cells(picture).reshape(2, 3)
+    assert [axes.get_ylabel() for axes in grid[:, 0]] == ["0.25", "0.5"]
+    noise = torch.randn(3, glow.dimensions, generator=torch.Generator().manual_seed(4))
+    for row, temperature in zip(grid, (0.25, 0.5), strict=True):
+        expected = to_uint8(glow.decode(noise * temperature)).permute(0, 2, 3, 1).numpy()
+        for axes, face in zip(row, expected, strict=True):
+            assert (np.asarray(axes.images[0].get_array()) == face).all()
 
 
 def test_figures_show_test_faces_only(runs_root):
@@ -171,3 +249,17 @@ def test_a_face_of_unknown_age_is_drawn_without_a_label(faces):
     faces.table["age"] = pd.Series([float("nan")] * len(faces))
     picture = translation_grid(Invert(), faces, np.array([0]))
     assert cells(picture)[0].get_ylabel() == ""
+
+
+def test_a_figure_that_cannot_be_drawn_says_what_would_draw_it_and_leaves_no_old_file(drawn):
+    _, folder, settings = drawn
+    (folder.parent / "evaluation" / AGES_FILE).unlink()
+    gallery = Gallery(settings.model_copy(update={"external": None}))
+    left_out = {"figure_a1": gallery.figure_a1(), "figure_ages": gallery.figure_ages()}
+    assert "-p external" in left_out["figure_a1"].why
+    assert "06_ablations" in left_out["figure_ages"].why
+    assert "Left out" in left_out["figure_ages"]._repr_markdown_()
+    (folder / "figure_ages.png").touch()
+    write_figures(folder, left_out)
+    assert not list(folder.glob("figure_ages.*"))
+    assert not list(folder.glob("figure_a1.*"))

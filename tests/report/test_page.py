@@ -32,7 +32,9 @@ def test_page_shows_numbers_tables_figures_and_notebooks(workspace: Workspace):
     for number in range(1, 5):
         table = f"### Table {number}: a title\n\n| | 30- |\n|---|---:|\n| A < B | **{number}1.5** |\n\n- a note\n"
         (workspace.folder("tables") / f"table{number}.md").write_text(table)
-    pictures = ("training_glow", "figure_a2", "figure_4", "own_drawing")
+    pictures = ("training_glow", "figure_a2", "figure_ages", "figure_4", "own_drawing")
+    left_out = {"left_out": {"figure_a1": "no other set is named: pass -p external"}}
+    (workspace.folder("figures") / "done.json").write_text(json.dumps(left_out))
     for shade, name in enumerate(pictures):
         picture = np.full((4, 4, 3), shade, np.uint8)
         Image.fromarray(picture).save(workspace.folder("figures") / f"{name}.png")
@@ -51,9 +53,12 @@ def test_page_shows_numbers_tables_figures_and_notebooks(workspace: Workspace):
     assert [number in text for number in ("11.5", "21.5", "31.5", "41.5")] == [True] * 4
     assert "A &lt; B" in text
     embedded = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
-    expected = ["figure_4", "figure_a2", "own_drawing", "training_glow"]
+    expected = ["figure_4", "figure_ages", "figure_a2", "own_drawing", "training_glow"]
     files = [workspace.path("figures", f"{name}.png").read_bytes() for name in expected]
     assert [base64.b64decode(picture) for picture in embedded] == files
+    assert "Predicted age against continuous target age" in text
+    figure_a1 = "Figure A.1. Faces of another set (red frames) in every age group, by AgeFlow"
+    assert re.search(rf"Left out:</strong> {re.escape(figure_a1)}.*No other set is named: pass -p external\.", text)
     assert "Prepare the faces" in text
     link = re.search(r'href="(notebooks/01_prepare_data\.html)"', text)
     assert "1200 faces" in (page.parent / link[1]).read_text()

@@ -17,11 +17,11 @@ from ageflow.evaluation.attributes import attribute_scores, judged_attributes
 from ageflow.evaluation.continuous import monotonicity
 from ageflow.evaluation.cycle import CYCLE_COLUMNS
 from ageflow.evaluation.judged import Judged
-from ageflow.evaluation.session import Evaluation, held_out_faces
+from ageflow.evaluation.session import METHOD_PARTS, Evaluation, held_out_faces
 from ageflow.storage import write_atomically
 from ageflow.translation.methods import METHODS
 
-__all__ = ["by_group", "evaluate", "evaluate_all", "evaluate_beyond", "evaluate_real", "held_out_faces"]
+__all__ = ["METHOD_PARTS", "by_group", "evaluate", "evaluate_all", "evaluate_beyond", "evaluate_real", "held_out_faces"]
 
 
 def evaluate_real(settings: Ablations) -> Judged:

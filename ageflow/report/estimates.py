@@ -101,8 +101,9 @@ def lead(
 
     Example:
         >>> one = pd.DataFrame({"identity": ["a", "b", "c"], "group": 0, "value": [3.0, 5.0, 9.0]})
-        >>> lead(one, [one.assign(value=one["value"] - 2)], [0])
-        Estimate(value=2.0, low=2.0, high=2.0, faces=3, identities=3, note='')
+        >>> found = lead(one, [one.assign(value=one["value"] - 2)], [0])
+        >>> round(found.value, 6), round(found.low, 6), round(found.high, 6)
+        (2.0, 2.0, 2.0)
     """
     every = [part[part["value"].notna() & part["group"].isin(groups)] for part in (first, *others)]
     people = pd.Index(pd.concat([part["identity"].astype(str) for part in every]).unique())

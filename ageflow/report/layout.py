@@ -88,7 +88,7 @@ class Table:
         return f"### Table {self.number}: {self.title}\n\n" + "\n".join(lines) + f"\n\n{notes}\n"
 
     def to_latex(self) -> str:
-        """The table as LaTeX, for packages booktabs and multirow."""
+        """The table as LaTeX, as wide as the text, its notes below it; for packages booktabs, graphicx and multirow."""
         text = self.text
         text.index = text.index.map(lambda names: tuple(map(_latex, names)))
         text = text.map(_latex)
@@ -98,11 +98,15 @@ class Table:
             position_float="centering",
             hrules=True,
             multirow_align="t",
-            caption=_latex(" ".join([f"{self.title}.", *self.notes])),
+            caption=_latex(f"{self.title}."),
             label=f"tab:ageflow{self.number}",
             convert_css=True,
         )
-        return "% needs \\usepackage{booktabs,multirow}\n" + latex
+        # Notes in the caption would be set on one line first, and longer ones than TeX can measure end the run.
+        below = "}\n\\par\\medskip\\raggedright\\footnotesize\n" + "\n".join(map(_latex, self.notes))
+        latex = latex.replace("\\begin{tabular}", "\\resizebox{\\textwidth}{!}{\\begin{tabular}")
+        latex = latex.replace("\\end{tabular}", "\\end{tabular}" + below)
+        return "% needs \\usepackage{booktabs,graphicx,multirow}\n" + latex
 
     def files(self) -> dict[str, str]:
         """What is written to disk, by suffix."""

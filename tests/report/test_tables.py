@@ -2,8 +2,6 @@
 
 import json
 import math
-import shutil
-import subprocess
 
 import numpy as np
 import pandas as pd
@@ -15,71 +13,7 @@ from ageflow.report.published import TABLE_GROUPS, published
 from ageflow.report.results import MixedResultsError, Results
 from ageflow.report.tables import make_table, make_tables
 from ageflow.workspace import MissingArtefactError, Workspace
-
-PEOPLE = 40
-FINGERPRINTS = {"faces": "f", "embedder": "e", "chosen": "all", "classifiers/age": "a", "classifiers/gender": "g"}
-GENDERS = np.array(["female", "male"], dtype=object)
-
-
-def judged_rows(landed, cosine, kept, groups=range(4)):
-    """One face of each group for each of PEOPLE, into the three others; the first share of people lands, and keeps."""
-    rows = [
-        {
-            "face": f"{person}-{source}",
-            "identity": f"id{person}",
-            "source": source,
-            "target": target,
-            "gender": GENDERS[person % 2],
-            "predicted": target if person < landed[target] * PEOPLE else (target + 1) % 4,
-            "cosine": cosine[target],
-            "gender_predicted": GENDERS[person % 2 if person < kept * PEOPLE else 1 - person % 2],
-        }
-        for person in range(PEOPLE)
-        for source in groups
-        for target in range(4)
-        if source != target
-    ]
-    return pd.DataFrame(rows)
-
-
-def real_rows(right=0.9, groups=range(4)):
-    rows = [
-        {
-            "face": f"{person}-{group}",
-            "identity": f"id{person}",
-            "source": group,
-            "target": group,
-            "gender": GENDERS[person % 2],
-            "predicted": group if person < right * PEOPLE else (group + 1) % 4,
-            "gender_predicted": GENDERS[person % 2],
-            "cosine_same": 0.97,
-            "cosine_other": 0.85,
-        }
-        for person in range(PEOPLE)
-        for group in groups
-    ]
-    return pd.DataFrame(rows)
-
-
-def write_evaluation(runs_root, dataset="demo", methods=None, real=None, **about):
-    settings = ageflow.settings("tables", {"dataset": dataset, "run": "r1", "runs_root": runs_root, "bootstrap": 200})
-    folder = Workspace.of(settings).folder("evaluation")
-    if methods is None:
-        methods = {
-            "glow": judged_rows((0.2, 0.3, 0.4, 0.5), (0.90, 0.91, 0.92, 0.93), 0.5),
-            "ageflow": judged_rows((0.6, 0.7, 0.8, 0.9), (0.80, 0.81, 0.82, 0.83), 0.75),
-        }
-    common = {"dataset": dataset, "run": "r1", "preset": "demo", "evaluated": "2026-01-02T03:04:05+00:00"}
-    common |= {"embedder": "dlib", "faces": 4 * PEOPLE, "identities": PEOPLE, "fingerprints": FINGERPRINTS} | about
-    for name, rows in {"real": real_rows() if real is None else real, **methods}.items():
-        write_judged(folder / file_name(name), rows, {**common, "method": name})
-    (folder / "done.json").write_text(json.dumps({"methods": list(methods)}))
-    return settings
-
-
-def numbers_of(table, source="this run (demo/r1)"):
-    numbers = table.numbers[table.numbers["source"] == source]
-    return numbers.set_index(["metric", "method", "group"])
+from tests.report.evaluations import FINGERPRINTS, PEOPLE, judged_rows, numbers_of, real_rows, write_evaluation
 
 
 def test_table_1_has_this_runs_accuracy_and_cosine_by_target_group(tmp_path):
@@ -215,77 +149,6 @@ def test_tables_1_and_3_tell_centred_cosines_and_verification(tmp_path):
     assert any("Euclidean distance below 0.6" in note for note in table.notes)
 
 
-def continuous_rows(method, falling=0):
-    """Ten people of group 1, the first `falling` of whom grow younger."""
-    rows = [
-        {"method": method, "face": f"f{person}", "identity": f"id{person}", "source": 1, "target_age": age}
-        | {"predicted_age": -age if person < falling else age, "second_age": age}
-        for person in range(10)
-        for age in np.linspace(20.0, 70.0, 11)
-    ]
-    return pd.DataFrame(rows)
-
-
-def cycle_rows(method, inverse, condition):
-    rows = judged_rows((1,) * 4, (1,) * 4, 1)[["face", "identity", "source", "target"]]
-    return rows.assign(method=method, inverse_error=inverse, inverse_equal=100.0, condition_error=condition).assign(
-        condition_equal=5.0
-    )
-
-
-def write_beyond(settings, **fingerprints):
-    folder = Workspace.of(settings).path("evaluation")
-    about = {"evaluated": "2026-01-02", "fingerprints": dict.fromkeys(("glow", "ageflow"), FINGERPRINTS | fingerprints)}
-    cycles = [cycle_rows("ageflow", 1e-6, 0.02), cycle_rows("glow", math.nan, 0.01)]
-    write_judged(folder / "cycle.parquet", pd.concat(cycles), about)
-    ages = [continuous_rows("ageflow", falling=1), continuous_rows("glow", falling=4)]
-    write_judged(folder / "continuous.parquet", pd.concat(ages), about)
-
-
-def test_table_5_has_what_the_paper_does_not_measure(tmp_path):
-    kid = [{"target": group, "kid": 0.001 * group, "spread": 0.0, "faces": 9} for group in range(4)]
-    settings = write_evaluation(tmp_path, kid=kid, features="kid_face_api")
-    write_beyond(settings)
-    table = make_table(5, Results.open(Workspace.of(settings)), settings)
-    found = numbers_of(table)
-    assert found.loc[("inverse_error", "AgeFlow", "mean"), "value"] == pytest.approx(1e-6)
-    assert "GLOW has no inverse" in found.loc[("inverse_error", "GLOW", "mean"), "note"]
-    assert found.loc[("monotone", "AgeFlow", "31-40"), "value"] == pytest.approx(90)
-    assert found.loc[("monotone", "GLOW", "31-40"), "value"] == pytest.approx(60)
-    assert found.loc[("monotone_second", "GLOW", "31-40"), "value"] == pytest.approx(100)
-    assert found.loc[("monotone", "AgeFlow", "30-"), "note"] == "no such test faces"
-    assert found.loc[("kid_face_api", "AgeFlow", "51+"), "value"] == pytest.approx(3)
-    best = table.best
-    assert best.loc[("Back by the condition: error", "this run (demo/r1)", "GLOW")].all()  # lower is better
-    assert not best.loc[("Back by the condition: error", "this run (demo/r1)", "AgeFlow")].any()
-    assert "1.0e-06" in table.to_markdown()
-
-
-def test_numbers_beyond_the_paper_of_other_weights_are_refused(tmp_path):
-    settings = write_evaluation(tmp_path)
-    write_beyond(settings, faces="others")
-    with pytest.raises(MixedResultsError, match=r"cycle of .* was measured with other faces"):
-        make_tables(settings)
-
-
-def test_table_6_has_the_paired_lead_by_group_and_in_the_mean(tmp_path):
-    accuracies = {"glow": 0.3, "glow+attribute": 0.4, "no_ictm": 0.5, "ageflow": 0.7}
-    methods = {name: judged_rows((share,) * 4, (0.9,) * 4, 1) for name, share in accuracies.items()}
-    settings = write_evaluation(tmp_path, methods=methods)
-    table = make_table(6, Results.open(Workspace.of(settings)), settings)
-    found = numbers_of(table).loc["age_accuracy"]
-    over = {"over GLOW": 40, "over the better of these two": 30, "over AgeFlow w/o ICTM": 20}
-    for rival, expected in over.items():
-        for group in ("31-40", "41-50", "mean"):
-            row = found.loc[(rival, group)]
-            assert row["value"] == pytest.approx(expected)
-            assert 0 < row["low"] < expected < row["high"]
-    # Those who are right in one are right in the other: 0.2·0.8 is the variance of the difference.
-    row = found.loc[("over AgeFlow w/o ICTM", "31-40")]
-    assert row["high"] - row["low"] == pytest.approx(2 * 196 * math.sqrt(0.2 * 0.8 / PEOPLE), rel=0.25)
-    assert "+30.0 [+" in table.to_markdown()
-
-
 def test_every_table_is_written_in_four_forms_and_names_its_run(tmp_path):
     settings = write_evaluation(tmp_path)
     make_tables(settings)
@@ -324,19 +187,3 @@ def test_without_an_evaluation_the_error_names_the_notebook(tmp_path):
     settings = ageflow.settings("tables", {"run": "empty", "runs_root": tmp_path})
     with pytest.raises(MissingArtefactError, match="06_ablations"):
         make_tables(settings)
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine: the .tex are not compiled")
-def test_latex_compiles(tmp_path):
-    settings = write_evaluation(tmp_path)
-    write_beyond(settings)
-    tables = make_tables(settings)
-    folder = Workspace.of(settings).path("tables")
-    inputs = "\n".join(f"\\input{{table{table.number}.tex}}" for table in tables)
-    packages = "\\usepackage{booktabs,multirow}"
-    document = f"\\documentclass{{article}}{packages}\\begin{{document}}\n{inputs}\n\\end{{document}}\n"
-    (folder / "all.tex").write_text(document)
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert (folder / "all.pdf").stat().st_size > 10_000

@@ -152,4 +152,4 @@ def test_what_the_paper_lacks_is_measured_for_every_method_and_kept(runs_root, t
     assert np.isnan(told.loc["AgeFlow w/o ICTM", "inverse_error"])
     kid = read_judged(folder / "ageflow.parquet").about["kid"]
     assert told.loc["AgeFlow", "kid_face_api"] == pytest.approx(np.mean([row["kid"] for row in kid]))
-    assert told.loc["faces as they are", "kid_face_api"] > 0
+    assert np.isfinite(told.loc["faces as they are", "kid_face_api"])

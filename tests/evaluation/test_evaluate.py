@@ -25,7 +25,7 @@ def run(runs_root, tmp_path):
 
 
 def settings_of(run, **more):
-    return ageflow.settings("ablations", parameters(run, evaluation_faces=8) | more)
+    return ageflow.settings("ablations", parameters(run, evaluation_faces=8, cycle_faces=4, continuous_faces=4) | more)
 
 
 def written(settings):

@@ -220,7 +220,7 @@ class Ablations(TrainICTM):
     embedder: str = Field("dlib", description="identity: dlib, or the path of an ArcFace ONNX file")
     evaluation_faces: int | None = Field(None, ge=4, description="judge on so many test faces; None: all")
     evaluation_batch: int = Field(64, ge=1, description="faces judged at a time")
-    cycle_faces: int | None = Field(64, ge=4, description="of them, faces translated there and back; None: all")
+    cycle_faces: int | None = Field(32, ge=4, description="of them, faces translated there and back; None: all")
     continuous_faces: int | None = Field(64, ge=4, description="of them, faces taken from 20 to 70; None: all")
     inception: Path | None = Field(
         None, description="torch-fidelity's InceptionV3 weights (.pth) for KID; None: the second age judge's features"

@@ -48,22 +48,24 @@ def predicted_ages(
     Raises:
         FloatingPointError: the method made a face that is not finite.
     """
-    row, stop = (index.ravel() for index in np.indices((len(chosen), len(STOPS))))
-    weights, asked = torch.stack([age_to_weights(age) for age in STOPS]), np.array(STOPS)
-    parts = []
+    # Beyond the outer groups' centres several stops are the same weights: translated and judged once.
+    weights, which_weights = torch.stack([age_to_weights(age) for age in STOPS]).unique(dim=0, return_inverse=True)
+    row, step = (index.ravel() for index in np.indices((len(chosen), len(weights))))
+    told: list[dict[str, np.ndarray]] = []
     with progress_bar(total=len(row), unit="face", title=f"{name}, 20 to 70", show=progress) as bar:
         for start in range(0, len(row), batch):
-            which, stops = chosen[row[start : start + batch]], stop[start : start + batch]
-            images = to_uint8(translate(method, name, faces, which, weights[stops]))
-            told = judges.ages(images)
-            part = {"face": faces.table["face"].to_numpy()[which], "identity": faces.identities[which]}
-            part |= {"source": faces.groups[which], "target_age": asked[stops]}
-            part |= {column: told[column].astype(float) for column in ("predicted_age", "second_age")}
-            parts.append(pd.DataFrame(part))
+            which, steps = chosen[row[start : start + batch]], step[start : start + batch]
+            images = to_uint8(translate(method, name, faces, which, weights[steps]))
+            told.append(judges.ages(images))
             bar.update(len(which))
-    rows = pd.concat(parts, ignore_index=True)
-    rows.insert(0, "method", name)
-    return rows
+    columns = {"face": faces.table["face"].to_numpy()[chosen], "identity": faces.identities[chosen]}
+    columns |= {"source": faces.groups[chosen]}
+    rows = {column: np.repeat(values, len(STOPS)) for column, values in columns.items()}
+    rows["target_age"] = np.tile(STOPS, len(chosen))
+    for column in ("predicted_age", "second_age"):
+        ages = np.concatenate([part[column] for part in told]).reshape(len(chosen), len(weights))
+        rows[column] = ages[:, which_weights.numpy()].ravel().astype(float)
+    return pd.DataFrame({"method": name} | rows)
 
 
 def monotonicity(rows: pd.DataFrame, column: str = "predicted_age") -> pd.DataFrame:

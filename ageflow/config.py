@@ -81,7 +81,7 @@ class Settings(BaseModel):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     progress: bool = Field(True, description="draw progress bars")
 
-    @field_validator("data_root", "runs_root", "photo", mode="after", check_fields=False)
+    @field_validator("data_root", "runs_root", "photo", "inception", mode="after", check_fields=False)
     @classmethod
     def _expand(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().resolve()
@@ -225,6 +225,11 @@ class Ablations(TrainICTM):
     embedder: str = Field("dlib", description="identity: dlib, or the path of an ArcFace ONNX file")
     evaluation_faces: int | None = Field(None, ge=4, description="judge on so many test faces; None: all")
     evaluation_batch: int = Field(64, ge=1, description="faces judged at a time")
+    cycle_faces: int | None = Field(32, ge=4, description="of them, faces translated there and back; None: all")
+    continuous_faces: int | None = Field(64, ge=4, description="of them, faces taken from 20 to 70; None: all")
+    inception: Path | None = Field(
+        None, description="torch-fidelity's InceptionV3 weights (.pth) for KID; None: the second age judge's features"
+    )
 
 
 class Tables(Settings):

@@ -2,7 +2,9 @@
 
 import pandas as pd
 
-__all__ = ["age_scores"]
+from ageflow.data.records import age_group
+
+__all__ = ["age_scores", "second_age_scores"]
 
 
 def age_scores(judged: pd.DataFrame) -> pd.DataFrame:
@@ -22,3 +24,12 @@ def age_scores(judged: pd.DataFrame) -> pd.DataFrame:
     """
     landed = judged["predicted"] == judged["target"]
     return pd.DataFrame({"identity": judged["identity"], "group": judged["target"], "value": 100.0 * landed})
+
+
+def second_age_scores(judged: pd.DataFrame) -> pd.DataFrame:
+    """The same by the second age judge, whose years are put into their group.
+
+    Arguments:
+        judged: rows of `ageflow.evaluation.judging`: identity, target, second_age (years).
+    """
+    return age_scores(judged.assign(predicted=age_group(judged["second_age"].to_numpy())))

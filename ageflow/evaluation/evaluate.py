@@ -1,77 +1,40 @@
 """The paper's protocol (3.3): every test face into the other three groups, judged by classifiers and an embedder.
 
 `evaluate_real` puts the real test faces before the same judges: that is the most a method can reach, and the scale
-its cosines are read on.
+its cosines are read on. `evaluate_beyond` has what the paper does not measure: whether a face comes back, whether
+translated faces as a crowd are like real ones, and whether the age rises with the age that is asked for.
 """
 
 import json
-from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from ageflow.config import Ablations
-from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
-from ageflow.evaluation.age import age_scores
+from ageflow.evaluation.age import age_scores, second_age_scores
 from ageflow.evaluation.attributes import attribute_scores, judged_attributes
-from ageflow.evaluation.identity import load_embedder
-from ageflow.evaluation.judged import Judged, NotJudgedError, digest, file_name, read_judged, write_judged
-from ageflow.evaluation.judging import Judges, classifier_names, judge_faces, judge_method
+from ageflow.evaluation.continuous import monotonicity
+from ageflow.evaluation.cycle import CYCLE_COLUMNS
+from ageflow.evaluation.judged import Judged
+from ageflow.evaluation.session import METHOD_PARTS, Evaluation, held_out_faces
 from ageflow.storage import write_atomically
-from ageflow.translation.methods import load_method
-from ageflow.workspace import Workspace
+from ageflow.translation.methods import METHODS
 
-__all__ = ["by_group", "evaluate", "evaluate_all", "evaluate_real", "held_out_faces"]
-
-# What each method is made of; the s of the two GLOW methods is the ICTM's.
-METHOD_PARTS = {
-    "glow": ("glow", "prototypes", "ictm"),
-    "glow+attribute": ("glow", "prototypes", "ictm"),
-    "no_ictm": ("glow", "no_ictm"),
-    "ageflow": ("glow", "ictm"),
-}
+__all__ = ["METHOD_PARTS", "by_group", "evaluate", "evaluate_all", "evaluate_beyond", "evaluate_real", "held_out_faces"]
 
 
-def held_out_faces(settings: Ablations) -> tuple[Faces, np.ndarray]:
-    """The faces to judge on: the test split, and which of it.
-
-    Returns:
-        The test split, and the rows [M] int64 to judge: all, or a seeded choice of ``evaluation_faces`` of them that
-        is spread evenly over the age groups.
-
-    Raises:
-        NotJudgedError: the data set has no test faces.
-    """
-    faces = Faces.open(Workspace.of(settings).require("faces")).select(split="test")
-    if not len(faces):
-        raise NotJudgedError(
-            f"{Workspace.of(settings).path('faces')} has no test faces: prepare it with test_share > 0"
-        )
-    wanted = settings.evaluation_faces
-    if wanted is None or wanted >= len(faces):
-        return faces, np.arange(len(faces))
-    shuffled = np.random.default_rng(settings.seed).permutation(len(faces))
-    # Take turns between the groups: the k-th face of each before the (k+1)-th of any.
-    turn = pd.Series(shuffled).groupby(faces.groups[shuffled]).cumcount().to_numpy()
-    return faces, np.sort(shuffled[np.argsort(turn, kind="stable")[:wanted]])
-
-
-def evaluate_real(settings: Ablations) -> tuple[Judged, Tensor]:
+def evaluate_real(settings: Ablations) -> Judged:
     """The real test faces before the judges, kept as ``evaluation/real.parquet``: made once, then read.
 
     Returns:
-        The rows of `judge_faces` and the faces' embeddings [M,d].
+        The rows of `ageflow.evaluation.judging.judge_faces`.
 
     Raises:
         MissingArtefactError: notebook 01 or 05 has not run.
         NotJudgedError: there is no test face.
     """
-    return _Evaluation(settings).real
+    return Evaluation(settings).real.judged
 
 
 def evaluate(settings: Ablations, method_name: str) -> pd.DataFrame:
@@ -91,46 +54,84 @@ def evaluate(settings: Ablations, method_name: str) -> pd.DataFrame:
         CheckpointError: the method's parts belong to different GLOWs.
         NotJudgedError: there is no test face.
     """
-    return _Evaluation(settings).method(method_name).rows
+    return Evaluation(settings).method(method_name).rows
 
 
 def evaluate_all(settings: Ablations) -> pd.DataFrame:
     """Judge the real faces and every method of `settings`; ``evaluation/done.json`` is written last.
 
     Returns:
-        One row a method, and one for the real faces: age accuracy (%), cosine and the share (%) that kept each
-        attribute when aged from 30-, over all rows; notebook 07 has them by group, with intervals. Of the real
-        faces, the cosine is that of two photos of one person and the rest is what the classifiers get right.
+        One row a method, and one for the real faces: age accuracy (%) by the run's classifier and by the second
+        judge, cosine, cosine centred on the mean face, the share (%) that the embedder verifies, and the share (%)
+        that kept each attribute when aged from 30-, over all rows; notebook 07 has them by group, with intervals.
+        Of the real faces, identity is that of two photos of one person and the rest is what the judges get right.
     """
-    evaluation = _Evaluation(settings)
-    real, _ = evaluation.real
-    summary = {"real faces": _summary(real.rows, real.rows["cosine_same"])}
+    evaluation = Evaluation(settings)
+    real = evaluation.real.judged
+    summary = {"real faces": _summary(real.rows, "_same")}
     dates = [real.about["evaluated"]]
     for name in settings.methods:
         judged = evaluation.method(name)
-        summary[name] = _summary(judged.rows, judged.rows["cosine"])
+        summary[name] = _summary(judged.rows)
         dates.append(judged.about["evaluated"])
+    dates += [judged.about["evaluated"] for judged in (evaluation.cycles(), evaluation.continuous())]
     done = {"methods": list(settings.methods), "evaluated": max(dates), "summary": summary}
     _write_if_new(evaluation.folder / "done.json", json.dumps(done, indent=2))
     return pd.DataFrame(summary).T.rename_axis("method")
 
 
+def evaluate_beyond(settings: Ablations) -> pd.DataFrame:
+    """What the paper does not measure, of every method of `settings`; what is kept from `evaluate_all` is only read.
+
+    Returns:
+        One row a method: the means of `ageflow.evaluation.cycle.cycle_errors`; KID, averaged over the target groups,
+        in a column that names whose features it is of; rho, the mean rank correlation of target and predicted age,
+        monotone, the share of faces (%) for which it is at least 0.9, and the same in the second judge's eyes. The
+        first row is KID of the real faces of the other groups: of a method that changes nothing.
+    """
+    evaluation = Evaluation(settings)
+    cycles, continuous = (part.rows.groupby("method") for part in (evaluation.cycles(), evaluation.continuous()))
+    found = {"faces as they are": _kid(evaluation.real.judged)}
+    for name in settings.methods:
+        row = cycles.get_group(name)[list(CYCLE_COLUMNS)].mean().to_dict() | _kid(evaluation.method(name))
+        for column, suffix in (("predicted_age", ""), ("second_age", "_second")):
+            told = monotonicity(continuous.get_group(name), column)
+            row |= {f"rho{suffix}": told["rho"].mean(), f"monotone{suffix}": 100 * told["monotone"].mean()}
+        found[METHODS[name]] = row
+    columns = list(found[METHODS[settings.methods[-1]]])
+    return pd.DataFrame.from_dict(found, orient="index", columns=columns).rename_axis("method")
+
+
+def _kid(judged: Judged) -> dict[str, float]:
+    return {judged.about["features"]: pd.DataFrame(judged.about["kid"])["kid"].mean()}
+
+
 def by_group(rows: pd.DataFrame) -> pd.DataFrame:
-    """Judged faces summed up by target group: faces, age accuracy and attributes told right (%), mean cosines."""
+    """Judged faces summed up by target group: faces, mean cosines, and the rest in %."""
     told = rows.assign(age_accuracy=age_scores(rows)["value"])
     columns = ["age_accuracy"]
     for name in judged_attributes(rows):
         # of faces of every group, where the tables' attribute preservation starts from 30- only
         told[name] = 100.0 * (rows[f"{name}_predicted"] == rows[name]).where(rows[f"{name}_predicted"].notna())
         columns.append(name)
-    columns += [name for name in rows.columns if name.startswith("cosine")]
+    told["second_accuracy"] = second_age_scores(rows)["value"]
+    columns.append("second_accuracy")
+    for name in [name for name in rows.columns if name.startswith(("cosine", "verified"))]:
+        told[name] = 100.0 * told[name] if name.startswith("verified") else told[name]
+        columns.append(name)
     groups = told.groupby("target")
     summed = pd.concat([groups.size().rename("faces"), groups[columns].mean()], axis=1)
     return summed.rename(index=dict(enumerate(AGE_GROUPS))).rename_axis("group").round(3)
 
 
-def _summary(rows: pd.DataFrame, cosines: pd.Series) -> dict[str, float | None]:
-    means = {"age_accuracy": age_scores(rows)["value"].mean(), "cosine": cosines.mean()}
+def _summary(rows: pd.DataFrame, suffix: str = "") -> dict[str, float | None]:
+    means = {
+        "age_accuracy": age_scores(rows)["value"].mean(),
+        "second_accuracy": second_age_scores(rows)["value"].mean(),
+        "cosine": rows[f"cosine{suffix}"].mean(),
+        "cosine_centred": rows[f"cosine_centred{suffix}"].mean(),
+        "verified": 100.0 * rows[f"verified{suffix}"].mean(),
+    }
     for name in judged_attributes(rows):
         means[name] = attribute_scores(rows, name)["value"].mean()
     return {name: None if pd.isna(mean) else round(float(mean), 4) for name, mean in means.items()}
@@ -140,74 +141,3 @@ def _write_if_new(path: Path, text: str) -> None:
     # A marker that did not change keeps its date, so that what was made from it need not be made again.
     if not path.is_file() or path.read_text() != text:
         write_atomically(path, text.encode())
-
-
-class _Evaluation:
-    """What judging one method and the next has in common, loaded once and only when needed."""
-
-    def __init__(self, settings: Ablations) -> None:
-        self.settings = settings
-        self.workspace = Workspace.of(settings)
-        self.faces, self.chosen = held_out_faces(settings)
-        self.classifiers = self.workspace.require("classifiers")
-        self.embedder = load_embedder(settings.embedder, settings.device)
-        self.folder = self.workspace.folder("evaluation")
-
-    @cached_property
-    def judges(self) -> Judges:
-        return Judges.load(self.classifiers, self.embedder, self.settings.device)
-
-    @cached_property
-    def fingerprints(self) -> dict[str, str]:
-        """What every judgement depends on, that of the real faces too."""
-        wanted = self.settings.evaluation_faces
-        names = classifier_names(self.classifiers)
-        return {f"classifiers/{name}": digest(self.classifiers / name) for name in names} | {
-            "faces": self.faces.fingerprint,
-            "embedder": self.embedder.fingerprint,
-            "chosen": "all" if wanted is None else f"{wanted} by seed {self.settings.seed}",
-        }
-
-    @cached_property
-    def real(self) -> tuple[Judged, Tensor]:
-        judged = self._kept("real", self.fingerprints)
-        if judged is None:
-            batch, progress = self.settings.evaluation_batch, self.settings.progress
-            rows, embeddings = judge_faces(self.faces, self.chosen, self.judges, batch, progress)
-            judged = self._keep("real", rows.assign(embedding=list(embeddings.numpy())), self.fingerprints)
-        embeddings = torch.from_numpy(np.stack(judged.rows["embedding"].to_list()))
-        return Judged(judged.rows.drop(columns="embedding"), judged.about), embeddings
-
-    def method(self, name: str) -> Judged:
-        for part in METHOD_PARTS[name]:
-            self.workspace.require(part)
-        chosen = self.settings
-        method = load_method(name, chosen.dataset, chosen.run, runs_root=chosen.runs_root, device=chosen.device)
-        made_from = self.fingerprints | method.weights
-        if "prototypes" in METHOD_PARTS[name]:
-            made_from["prototypes"] = digest(self.workspace.require("prototypes"))
-        judged = self._kept(name, made_from)
-        if judged is None:
-            judging = (self.judges, self.real[1], chosen.evaluation_batch, chosen.progress)
-            rows = judge_method(method, name, self.faces, self.chosen, *judging)
-            judged = self._keep(name, rows, made_from)
-        return judged
-
-    def _kept(self, name: str, made_from: dict[str, str]) -> Judged | None:
-        path = self.folder / file_name(name)
-        judged = read_judged(path) if path.is_file() else None
-        return judged if judged is not None and judged.about["fingerprints"] == made_from else None
-
-    def _keep(self, name: str, rows: pd.DataFrame, made_from: dict[str, str]) -> Judged:
-        about = {
-            "method": name,
-            "dataset": self.settings.dataset,
-            "run": self.settings.run,
-            "preset": self.settings.preset,
-            "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
-            "embedder": self.embedder.name,
-            "faces": int(rows["face"].nunique()),
-            "identities": int(rows["identity"].nunique()),
-            "fingerprints": made_from,
-        }
-        return write_judged(self.folder / file_name(name), rows, about)

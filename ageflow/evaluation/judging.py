@@ -9,15 +9,27 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.identity import Embedder, cosine
+from ageflow.evaluation.second_judge import SecondAgeJudge
 from ageflow.flows.glow import to_uint8
 from ageflow.progress import progress_bar
 from ageflow.training.classifier import Classifier, load_classifier
+from ageflow.translation.ages import GROUP_CENTRES
 
-__all__ = ["ATTRIBUTES", "Judges", "classifier_names", "judge_faces", "judge_method"]
+__all__ = [
+    "ATTRIBUTES",
+    "Features",
+    "Judges",
+    "attributes_of",
+    "classifier_names",
+    "judge_faces",
+    "judge_method",
+    "translate",
+]
 
 
 # Columns of the faces' table that a method may ask for.
@@ -32,19 +44,29 @@ class Method(Protocol):
     ) -> Tensor: ...
 
 
+class Features(Protocol):
+    """Whose features KID compares; see `ageflow.evaluation.realism`."""
+
+    name: str
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Judges:
-    """The classifiers and the embedder of a run.
+    """The judges of a run.
 
     Arguments:
         age: classifier whose labels are the four age groups.
         attributes: a classifier per attribute, by name.
         embedder: who tells identities.
+        second: the age judge that the run did not train.
     """
 
     age: Classifier
     attributes: dict[str, Classifier]
     embedder: Embedder
+    second: SecondAgeJudge
 
     @classmethod
     def load(cls, folder: Path, embedder: Embedder, device: str = "auto") -> "Judges":
@@ -54,17 +76,37 @@ class Judges:
             load_classifier(folder / "age", device),
             {name: load_classifier(folder / name, device) for name in names if name != "age"},
             embedder,
+            SecondAgeJudge(device),
         )
 
     @torch.inference_mode()
     def labels(self, images: Tensor) -> pd.DataFrame:
-        """What the classifiers say of faces uint8 [B,3,S,S]: column predicted (group number), <attribute>_predicted."""
+        """What the classifiers say of faces uint8 [B,3,S,S].
+
+        Returns:
+            One row a face: predicted (group number), predicted_age (years), second_age (the second judge's years)
+            and <attribute>_predicted.
+        """
         images = images.to(next(self.age.parameters()).device)
-        told: dict[str, Any] = {"predicted": self.age(images).argmax(dim=1).cpu().numpy()}
+        told: dict[str, Any] = self.ages(images)
         for name, classifier in self.attributes.items():
             answers = classifier(images).argmax(dim=1).cpu().numpy()
             told[f"{name}_predicted"] = np.array(classifier.labels, dtype=object)[answers]
         return pd.DataFrame(told)
+
+    @torch.inference_mode()
+    def ages(self, images: Tensor) -> dict[str, np.ndarray]:
+        """The ages of faces uint8 [B,3,S,S]: predicted, predicted_age and second_age, as in `labels`.
+
+        predicted_age is the classifier's expectation: the groups' centres, weighted by their probabilities.
+        """
+        logits = self.age(images.to(next(self.age.parameters()).device)).float().cpu()
+        years = logits.softmax(dim=1) @ torch.tensor(GROUP_CENTRES)
+        return {
+            "predicted": logits.argmax(dim=1).numpy(),
+            "predicted_age": years.numpy(),
+            "second_age": self.second(images).numpy(),
+        }
 
 
 def classifier_names(folder: Path) -> list[str]:
@@ -73,32 +115,35 @@ def classifier_names(folder: Path) -> list[str]:
 
 
 def judge_faces(
-    faces: Faces, chosen: np.ndarray, judges: Judges, batch: int = 64, progress: bool = True
-) -> tuple[pd.DataFrame, Tensor]:
+    faces: Faces, chosen: np.ndarray, judges: Judges, features: Features, batch: int = 64, progress: bool = True
+) -> tuple[pd.DataFrame, Tensor, Tensor]:
     """Put real faces before the judges.
 
     Arguments:
         faces: prepared faces.
         chosen: which of them, [M] int64.
         judges: who judges.
+        features: whose features to keep.
         batch: faces at a time.
         progress: draw a bar.
 
     Returns:
-        One row a face: face, identity, source (its group), target (the same), predicted, attributes and their
-        predictions, cosine_same (mean cosine with the other faces of its identity; NaN where there is none) and
-        cosine_other (with the faces of all other identities); and the faces' embeddings [M,d].
+        One row a face: face, identity, source (its group), target (the same), what `Judges.labels` says, attributes,
+        and how it stands to the other faces of its identity (``_same``; NaN where there is none) and to those of all
+        others (``_other``): mean cosine, mean cosine_centred (less the mean of these faces' embeddings) and verified,
+        the share that the embedder takes for its own person; then the faces' descriptors [M,d] and features [M,f].
     """
-    told, embeddings = [], []
+    told, descriptors, kept = [], [], []
     with progress_bar(total=len(chosen), unit="face", title="real faces", show=progress) as bar:
         for start in range(0, len(chosen), batch):
             images = faces.images(chosen[start : start + batch])
             told.append(judges.labels(images))
-            embeddings.append(judges.embedder(images))
+            descriptors.append(judges.embedder.descriptors(images))
+            kept.append(features(images))
             bar.update(len(images))
-    embedding = torch.cat(embeddings)
+    descriptor = torch.cat(descriptors)
     rows = _rows(faces, chosen, faces.groups[chosen], pd.concat(told, ignore_index=True), judges)
-    return rows.assign(**_cosines_between(embedding.numpy(), faces.identities[chosen])), embedding
+    return rows.assign(**_between(descriptor, faces.identities[chosen], judges.embedder)), descriptor, torch.cat(kept)
 
 
 def judge_method(
@@ -107,10 +152,11 @@ def judge_method(
     faces: Faces,
     chosen: np.ndarray,
     judges: Judges,
-    embeddings: Tensor,
+    features: Features,
+    descriptors: Tensor,
     batch: int = 64,
     progress: bool = True,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, Tensor]:
     """Translate every face into the groups that are not its own and put the results before the judges.
 
     Faces are judged as they would be saved, rounded to 8 bits.
@@ -120,40 +166,62 @@ def judge_method(
         faces: prepared faces.
         chosen: which of them, [M] int64.
         judges: who judges.
-        embeddings: [M,d], of those real faces, from `judge_faces`.
+        features: whose features to keep.
+        descriptors: [M,d], of those real faces, from `judge_faces`; their mean is what cosines are centred on.
         batch: faces at a time.
         progress: draw a bar.
 
     Returns:
-        One row a face × target: method, face, identity, source, target, predicted, cosine, attributes and their
-        predictions.
+        One row a face × target: method, face, identity, source, target, what `Judges.labels` says, cosine,
+        cosine_centred and verified (bool) of the face before and after, attributes; and the features [rows,f].
 
     Raises:
         FloatingPointError: the method made a face that is not finite.
     """
-    own = faces.groups[chosen]
+    own, embeddings = faces.groups[chosen], normalize(descriptors, dim=1)
+    mean = embeddings.mean(dim=0)
     row, target = np.nonzero(own[:, None] != np.arange(len(AGE_GROUPS)))
-    kept = []
+    rows, kept = [], []
     with progress_bar(total=len(row), unit="face", title=name, show=progress) as bar:
         for start in range(0, len(row), batch):
             which, targets = row[start : start + batch], target[start : start + batch]
-            images = _translate(method, name, faces, chosen[which], targets)
+            images = to_uint8(translate(method, name, faces, chosen[which], torch.from_numpy(targets)))
             told = judges.labels(images)
-            told.insert(1, "cosine", cosine(embeddings[torch.from_numpy(which)], judges.embedder(images)).numpy())
-            kept.append(_rows(faces, chosen[which], targets, told, judges))
+            before, after = descriptors[torch.from_numpy(which)], judges.embedder.descriptors(images)
+            units = embeddings[torch.from_numpy(which)], normalize(after, dim=1)
+            told["cosine"] = cosine(*units).numpy()
+            told["cosine_centred"] = cosine(*(normalize(unit - mean, dim=1) for unit in units)).numpy()
+            told["verified"] = judges.embedder.verified(before, after).numpy()
+            kept.append(features(images))
+            rows.append(_rows(faces, chosen[which], targets, told, judges))
             bar.update(len(which))
-    judged = pd.concat(kept, ignore_index=True)
+    judged = pd.concat(rows, ignore_index=True)
     judged.insert(0, "method", name)
-    return judged
+    return judged, torch.cat(kept)
 
 
-def _translate(method: Method, name: str, faces: Faces, chosen: np.ndarray, targets: np.ndarray) -> Tensor:
-    images = method.translate(
-        faces.images(chosen),
-        torch.from_numpy(targets),
-        source=torch.from_numpy(faces.groups[chosen]),
-        attributes={name: faces.table[name].iloc[chosen].tolist() for name in ATTRIBUTES if name in faces.table},
-    )
+def attributes_of(faces: Faces, chosen: np.ndarray) -> dict[str, list]:
+    """The attributes of some faces as a method takes them."""
+    return {name: faces.table[name].iloc[chosen].tolist() for name in ATTRIBUTES if name in faces.table}
+
+
+def translate(method: Method, name: str, faces: Faces, chosen: np.ndarray, targets: Tensor) -> Tensor:
+    """Prepared faces at another age.
+
+    Arguments:
+        method: the method, `name` what an error calls it.
+        faces: prepared faces.
+        chosen: which of them, [B] int64.
+        targets: groups [B] int64, or weights over the groups [B,groups].
+
+    Returns:
+        Float [B,3,S,S], [0,1] up to rounding, where the method computes.
+
+    Raises:
+        FloatingPointError: the method made a face that is not finite.
+    """
+    source = torch.from_numpy(faces.groups[chosen])
+    images = method.translate(faces.images(chosen), targets, source=source, attributes=attributes_of(faces, chosen))
     finite = torch.isfinite(images).flatten(1).all(dim=1).cpu().numpy()
     if not finite.all():
         first = faces.table["face"].iloc[chosen[~finite][0]]
@@ -161,7 +229,7 @@ def _translate(method: Method, name: str, faces: Faces, chosen: np.ndarray, targ
             f"method {name!r} made {int((~finite).sum())} of {len(chosen)} faces with values that are not finite "
             f"(the first from face {first}): look at its training curves, and train it again"
         )
-    return to_uint8(images)
+    return images
 
 
 def _rows(faces: Faces, chosen: np.ndarray, targets: np.ndarray, told: pd.DataFrame, judges: Judges) -> pd.DataFrame:
@@ -181,16 +249,22 @@ def _rows(faces: Faces, chosen: np.ndarray, targets: np.ndarray, told: pd.DataFr
     return pd.concat([pd.DataFrame(rows), told.reset_index(drop=True)], axis=1)
 
 
-def _cosines_between(embeddings: np.ndarray, identities: np.ndarray) -> dict[str, np.ndarray]:
-    # By sums of embeddings: N·d operations where all pairs would be N²·d.
-    codes, _ = pd.factorize(identities)
-    counts = np.bincount(codes)
-    per_identity = np.zeros((len(counts), embeddings.shape[1]))
-    np.add.at(per_identity, codes, embeddings)
-    with_own = np.einsum("nd,nd->n", embeddings, per_identity[codes])
-    with_all = embeddings @ per_identity.sum(axis=0)
-    own, rest = counts[codes] - 1, len(codes) - counts[codes]
-    with np.errstate(invalid="ignore", divide="ignore"):  # 0/0 where there is no such face: NaN
-        same = np.where(own > 0, (with_own - np.einsum("nd,nd->n", embeddings, embeddings)) / own, np.nan)
-        other = np.where(rest > 0, (with_all - with_own) / rest, np.nan)
-    return {"cosine_same": same, "cosine_other": other}
+def _between(descriptors: Tensor, identities: np.ndarray, embedder: Embedder) -> dict[str, np.ndarray]:
+    unit = normalize(descriptors, dim=1)
+    centred = normalize(unit - unit.mean(dim=0), dim=1)
+    measures = {
+        "cosine": lambda rows: unit[rows] @ unit.T,
+        "cosine_centred": lambda rows: centred[rows] @ centred.T,
+        "verified": lambda rows: embedder.verified(descriptors[rows, None], descriptors[None]).float(),
+    }
+    codes, found = torch.from_numpy(pd.factorize(identities)[0]), {}
+    for name, measure in measures.items():
+        same, other = [], []
+        for rows in torch.arange(len(codes)).split(16):  # pairs × d numbers at a time
+            pairs, own = measure(rows).double(), codes[rows, None] == codes
+            apart = torch.arange(len(codes)) != rows[:, None]  # a face is no second photo of itself
+            # 0/0 where there is no such face: NaN
+            same.append((pairs * (own & apart)).sum(dim=1) / (own & apart).sum(dim=1))
+            other.append((pairs * ~own).sum(dim=1) / (~own).sum(dim=1))
+        found |= {f"{name}_same": torch.cat(same).numpy(), f"{name}_other": torch.cat(other).numpy()}
+    return found

@@ -14,10 +14,10 @@ from ageflow.data.align import Aligner
 from ageflow.data.faces import Faces
 from ageflow.data.pictures import open_image
 from ageflow.evaluation.identity import Embedder, cosine, load_embedder
-from ageflow.explore.ages import GROUP_CENTRES, OLDEST, YOUNGEST, age_to_weights
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.storage import device_of, latest
 from ageflow.training.classifier import load_classifier
+from ageflow.translation.ages import GROUP_CENTRES, OLDEST, YOUNGEST, age_to_weights
 from ageflow.translation.methods import METHODS, LatentMethod, PrototypeMethod, load_method
 from ageflow.workspace import MissingArtefactError, Workspace
 

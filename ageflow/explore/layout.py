@@ -7,9 +7,9 @@ import ipywidgets as widgets
 from PIL import Image
 
 from ageflow.data.records import AGE_GROUPS
-from ageflow.explore.ages import OLDEST, YOUNGEST
 from ageflow.explore.gallery import Gallery
 from ageflow.explore.pictures import DIFFERENCE_GAIN, SHOWN, png
+from ageflow.translation.ages import OLDEST, YOUNGEST
 from ageflow.translation.methods import METHODS
 
 __all__ = ["STRIP", "Parts"]

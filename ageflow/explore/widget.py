@@ -16,7 +16,6 @@ from torch import Tensor
 from ageflow.config import Slider
 from ageflow.data.pictures import read_picture
 from ageflow.data.records import AGE_GROUPS
-from ageflow.explore.ages import GROUP_CENTRES, age_to_weights
 from ageflow.explore.explorer import Explorer, Portrait
 from ageflow.explore.latest import Latest
 from ageflow.explore.layout import Parts
@@ -26,6 +25,7 @@ from ageflow.explore.static import in_words, static_figure
 from ageflow.flows.glow import to_uint8
 from ageflow.report.picture import Picture
 from ageflow.storage import CheckpointError, write_atomically
+from ageflow.translation.ages import GROUP_CENTRES, age_to_weights
 
 __all__ = ["AgeSlider", "Position", "age_slider"]
 

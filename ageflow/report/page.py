@@ -128,7 +128,7 @@ def _judged(workspace: Workspace) -> list[Headline]:
 
 
 def _tables(workspace: Workspace) -> list[Markup]:
-    files = (workspace.path("tables", f"table{number}.md") for number in range(1, 5))
+    files = (workspace.path("tables", f"table{number}.md") for number in range(1, 7))
     return [Markup(markdown2html(file.read_text())) for file in files if file.is_file()]
 
 

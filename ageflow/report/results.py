@@ -26,6 +26,8 @@ class Results:
         workspace: of the run.
         real: the real test faces.
         methods: the judged methods, by name.
+        cycle, continuous: rows of `ageflow.evaluation.cycle` and `ageflow.evaluation.continuous` of all methods; None
+            where a version of the kit that did not measure them made the evaluation.
 
     Example:
         ``Results.open(Workspace.of(settings)).methods["ageflow"].rows``
@@ -34,6 +36,8 @@ class Results:
     workspace: Workspace
     real: Judged
     methods: dict[str, Judged]
+    cycle: Judged | None = None
+    continuous: Judged | None = None
 
     @classmethod
     def open(cls, workspace: Workspace) -> "Results":
@@ -55,7 +59,16 @@ class Results:
                     f"{name} was judged with another {', '.join(differing)} than the real faces in {folder}: "
                     "run 06_ablations.ipynb again"
                 )
-        return cls(workspace, real, methods)
+        beyond = {name: folder / file_name(name) for name in ("cycle", "continuous")}
+        kept = {name: read_judged(path) for name, path in beyond.items() if path.is_file()}
+        for name, judged in kept.items():
+            for method, made_from in judged.about["fingerprints"].items():
+                if method in methods and not methods[method].about["fingerprints"].items() <= made_from.items():
+                    raise MixedResultsError(
+                        f"{name} of {method} was measured with other faces, weights or judges than the rest in {folder}: "
+                        "run 06_ablations.ipynb again"
+                    )
+        return cls(workspace, real, methods, **kept)
 
     @property
     def run(self) -> str:

@@ -11,8 +11,8 @@ import pandas as pd
 from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.judged import NotJudgedError
 from ageflow.report.layout import METRIC_NAMES
+from ageflow.report.metrics import known, real_scores, scores
 from ageflow.report.results import MixedResultsError, Results
-from ageflow.report.tables import real_scores, scores
 from ageflow.storage import write_atomically
 from ageflow.translation.methods import METHODS
 from ageflow.workspace import MissingArtefactError, Workspace
@@ -22,7 +22,7 @@ __all__ = ["ALL_GROUPS", "Measured", "Summary", "summarise"]
 ALL_GROUPS = "mean"
 _REAL = "real test faces: "
 _KEYS = ["metric", "dataset", "settings", "method"]
-_SIGNIFICANT = {"cosine": 3}  # digits after the point; the others are percentages
+_SIGNIFICANT = {"cosine": 3, "cosine_centred": 3}  # digits after the point; the others are percentages
 _STYLE = (
     "body { font: 15px/1.5 sans-serif; margin: 2em; } table { border-collapse: collapse; }"
     " th, td { padding: 0.2em 0.8em; border-bottom: 1px solid #ccc; text-align: left; vertical-align: top; }"
@@ -151,7 +151,7 @@ def _places(whole: pd.DataFrame, column: str) -> dict[str, int]:
 def _measure(results: Results) -> pd.DataFrame:
     """What one run reaches: columns metric, method, group, value; NaN where no test face is of a group."""
     rows: list[tuple[str, str, str, float]] = []
-    for metric in ("age_accuracy", "cosine", *results.attributes):
+    for metric in known(results):
         found = {METHODS[name]: scores(metric, judged.rows) for name, judged in results.methods.items()}
         found |= {_REAL + name: part for name, part in real_scores(metric, results.real.rows).items()}
         for method, part in found.items():

@@ -1,39 +1,51 @@
-"""Tables 1-4: the paper's numbers beside this run's, each of these with its bootstrap interval over identities."""
+"""Tables 1-4: the paper's numbers beside this run's, each of these with its bootstrap interval over identities.
+
+Table 5 has what the paper does not measure, Table 6 by how much AgeFlow leads, paired.
+"""
 
 import json
-from collections.abc import Callable
+import math
 
 import pandas as pd
 
 from ageflow.config import Tables
 from ageflow.data.records import AGE_GROUPS
-from ageflow.evaluation.age import age_scores
-from ageflow.evaluation.attributes import attribute_scores
-from ageflow.evaluation.identity import identity_scores
 from ageflow.progress import progress_bar
-from ageflow.report.estimates import Estimate, estimate
-from ageflow.report.layout import METRIC_NAMES, Table
+from ageflow.report.estimates import Estimate, estimate, lead
+from ageflow.report.layout import Table, digits
+from ageflow.report.metrics import BEYOND, IDENTITY, LOWER_IS_BETTER, beyond_scores, known, real_scores, scores
+from ageflow.report.notes import REAL, notes
 from ageflow.report.published import PAPER_DATASETS, TABLE_GROUPS, published
 from ageflow.report.results import Results, training_diagnostics
 from ageflow.storage import write_atomically
 from ageflow.translation.methods import METHODS
 from ageflow.workspace import Workspace
 
-__all__ = ["TITLES", "make_table", "make_tables", "real_scores", "scores"]
+__all__ = ["MEAN", "TITLES", "make_table", "make_tables"]
 
 TITLES = {
     1: "Age accuracy and identity preservation, by target group",
     2: "Attribute preservation when faces of 30- are aged",
     3: "Age accuracy and identity preservation of the variants, by target group",
     4: "Attribute preservation of the variants when faces of 30- are aged",
+    5: "What the paper does not measure: a second age judge, there and back, realism, and a continuous target",
+    6: "AgeFlow's lead over the other methods, paired",
 }
-_METRICS = {1: ("age_accuracy", "cosine"), 2: ("gender", "race"), 3: ("age_accuracy", "cosine"), 4: ("gender", "race")}
+MEAN = "mean"  # of the groups
+_JUDGED, _ATTRIBUTES = ("age_accuracy", *IDENTITY), ("gender", "race")
+_METRICS = {1: _JUDGED, 2: _ATTRIBUTES, 3: _JUDGED, 4: _ATTRIBUTES}
 _METHODS = {1: ("ageflow",), 2: ("ageflow",), 3: tuple(METHODS), 4: tuple(METHODS)}
-_REAL = "real test faces"
+# Whom AgeFlow's lead is over; of several, the better.
+_RIVALS = {
+    "over GLOW": ("glow",),
+    "over GLOW + attribute": ("glow+attribute",),
+    "over the better of these two": ("glow", "glow+attribute"),
+    "over AgeFlow w/o ICTM": ("no_ictm",),
+}
 
 
 def make_tables(settings: Tables) -> list[Table]:
-    """Make Tables 1-4 and write them into ``tables/``.
+    """Make Tables 1-6 and write them into ``tables/``.
 
     Each becomes ``table<n>.md``, ``.tex``, ``.html`` and ``.csv`` (long, one number a row, with its interval and the
     run it comes from); ``diagnostics.csv`` says how the trainings ended; ``done.json`` is written last.
@@ -61,19 +73,20 @@ def make_table(number: int, results: Results, settings: Tables) -> Table:
     """One table.
 
     Arguments:
-        number: 1 to 4.
+        number: 1 to 6.
         results: of the run.
         settings: bootstrap, confidence and seed.
     """
     if number not in TITLES:
-        raise ValueError(f"table {number!r}: there are Tables 1 to 4")
-    measure = _measurer(number, settings)
-    rows = _paper_rows(number, results)
-    for metric in dict.fromkeys(
-        [row["metric"] for row in rows] + [m for m in _METRICS[number] if m in _known(results)]
-    ):
-        rows += _run_rows(number, metric, results, measure)
-        rows += _real_rows(metric, results, measure)
+        raise ValueError(f"table {number!r}: there are Tables 1 to 6")
+    rows = {5: _beyond_rows, 6: _lead_rows}[number](results, settings) if number > 4 else []
+    if number <= 4:
+        rows = _paper_rows(number, results)
+        here = [metric for metric in _METRICS[number] if metric in known(results)]
+        for metric in dict.fromkeys([*(row["metric"] for row in rows), *here]):
+            rows += _run_rows(number, metric, results, settings)
+            rows += _real_rows(metric, TABLE_GROUPS[number], results, settings)
+        rows.sort(key=lambda row: _METRICS[number].index(row["metric"]))
     numbers = pd.DataFrame(rows).assign(
         table=number,
         run=results.run,
@@ -82,25 +95,11 @@ def make_table(number: int, results: Results, settings: Tables) -> Table:
         embedder=results.real.about["embedder"],
         confidence=settings.confidence,
     )
-    order = {metric: place for place, metric in enumerate(_METRICS[number])}
-    numbers = numbers.sort_values("metric", key=lambda column: column.map(order), kind="stable")
-    return Table(number, TITLES[number], numbers.reset_index(drop=True), _notes(number, numbers, results, settings))
+    return Table(number, TITLES[number], numbers, notes(number, numbers, results, settings), signed=number == 6)
 
 
-Measure = Callable[[pd.DataFrame], list[tuple[int, Estimate]]]
-
-
-def _measurer(number: int, settings: Tables) -> Measure:
-    def measure(scores: pd.DataFrame) -> list[tuple[int, Estimate]]:
-        groups = TABLE_GROUPS[number]
-        chosen = (settings.bootstrap, settings.confidence, settings.seed)
-        return [(group, estimate(scores[scores["group"] == group], *chosen)) for group in groups]
-
-    return measure
-
-
-def _known(results: Results) -> list[str]:
-    return ["age_accuracy", "cosine", *results.attributes]
+def _chosen(settings: Tables) -> tuple[int, float, int]:
+    return settings.bootstrap, settings.confidence, settings.seed
 
 
 def _paper_rows(number: int, results: Results) -> list[dict]:
@@ -109,110 +108,153 @@ def _paper_rows(number: int, results: Results) -> list[dict]:
     numbers = published(number)
     numbers = numbers[numbers["dataset"].isin(wanted)]
     return [
-        _row(metric, f"paper, {dataset.upper()}", method, group, Estimate(value, *(float("nan"),) * 2, 0, 0))
+        _row(metric, f"paper, {dataset.upper()}, as published", method, AGE_GROUPS[group], _bare(value))
         for dataset, metric, method, group, value in numbers.itertuples(index=False)
     ]
 
 
-def _run_rows(number: int, metric: str, results: Results, measure: Measure) -> list[dict]:
-    source, rows = f"this run ({results.run})", []
-    for method in _METHODS[number]:
-        missing = Estimate(*(float("nan"),) * 3, 0, 0, _why_missing(metric, method, results))
-        if missing.note:
-            estimates = [(group, missing) for group in TABLE_GROUPS[number]]
-        else:
-            estimates = measure(scores(metric, results.methods[method].rows))
-        rows += [_row(metric, source, METHODS[method], group, found) for group, found in estimates]
-    return rows
+def _run_rows(number: int, metric: str, results: Results, settings: Tables) -> list[dict]:
+    methods, groups = _METHODS[number], TABLE_GROUPS[number]
+    reasons = {method: _why_missing(metric, method, results) for method in methods}
+    found = {m: scores(metric, results.methods[m].rows) for m in methods if not reasons[m]}
+    return _block(metric, found, reasons, [(AGE_GROUPS[group], (group,)) for group in groups], results, settings)
 
 
 def _why_missing(metric: str, method: str, results: Results) -> str:
     if method not in results.methods:
         return f"{METHODS[method]} was not judged"
-    if metric not in _known(results):
+    if metric not in known(results):
         return f"the faces of {results.workspace.dataset} have no {metric} labels to judge"
     return ""
 
 
-def scores(metric: str, judged: pd.DataFrame) -> pd.DataFrame:
-    """What each translated face scores: columns identity, group (the target) and value.
-
-    Arguments:
-        metric: age_accuracy, cosine or an attribute that was judged.
-        judged: rows of a method in `Results`.
-    """
-    if metric == "age_accuracy":
-        return age_scores(judged)
-    if metric == "cosine":
-        return identity_scores(judged)
-    return attribute_scores(judged, metric)
+Columns = list[tuple[str, tuple[int, ...]]]  # each column's label and the groups it is the mean of
 
 
-def _real_rows(metric: str, results: Results, measure: Measure) -> list[dict]:
+def _block(
+    metric: str,
+    found: dict[str, pd.DataFrame],
+    reasons: dict[str, str],
+    columns: Columns,
+    results: Results,
+    settings: Tables,
+) -> list[dict]:
+    """The rows of one metric: methods × columns, and which of each column is best beyond chance."""
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    source, rows = f"this run ({results.run})", []
+    for label, groups in columns:
+        parts = {m: part[part["group"].isin(groups)] for m, part in found.items()}
+        values = {m: estimate(part, *_chosen(settings)) for m, part in parts.items()}
+        best = _best(metric, values, {m: p.assign(value=sign * p["value"]) for m, p in parts.items()}, groups, settings)
+        for method, reason in reasons.items():
+            value = _bare(math.nan, reason) if reason else values[method]
+            rows.append(_row(metric, source, METHODS[method], label, value, best == method))
+    places = {METHODS[method]: place for place, method in enumerate(reasons)}
+    return sorted(rows, key=lambda row: places[row["method"]])  # method by method, the columns as they are
+
+
+def _best(
+    metric: str,
+    values: dict[str, Estimate],
+    higher: dict[str, pd.DataFrame],
+    groups: tuple[int, ...],
+    settings: Tables,
+) -> str | None:
+    """The method whose lead over the second best excludes 0 in the paired bootstrap, if any; `higher` is better."""
+    known_values = [method for method, found in values.items() if not math.isnan(found.value)]
+    if len(known_values) < 2:
+        return None
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    first, second = sorted(known_values, key=lambda method: sign * values[method].value, reverse=True)[:2]
+    # What reads 1.000 beside 1.000 is not better.
+    shown = {f"{values[method].value:{digits(metric, values[method].low)}}" for method in (first, second)}
+    ahead = lead(higher[first], [higher[second]], sorted(set(higher[first]["group"]) & set(groups)), *_chosen(settings))
+    return first if ahead.low > 0 and len(shown) == 2 else None
+
+
+def _real_rows(metric: str, groups: tuple[int, ...], results: Results, settings: Tables) -> list[dict]:
     """What the judges make of the real test faces of each group: the scale to read the run's numbers on."""
-    if metric not in _known(results):
+    if metric not in known(results) and not (metric == "second_accuracy" and "second_age" in results.real.rows):
         return []
-    parts = real_scores(metric, results.real.rows)
-    return [_row(metric, _REAL, name, group, found) for name, part in parts.items() for group, found in measure(part)]
+    rows = []
+    for name, part in real_scores(metric, results.real.rows).items():
+        for group in groups:
+            value = estimate(part[part["group"] == group], *_chosen(settings))
+            rows.append(_row(metric, REAL, name, AGE_GROUPS[group], value))
+    return rows
 
 
-def real_scores(metric: str, real: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """What the real test faces score, laid out as `scores`, by the name of the row it makes in a table."""
-    if metric == "cosine":
-        kinds = {"two photos of one person": "cosine_same", "photos of two people": "cosine_other"}
-        return {name: identity_scores(real.assign(cosine=real[column])) for name, column in kinds.items()}
-    if metric == "age_accuracy":
-        return {"the classifier is right": age_scores(real)}
-    # of all groups, not only of 30-: each stands under its own
-    return {
-        "the classifier is right": pd.concat(
-            [attribute_scores(real, metric, source=group) for group in range(len(AGE_GROUPS))]
-        )
-    }
+def _beyond_rows(results: Results, settings: Tables) -> list[dict]:
+    every = tuple(range(len(AGE_GROUPS)))
+    columns: Columns = [*((AGE_GROUPS[group], (group,)) for group in every), (MEAN, every)]
+    rows = []
+    for metric in BEYOND:
+        measured = {m: beyond_scores(metric, m, results) for m in METHODS if m in results.methods}
+        reasons = {m: "" if measured.get(m) is not None else _why_not_measured(m, results) for m in METHODS}
+        found = {m: part for m, part in measured.items() if part is not None}
+        for method, part in found.items():
+            if part["value"].isna().all():
+                reasons[method] = f"{METHODS[method]} has no inverse"
+        found = {m: part for m, part in found.items() if not reasons[m]}
+        rows += _block(metric, found, reasons, columns, results, settings)
+        if metric == "second_accuracy":
+            rows += _real_rows(metric, every, results, settings)
+    return rows + _kid_rows(results)
 
 
-def _row(metric: str, source: str, method: str, group: int, found: Estimate) -> dict:
+def _why_not_measured(method: str, results: Results) -> str:
+    if method not in results.methods:
+        return f"{METHODS[method]} was not judged"
+    return "not measured by the version that judged it: run 06_ablations.ipynb again"
+
+
+def _kid_rows(results: Results) -> list[dict]:
+    rows, own = [], f"this run ({results.run})"
+    judged = [(own, METHODS[name], part) for name, part in results.methods.items()]
+    for source, name, part in [*judged, (REAL, "of the other groups, as they are", results.real)]:
+        if "kid" not in part.about:
+            continue
+        kid = pd.DataFrame(part.about["kid"])
+        values = [(AGE_GROUPS[row.target], row.kid, row.faces) for row in kid.itertuples()]
+        for label, value, faces in [*values, (MEAN, kid["kid"].mean(), kid["faces"].sum())]:
+            found = Estimate(1000 * value, math.nan, math.nan, int(faces), part.about["identities"])
+            rows.append(_row(part.about["features"], source, name, label, found))
+    return rows
+
+
+def _lead_rows(results: Results, settings: Tables) -> list[dict]:
+    rows = []
+    for metric in [*known(results), "second_accuracy"]:
+        for name, rivals in _RIVALS.items():
+            missing = [method for method in ("ageflow", *rivals) if method not in results.methods]
+            if missing or (metric == "second_accuracy" and "second_age" not in results.real.rows):
+                continue
+            first, *others = (scores(metric, results.methods[method].rows) for method in ("ageflow", *rivals))
+            groups = TABLE_GROUPS[4 if metric in results.attributes else 3]
+            for label, of in [*((AGE_GROUPS[group], (group,)) for group in groups), (MEAN, groups)]:
+                ahead = lead(first, others, of, *_chosen(settings))
+                rows.append(_row(metric, f"this run ({results.run})", name, label, ahead, ahead.low > 0))
+    if not rows:
+        nothing = _bare(math.nan, "AgeFlow and another method were not both judged")
+        rows = [_row("age_accuracy", f"this run ({results.run})", "AgeFlow", MEAN, nothing)]
+    return rows
+
+
+def _bare(value: float, note: str = "") -> Estimate:
+    return Estimate(value, math.nan, math.nan, 0, 0, note)
+
+
+def _row(metric: str, source: str, method: str, group: str, found: Estimate, best: bool = False) -> dict:
     return {
         "metric": metric,
         "source": source,
         "method": method,
-        "group": AGE_GROUPS[group],
+        "group": group,
         "value": found.value,
         "low": found.low,
         "high": found.high,
         "faces": found.faces,
         "identities": found.identities,
         "note": found.note,
+        "best": bool(best),
     }
-
-
-def _notes(number: int, numbers: pd.DataFrame, results: Results, settings: Tables) -> list[str]:
-    about = results.real.about
-    notes = [
-        f"This run is {results.run} (preset {about['preset']}), evaluated {results.evaluated[:10]} on {about['faces']} "
-        f"test faces of {about['identities']} people. In brackets: {100 * settings.confidence:g} % bootstrap intervals over "
-        f"identities, {settings.bootstrap} resamples. Bold: the best of its block."
-    ]
-    if results.workspace.dataset not in PAPER_DATASETS:
-        notes.append(
-            f"The paper has no numbers on {results.workspace.dataset}; its numbers on MORPH and CACD are here for "
-            "orientation: other faces, other classifiers."
-        )
-    if number in (1, 3):
-        other = "" if about["embedder"].startswith("ArcFace") else ", a scale that cannot be compared with this run's"
-        notes.append(f"Cosines: this run's by {about['embedder']}; the paper's by ArcFace{other}.")
-    notes.append(f"{_REAL.capitalize()}: the same judges on real faces of each column's group, to read this run by.")
-    if number in (2, 4):
-        notes.append("Preserved: the attribute classifier's answer on the aged face is the face's own label.")
-    return notes + _reasons(numbers)
-
-
-def _reasons(numbers: pd.DataFrame) -> list[str]:
-    """Why cells are empty or have no interval, a line a reason."""
-    told = []
-    for note, rows in numbers[numbers["note"] != ""].groupby("note", sort=False):
-        places = []
-        for (source, method, metric), cells in rows.groupby(["source", "method", "metric"], sort=False):
-            places.append(f"{METRIC_NAMES[metric]}, {source}, {method}: {', '.join(cells['group'])}")
-        told.append(f"{'n/a' if rows['value'].isna().all() else 'No interval'}: {note} ({'; '.join(places)}).")
-    return told

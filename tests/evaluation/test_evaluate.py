@@ -25,7 +25,7 @@ def run(runs_root, tmp_path):
 
 
 def settings_of(run, **more):
-    return ageflow.settings("ablations", parameters(run, evaluation_faces=8) | more)
+    return ageflow.settings("ablations", parameters(run, evaluation_faces=8, cycle_faces=4, continuous_faces=4) | more)
 
 
 def written(settings):
@@ -57,7 +57,7 @@ def test_a_method_is_judged_again_when_what_it_was_made_from_changes(run):
     evaluate_all(settings)
     after = written(settings)
     changed = {name for name in before if after[name] != before[name]}
-    assert changed == {"ageflow.parquet", "done.json"}
+    assert changed == {"ageflow.parquet", "cycle.parquet", "continuous.parquet", "done.json"}
 
 
 def test_everything_is_judged_again_with_other_faces_chosen(run):
@@ -95,7 +95,7 @@ def test_a_choice_of_faces_is_spread_over_the_groups_and_seeded(runs_root):
 
 
 def test_summary_by_group_is_the_groups_own(runs_root):
-    real, _ = evaluate_real(settings_of(runs_root, evaluation_faces=10_000))
+    real = evaluate_real(settings_of(runs_root, evaluation_faces=10_000))
     summary = by_group(real.rows)
     assert summary.index.tolist() == ["30-", "31-40", "41-50", "51+"]
     first = real.rows[real.rows["target"] == 0]

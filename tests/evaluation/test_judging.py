@@ -13,6 +13,9 @@ from ageflow.evaluation.age import age_scores
 from ageflow.evaluation.attributes import attribute_scores, judged_attributes
 from ageflow.evaluation.identity import DlibEmbedder, identity_scores
 from ageflow.evaluation.judging import Judges, judge_faces, judge_method
+from ageflow.evaluation.realism import FaceFeatures
+from ageflow.evaluation.second_judge import SecondAgeJudge
+from ageflow.flows.glow import to_uint8
 from tests.tiny import BRIGHTNESS
 
 
@@ -75,17 +78,18 @@ def faces(runs_root):
 
 @pytest.fixture(scope="module")
 def judges():
-    return Judges(ByBrightness(), {"gender": ByTint()}, DlibEmbedder("cpu"))
+    return Judges(ByBrightness(), {"gender": ByTint()}, DlibEmbedder("cpu"), SecondAgeJudge("cpu"))
 
 
 @pytest.fixture(scope="module")
 def real(faces, judges):
-    return judge_faces(faces, np.arange(len(faces)), judges, batch=7, progress=False)
+    return judge_faces(faces, np.arange(len(faces)), judges, FaceFeatures(judges.second), batch=7, progress=False)
 
 
 def judge(method, faces, judges, real, chosen=None):
     chosen = np.arange(len(faces)) if chosen is None else chosen
-    return judge_method(method, "m", faces, chosen, judges, real[1][chosen], batch=10, progress=False)
+    judging = (judges, FaceFeatures(judges.second), real[1][chosen])
+    return judge_method(method, "m", faces, chosen, *judging, batch=10, progress=False)[0]
 
 
 def test_every_face_goes_into_the_three_other_groups(faces, judges, real):
@@ -155,7 +159,8 @@ def test_an_attribute_nobody_judged_is_an_error(faces, judges, real):
 
 
 def test_cosines_between_real_faces_are_those_of_all_pairs(faces, real):
-    rows, embeddings = real
+    rows, descriptors, _ = real
+    embeddings = torch.nn.functional.normalize(descriptors, dim=1)
     pairs = (embeddings @ embeddings.T).double().numpy()
     names = faces.identities
     for i in range(len(faces)):
@@ -165,13 +170,55 @@ def test_cosines_between_real_faces_are_those_of_all_pairs(faces, real):
 
 
 def test_a_person_with_one_face_has_no_second_to_compare_with(faces, judges):
-    rows, _ = judge_faces(faces, np.array([0, 4, 8]), judges, progress=False)
+    rows = judge_faces(faces, np.array([0, 4, 8]), judges, FaceFeatures(judges.second), progress=False)[0]
     assert rows["cosine_same"].isna().all()
     assert rows["cosine_other"].notna().all()
 
 
 def test_real_faces_are_judged_in_their_own_group(faces, real):
-    rows, _ = real
+    rows = real[0]
     assert (rows["source"] == faces.groups).all()
     assert age_scores(rows)["value"].mean() == 100
     assert (rows["gender_predicted"] == rows["gender"]).all()
+
+
+def test_centred_cosines_and_verification_are_the_embedders_own(faces, judges, real):
+    rows = judge(Repaint(), faces, judges, real)
+    unit = torch.nn.functional.normalize(real[1], dim=1)
+    face = rows["face"].iloc[0]
+    number = faces.table["face"].tolist().index(face)
+    after = judges.embedder.descriptors(
+        to_uint8(
+            Repaint().translate(
+                faces.images([number]),
+                torch.tensor([rows["target"].iloc[0]]),
+                torch.tensor([rows["source"].iloc[0]]),
+                {"gender": [""]},
+            )
+        )
+    )[0]
+    a, b = unit[number] - unit.mean(0), torch.nn.functional.normalize(after, dim=0) - unit.mean(0)
+    assert rows["cosine_centred"].iloc[0] == pytest.approx(float(torch.cosine_similarity(a, b, dim=0)), abs=1e-4)
+    assert rows["cosine_centred"].mean() < rows["cosine"].mean()
+    assert rows["verified"].iloc[0] == ((real[1][number] - after).norm() < 0.6)
+    unmoved = judge(Same(), faces, judges, real)
+    assert unmoved["verified"].all()
+    assert unmoved["cosine_centred"].to_numpy() == pytest.approx(np.ones(72), abs=1e-3)
+
+
+def test_verified_pairs_of_real_faces_are_counted_one_by_one(faces, real):
+    rows, descriptors, _ = real
+    near = (torch.cdist(descriptors.double(), descriptors.double()) < 0.6).numpy()
+    names = faces.identities
+    for i in range(len(faces)):
+        same = (names == names[i]) & (np.arange(len(names)) != i)
+        assert rows["verified_same"].iloc[i] == pytest.approx(near[i][same].mean())
+        assert rows["verified_other"].iloc[i] == pytest.approx(near[i][names != names[i]].mean())
+
+
+def test_the_expected_age_lies_between_the_groups_centres(faces, judges, real):
+    rows = real[0]
+    logits = judges.age(faces.images(slice(None)))
+    expected = (logits.softmax(1) @ torch.tensor([25.0, 35.5, 45.5, 57.0])).detach().numpy()
+    assert rows["predicted_age"].to_numpy() == pytest.approx(expected, abs=1e-3)
+    assert rows["second_age"].to_numpy() == pytest.approx(judges.second(faces.images(slice(None))).numpy(), abs=0.05)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ageflow.report.estimates import estimate
+from ageflow.report.estimates import estimate, lead
 
 
 def _scores(identities, values):
@@ -70,3 +70,39 @@ def test_one_person_gives_a_mean_without_an_interval():
     assert found.value == 50.0
     assert math.isnan(found.low)
     assert found.note == "one identity: no interval"
+
+
+def _grouped(values, group=0):
+    return pd.DataFrame({"identity": [f"id{i}" for i in range(len(values))], "group": group, "value": values})
+
+
+def test_lead_is_paired():
+    rng = np.random.default_rng(0)
+    person = rng.normal(0, 10, 200)  # what both share
+    noise = rng.normal(1, 2, 200)
+    found = lead(_grouped(person + noise), [_grouped(person)], [0], resamples=4000)
+    half = 1.96 * noise.std() / math.sqrt(200)
+    assert found.value == pytest.approx(noise.mean())
+    assert found.low == pytest.approx(noise.mean() - half, abs=0.05)
+    assert found.high == pytest.approx(noise.mean() + half, abs=0.05)
+
+
+def test_lead_over_several_is_over_the_best_of_each_resample():
+    rng = np.random.default_rng(1)
+    first, one, other = (_grouped(rng.normal(0, 1, 100)) for _ in range(3))
+    alone = [lead(first, [rival], [0]) for rival in (one, other)]
+    both = lead(first, [one, other], [0])
+    assert both.value == pytest.approx(min(found.value for found in alone))
+    assert both.low <= min(found.low for found in alone) + 1e-9
+    assert both.high <= min(found.high for found in alone) + 1e-9
+
+
+def test_lead_in_the_mean_weighs_groups_alike():
+    first = pd.concat([_grouped([1.0] * 30, 1), _grouped([5.0] * 3, 2)])
+    second = pd.concat([_grouped([0.0] * 30, 1), _grouped([0.0] * 3, 2)])
+    assert lead(first, [second], [1, 2]).value == pytest.approx(3.0)
+
+
+def test_lead_without_faces_of_a_group_says_so():
+    assert lead(_grouped([1.0]), [_grouped([0.0])], [3]).note == "no such test faces"
+    assert lead(_grouped([1.0]), [_grouped([0.0])], [0]).note == "one identity: no interval"

@@ -1,4 +1,4 @@
-"""Ages on the slider, and what they are between the age groups."""
+"""Ages in years, and what they are between the age groups."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ __all__ = ["GROUP_CENTRES", "OLDEST", "YOUNGEST", "age_to_weights"]
 
 # The age at which a group's weight is one. The first and the last group are open: a decade like the others.
 GROUP_CENTRES = (25.0, 35.5, 45.5, 57.0)
-YOUNGEST, OLDEST = 20.0, 70.0  # of the slider, years
+YOUNGEST, OLDEST = 20.0, 70.0  # of a continuous target, years
 
 
 def age_to_weights(age: float) -> Tensor:

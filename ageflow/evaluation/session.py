@@ -1,0 +1,217 @@
+"""What judging one method of a run and the next has in common: loaded once, and what is judged is kept on disk."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ageflow.config import Ablations
+from ageflow.data.faces import Faces
+from ageflow.data.records import AGE_GROUPS
+from ageflow.evaluation.continuous import predicted_ages
+from ageflow.evaluation.cycle import cycle_errors
+from ageflow.evaluation.identity import load_embedder
+from ageflow.evaluation.judged import Judged, NotJudgedError, digest, file_name, read_judged, write_judged
+from ageflow.evaluation.judging import Judges, classifier_names, judge_faces, judge_method
+from ageflow.evaluation.realism import FaceFeatures, InceptionFeatures, kid_by_group, load_features
+from ageflow.translation.methods import LatentMethod, load_method
+from ageflow.workspace import Workspace
+
+__all__ = ["Evaluation", "RealFaces", "held_out_faces", "spread_evenly"]
+
+# What each method is made of; the s of the two GLOW methods is the ICTM's.
+METHOD_PARTS = {
+    "glow": ("glow", "prototypes", "ictm"),
+    "glow+attribute": ("glow", "prototypes", "ictm"),
+    "no_ictm": ("glow", "no_ictm"),
+    "ageflow": ("glow", "ictm"),
+}
+PROTOCOL = "2"  # of what is measured and how: a file of another protocol is made again
+
+
+def held_out_faces(settings: Ablations) -> tuple[Faces, np.ndarray]:
+    """The faces to judge on: the test split, and which of it.
+
+    Returns:
+        The test split, and the rows [M] int64 to judge: all, or a seeded choice of ``evaluation_faces`` of them that
+        is spread evenly over the age groups.
+
+    Raises:
+        NotJudgedError: the data set has no test faces.
+    """
+    faces = Faces.open(Workspace.of(settings).require("faces")).select(split="test")
+    if not len(faces):
+        raise NotJudgedError(
+            f"{Workspace.of(settings).path('faces')} has no test faces: prepare it with test_share > 0"
+        )
+    return faces, spread_evenly(faces.groups, settings.evaluation_faces, settings.seed)
+
+
+def spread_evenly(groups: np.ndarray, wanted: int | None, seed: int) -> np.ndarray:
+    """Which of some faces, of those groups [N], to take: all, or `wanted` by seed, the groups taking turns; sorted."""
+    if wanted is None or wanted >= len(groups):
+        return np.arange(len(groups))
+    shuffled = np.random.default_rng(seed).permutation(len(groups))
+    # Take turns between the groups: the k-th face of each before the (k+1)-th of any.
+    turn = pd.Series(shuffled).groupby(groups[shuffled]).cumcount().to_numpy()
+    return np.sort(shuffled[np.argsort(turn, kind="stable")[:wanted]])
+
+
+class RealFaces(NamedTuple):
+    """The real test faces before the judges: their rows, descriptors [M,d] and features [M,f]."""
+
+    judged: Judged
+    descriptors: Tensor
+    features: Tensor
+
+
+class Evaluation:
+    """The evaluation of a run.
+
+    Arguments:
+        settings: of notebook 06.
+
+    Raises:
+        MissingArtefactError: notebook 01 or 05 has not run.
+        NotJudgedError: there is no test face.
+    """
+
+    def __init__(self, settings: Ablations) -> None:
+        self.settings = settings
+        self.workspace = Workspace.of(settings)
+        self.faces, self.chosen = held_out_faces(settings)
+        self.classifiers = self.workspace.require("classifiers")
+        self.embedder = load_embedder(settings.embedder, settings.device)
+        self.folder = self.workspace.folder("evaluation")
+        self._methods: dict[str, LatentMethod] = {}
+
+    @cached_property
+    def judges(self) -> Judges:
+        """The classifiers, the embedder and the second age judge."""
+        return Judges.load(self.classifiers, self.embedder, self.settings.device)
+
+    @cached_property
+    def features(self) -> FaceFeatures | InceptionFeatures:
+        """Whose features KID is of."""
+        return load_features(self.settings.inception, self.judges.second, self.settings.device)
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """What every judgement depends on, that of the real faces too."""
+        wanted = self.settings.evaluation_faces
+        names = classifier_names(self.classifiers)
+        return {f"classifiers/{name}": digest(self.classifiers / name) for name in names} | {
+            "faces": self.faces.fingerprint,
+            "embedder": self.embedder.fingerprint,
+            "features": self.features.fingerprint,
+            "chosen": "all" if wanted is None else f"{wanted} by seed {self.settings.seed}",
+            "protocol": PROTOCOL,
+        }
+
+    @cached_property
+    def real(self) -> RealFaces:
+        """The real faces; ``evaluation/real.parquet``."""
+        judged = self._kept("real", self.fingerprints)
+        if judged is None:
+            judging = (self.judges, self.features, self.settings.evaluation_batch, self.settings.progress)
+            rows, descriptors, features = judge_faces(self.faces, self.chosen, *judging)
+            # What a method scores that leaves every face as it is: the scale to read the methods' on.
+            row, target = np.nonzero(self.faces.groups[self.chosen][:, None] != np.arange(len(AGE_GROUPS)))
+            kid = self._kid(features[torch.from_numpy(row)], target, features)
+            rows = rows.assign(descriptor=list(descriptors.numpy()), feature=list(features.numpy()))
+            judged = self._keep("real", rows, self.fingerprints, kid)
+        arrays = [torch.from_numpy(np.stack(judged.rows[name].to_list())) for name in ("descriptor", "feature")]
+        return RealFaces(Judged(judged.rows.drop(columns=["descriptor", "feature"]), judged.about), *arrays)
+
+    def method(self, name: str) -> Judged:
+        """A method's translated faces; ``evaluation/<name>.parquet``."""
+        made_from = self._made_from(name)
+        judged = self._kept(name, made_from)
+        if judged is None:
+            real, chosen = self.real, self.settings
+            judging = (self.judges, self.features, real.descriptors, chosen.evaluation_batch, chosen.progress)
+            rows, features = judge_method(self._load(name), name, self.faces, self.chosen, *judging)
+            kid = self._kid(features, rows["target"].to_numpy(), real.features)
+            judged = self._keep(name, rows, made_from, kid)
+        return judged
+
+    def cycles(self) -> Judged:
+        """`cycle_errors` of every method of the settings; ``evaluation/cycle.parquet``."""
+
+        def measure(name: str, chosen: np.ndarray) -> pd.DataFrame:
+            how = (self.settings.evaluation_batch, self.settings.progress)
+            return cycle_errors(self._load(name), name, self.faces, chosen, *how)
+
+        return self._gathered("cycle", self.settings.cycle_faces, measure)
+
+    def continuous(self) -> Judged:
+        """`predicted_ages` of every method of the settings; ``evaluation/continuous.parquet``."""
+
+        def measure(name: str, chosen: np.ndarray) -> pd.DataFrame:
+            how = (self.judges, self.settings.evaluation_batch, self.settings.progress)
+            return predicted_ages(self._load(name), name, self.faces, chosen, *how)
+
+        return self._gathered("continuous", self.settings.continuous_faces, measure)
+
+    def _gathered(self, name: str, wanted: int | None, measure: Callable[[str, np.ndarray], pd.DataFrame]) -> Judged:
+        """One file for all methods; those whose faces, weights and judges are the same as before are not measured."""
+        chosen = self.chosen[spread_evenly(self.faces.groups[self.chosen], wanted, self.settings.seed)]
+        of_these = {"of these": "all" if wanted is None else f"{wanted} by seed {self.settings.seed}"}
+        made_from = {method: self._made_from(method) | of_these for method in self.settings.methods}
+        kept = self._kept(name, made_from)
+        if kept is not None:
+            return kept
+        path = self.folder / file_name(name)
+        before = read_judged(path) if path.is_file() else None
+        parts = []
+        for method, needed in made_from.items():
+            if before is not None and before.about["fingerprints"].get(method) == needed:
+                parts.append(before.rows[before.rows["method"] == method])
+            else:
+                parts.append(measure(method, chosen))
+        return self._keep(name, pd.concat(parts, ignore_index=True), made_from)
+
+    def _made_from(self, name: str) -> dict[str, str]:
+        made_from = self.fingerprints | self._load(name).weights
+        if "prototypes" in METHOD_PARTS[name]:
+            made_from["prototypes"] = digest(self.workspace.require("prototypes"))
+        return made_from
+
+    def _load(self, name: str) -> LatentMethod:
+        if name not in self._methods:
+            for part in METHOD_PARTS[name]:
+                self.workspace.require(part)
+            chosen = self.settings
+            where = {"runs_root": chosen.runs_root, "device": chosen.device}
+            self._methods[name] = load_method(name, chosen.dataset, chosen.run, **where)
+        return self._methods[name]
+
+    def _kid(self, features: Tensor, targets: np.ndarray, real: Tensor) -> dict[str, object]:
+        groups = self.faces.groups[self.chosen]
+        found = kid_by_group(features, targets, real, groups, self.settings.seed)
+        return {"features": self.features.name, "kid": found.to_dict("records")}
+
+    def _kept(self, name: str, made_from: dict) -> Judged | None:
+        path = self.folder / file_name(name)
+        judged = read_judged(path) if path.is_file() else None
+        return judged if judged is not None and judged.about["fingerprints"] == made_from else None
+
+    def _keep(self, name: str, rows: pd.DataFrame, made_from: dict, more: dict[str, object] | None = None) -> Judged:
+        about = {
+            "method": name,
+            "dataset": self.settings.dataset,
+            "run": self.settings.run,
+            "preset": self.settings.preset,
+            "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
+            "embedder": self.embedder.name,
+            "threshold": self.embedder.threshold,
+            "faces": int(rows["face"].nunique()),
+            "identities": int(rows["identity"].nunique()),
+            "fingerprints": made_from,
+        }
+        return write_judged(self.folder / file_name(name), rows, about | (more or {}))

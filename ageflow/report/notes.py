@@ -1,0 +1,77 @@
+"""What a reader must know to read a table: the lines below it."""
+
+import pandas as pd
+
+from ageflow.config import Tables
+from ageflow.report.layout import METRIC_NAMES
+from ageflow.report.published import PAPER_DATASETS
+from ageflow.report.results import Results
+
+__all__ = ["REAL", "notes"]
+
+REAL = "real test faces"
+
+
+def notes(number: int, numbers: pd.DataFrame, results: Results, settings: Tables) -> list[str]:
+    """The lines below table `number`, whose numbers are `numbers`."""
+    about = results.real.about
+    told = [
+        f"This run is {results.run} (preset {about['preset']}), evaluated {results.evaluated[:10]} on {about['faces']} "
+        f"test faces of {about['identities']} people. In brackets: {100 * settings.confidence:g} % bootstrap intervals over "
+        f"identities, {settings.bootstrap} resamples."
+    ]
+    if number == 6:
+        told.append(
+            "AgeFlow's number less the other method's, in the metric's own unit; both resampled over the same people. Bold: "
+            "the interval lies above 0. Over the better of two: the better in each resample."
+        )
+    else:
+        told.append(
+            "Bold: of this run's methods, the one whose lead over the second best excludes 0 in the paired bootstrap."
+        )
+    if number <= 4:
+        told.append("Rows of the paper are as published; CAAE, IPCGAN and WGLCA-GAN were not run here.")
+    if number <= 4 and results.workspace.dataset not in PAPER_DATASETS:
+        told.append(
+            f"The paper has no numbers on {results.workspace.dataset}; its numbers on MORPH and CACD are here for "
+            "orientation: other faces, other classifiers."
+        )
+    if number in (1, 3):
+        other = "" if about["embedder"].startswith("ArcFace") else ", a scale that cannot be compared with this run's"
+        told.append(f"Cosines: this run's by {about['embedder']}; the paper's by ArcFace{other}.")
+    if number in (1, 3, 6) and "threshold" in about:
+        told.append(
+            "Centred: of embeddings less the mean embedding of the real test faces. Verified: the embedder takes both "
+            f"for one person ({about['threshold']})."
+        )
+    if number != 6:
+        told.append(f"{REAL.capitalize()}: the same judges on real faces of each column's group, to read this run by.")
+    if number in (2, 4):
+        told.append("Preserved: the attribute classifier's answer on the aged face is the face's own label.")
+    if number == 5:
+        told += _beyond()
+    return told + _reasons(numbers)
+
+
+def _beyond() -> list[str]:
+    return [
+        "Second judge: face-api.js's age network, which the run did not train and no label comes from.",
+        "There and back: mean absolute error of pixel values in [0, 1], and the share of 8-bit values that come back "
+        "the same; by the inverse of the move, or by translating the saved face to its own group.",
+        "KID: against the real test faces of the column's group; no interval. In face-api.js's features it is no number "
+        "to hold against published ones, which are in InceptionV3's. Real faces of the other groups stand for a "
+        "method that changes nothing.",
+        "Continuous target: Spearman's correlation of asked and told age, 20 to 70, by the face's own group; monotone: "
+        "at least 0.9.",
+    ]
+
+
+def _reasons(numbers: pd.DataFrame) -> list[str]:
+    """Why cells are empty or have no interval, a line a reason."""
+    told = []
+    for note, rows in numbers[numbers["note"] != ""].groupby("note", sort=False):
+        places = []
+        for (source, method, metric), cells in rows.groupby(["source", "method", "metric"], sort=False):
+            places.append(f"{METRIC_NAMES[metric]}, {source}, {method}: {', '.join(cells['group'])}")
+        told.append(f"{'n/a' if rows['value'].isna().all() else 'No interval'}: {note} ({'; '.join(places)}).")
+    return told

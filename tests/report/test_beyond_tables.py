@@ -1,0 +1,73 @@
+"""Tables 5 and 6, and that LaTeX takes all six."""
+
+import math
+import shutil
+import subprocess
+
+import pytest
+
+from ageflow.report.results import MixedResultsError, Results
+from ageflow.report.tables import make_table, make_tables
+from ageflow.workspace import Workspace
+from tests.report.evaluations import PEOPLE, judged_rows, numbers_of, write_beyond, write_evaluation
+
+
+def test_table_5_has_what_the_paper_does_not_measure(tmp_path):
+    kid = [{"target": group, "kid": 0.001 * group, "spread": 0.0, "faces": 9} for group in range(4)]
+    settings = write_evaluation(tmp_path, kid=kid, features="kid_face_api")
+    write_beyond(settings)
+    table = make_table(5, Results.open(Workspace.of(settings)), settings)
+    found = numbers_of(table)
+    assert found.loc[("inverse_error", "AgeFlow", "mean"), "value"] == pytest.approx(1e-6)
+    assert "GLOW has no inverse" in found.loc[("inverse_error", "GLOW", "mean"), "note"]
+    assert found.loc[("monotone", "AgeFlow", "31-40"), "value"] == pytest.approx(90)
+    assert found.loc[("monotone", "GLOW", "31-40"), "value"] == pytest.approx(60)
+    assert found.loc[("monotone_second", "GLOW", "31-40"), "value"] == pytest.approx(100)
+    assert found.loc[("monotone", "AgeFlow", "30-"), "note"] == "no such test faces"
+    assert found.loc[("kid_face_api", "AgeFlow", "51+"), "value"] == pytest.approx(3)
+    best = table.best
+    assert best.loc[("Back by the condition: error", "this run (demo/r1)", "GLOW")].all()  # lower is better
+    assert not best.loc[("Back by the condition: error", "this run (demo/r1)", "AgeFlow")].any()
+    assert "1.0e-06" in table.to_markdown()
+
+
+def test_numbers_beyond_the_paper_of_other_weights_are_refused(tmp_path):
+    settings = write_evaluation(tmp_path)
+    write_beyond(settings, faces="others")
+    with pytest.raises(MixedResultsError, match=r"cycle of .* was measured with other faces"):
+        make_tables(settings)
+
+
+def test_table_6_has_the_paired_lead_by_group_and_in_the_mean(tmp_path):
+    accuracies = {"glow": 0.3, "glow+attribute": 0.4, "no_ictm": 0.5, "ageflow": 0.7}
+    methods = {name: judged_rows((share,) * 4, (0.9,) * 4, 1) for name, share in accuracies.items()}
+    settings = write_evaluation(tmp_path, methods=methods)
+    table = make_table(6, Results.open(Workspace.of(settings)), settings)
+    found = numbers_of(table).loc["age_accuracy"]
+    over = {"over GLOW": 40, "over the better of these two": 30, "over AgeFlow w/o ICTM": 20}
+    for rival, expected in over.items():
+        for group in ("31-40", "41-50", "mean"):
+            row = found.loc[(rival, group)]
+            assert row["value"] == pytest.approx(expected)
+            assert 0 < row["low"] < expected < row["high"]
+    # Those who are right in one are right in the other: 0.2·0.8 is the variance of the difference.
+    row = found.loc[("over AgeFlow w/o ICTM", "31-40")]
+    assert row["high"] - row["low"] == pytest.approx(2 * 196 * math.sqrt(0.2 * 0.8 / PEOPLE), rel=0.25)
+    assert "+30.0 [+" in table.to_markdown()
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine: the .tex are not compiled")
+def test_latex_compiles(tmp_path):
+    settings = write_evaluation(tmp_path)
+    write_beyond(settings)
+    tables = make_tables(settings)
+    folder = Workspace.of(settings).path("tables")
+    inputs = "\n".join(f"\\input{{table{table.number}.tex}}" for table in tables)
+    packages = "\\usepackage{booktabs,graphicx,multirow}"
+    document = f"\\documentclass{{article}}{packages}\\begin{{document}}\n{inputs}\n\\end{{document}}\n"
+    (folder / "all.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+    assert (folder / "all.pdf").stat().st_size > 10_000

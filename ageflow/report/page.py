@@ -15,6 +15,7 @@ from markupsafe import Markup
 from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 
+from ageflow.report.origins import origins
 from ageflow.workspace import Workspace
 
 __all__ = ["Executed", "Figure", "Headline", "write_page"]
@@ -82,6 +83,7 @@ def write_page(workspace: Workspace, preset: str, executed: Sequence[Executed]) 
         preset=preset,
         finished=f"{max(dates):%-d %B %Y, %H:%M}" if dates else "unfinished",
         minutes=sum(entry.minutes or 0 for entry in executed),
+        trained=origins(workspace),
         headlines=_headlines(workspace),
         tables=_tables(workspace),
         figures=[figure for figure in figures if not figure.training],

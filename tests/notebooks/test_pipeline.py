@@ -153,6 +153,12 @@ def test_08_figures_are_drawn(smoke_run: Run):
 def test_the_report_holds_all_of_it(smoke_run: Run):
     page = smoke_run.workspace.path("report", "index.html")
     text = page.read_text()
+    for trained in (
+        "GLOW 10 updates from nothing",
+        "ICTM 8 updates from nothing",
+        "age classifier 6 updates from nothing",
+    ):
+        assert trained in text
     for number in range(1, 5):
         assert f"Table {number}" in text
     for figure in ("Figure 1", "Figure 4", "Figure 6", "Figure A.2"):

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ageflow.data.faces import Faces
+from ageflow.report.origins import origins
 from ageflow.storage import CheckpointError, latest
 from ageflow.training.classifier import ClassifierTask, train_classifiers
 from ageflow.training.glow import GlowTask, train_glow
@@ -86,6 +87,9 @@ def test_glow_begins_from(root, tmp_path, how):
     trained = train_glow(settings.model_copy(update={"run": "new", "restart": True}))
     moved = averages(trained, "glow")
     assert not same(moved, expected)
+    assert origins(Workspace.of(settings))[0] == f"GLOW 3 updates from {names[how]}", (
+        "the report names what it began from"
+    )
     far = [name for name in moved if not torch.allclose(moved[name].float(), expected[name].float(), rtol=0, atol=4e-4)]
     assert far == [], "3 updates of Adam's 1e-4 cannot take them there"
 

@@ -159,7 +159,13 @@ def join(device: str) -> Iterator[str]:
     if kind == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=_PATIENCE)
+    store, rank, count = next(dist.rendezvous("env://", timeout=_PATIENCE))
+    if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
+        # torchrun keeps one store for all its attempts, and what a killed process wrote there leads nowhere. On several
+        # machines the attempts are not counted alike; `launched` has each attempt make a store of its own.
+        store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    backend = "nccl" if kind == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
     try:
         control = dist.new_group(backend="gloo", timeout=_PATIENCE)
         _joined = Processes(dist.get_rank(), dist.get_world_size(), control)

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -50,7 +52,7 @@ def launched(settings: Training, folder: Path) -> bool:
     if settings.restart:
         set_aside(folder)  # once, and not again each time that torchrun starts them
         settings = settings.model_copy(update={"restart": False})
-    with tempfile.TemporaryDirectory(prefix="ageflow-") as scratch:
+    with _ending_in_order(), tempfile.TemporaryDirectory(prefix="ageflow-") as scratch:
         chosen, report = Path(scratch) / "settings.json", Path(scratch) / "error.json"
         chosen.write_text(settings.model_dump_json())
         code, said = _run(_command(settings, chosen, report), _environment(settings))
@@ -65,6 +67,31 @@ def launched(settings: Training, folder: Path) -> bool:
     return True
 
 
+class _Told(BaseException):
+    """SIGTERM came."""
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C would, and after it does what it would have done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def told(number: int, frame: object) -> None:
+        raise _Told
+
+    before = signal.signal(signal.SIGTERM, told)
+    try:
+        yield
+    except _Told:
+        signal.signal(signal.SIGTERM, before)
+        signal.raise_signal(signal.SIGTERM)
+        raise TrainingFailedError("told to stop by SIGTERM; run again, it goes on from where it was") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _command(settings: Training, chosen: Path, report: Path) -> list[str]:
     """torchrun's."""
     together = ["--standalone"]
@@ -77,9 +104,10 @@ def _command(settings: Training, chosen: Path, report: Path) -> list[str]:
 
 
 def _environment(settings: Training) -> dict[str, str]:
-    """This process's, with its processors divided."""
+    """This process's, with its processors divided, and a store of its own for every attempt (see `join`)."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return {"OMP_NUM_THREADS": str(max(1, processors // settings.gpus))} | os.environ
+    ours = {"OMP_NUM_THREADS": str(max(1, processors // settings.gpus)), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    return ours | os.environ
 
 
 def _run(command: list[str], environment: dict[str, str]) -> tuple[int, str]:

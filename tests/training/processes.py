@@ -47,7 +47,7 @@ def start(arguments: Sequence[str], mark: Path, **options: object) -> subprocess
     return subprocess.Popen(arguments, env=ENVIRONMENT | {MARK: str(mark)}, **(pipes | options))
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 240) -> str:
+def finish(process: subprocess.Popen[str], seconds: float = 600) -> str:
     """Wait for its end; what it said."""
     try:
         return process.communicate(timeout=seconds)[0] or ""
@@ -84,7 +84,7 @@ def ranks(mark: Path) -> dict[int, psutil.Process]:
     }
 
 
-def wait_until(true: Callable[[], object], seconds: float = 120, every: float = 0.02) -> bool:
+def wait_until(true: Callable[[], object], seconds: float = 400, every: float = 0.02) -> bool:
     """Whether it came true in time."""
     deadline = time.monotonic() + seconds
     while not true():

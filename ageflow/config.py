@@ -233,7 +233,7 @@ class Ablations(TrainICTM):
 
 
 class Tables(Settings):
-    """Notebook 07: Tables 1-4."""
+    """Notebook 07: Tables 1-6."""
 
     step: ClassVar[str] = "tables"
 

@@ -151,3 +151,22 @@ def test_fingerprints_tell_embedders_apart(tmp_path):
     same = load_embedder(str(_mean_colour_model(tmp_path / "b.onnx")), "cpu")
     other = load_embedder(str(_mean_colour_model(tmp_path / "c.onnx", batch=1)), "cpu")
     assert one.fingerprint == same.fingerprint != other.fingerprint
+
+
+def test_dlib_verifies_by_the_distance_of_its_own_descriptors():
+    embedder = DlibEmbedder("cpu")
+    images = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    descriptors = embedder.descriptors(images)
+    assert not torch.allclose(descriptors.norm(dim=1), torch.ones(2), atol=0.05)  # 0.6 is no distance of unit vectors
+    assert torch.allclose(torch.nn.functional.normalize(descriptors, dim=1), embedder(images), atol=1e-6)
+    step = torch.zeros(128)
+    step[3] = 1.0
+    assert embedder.verified(descriptors, descriptors + 0.59 * step).tolist() == [True, True]
+    assert embedder.verified(descriptors, descriptors - 0.61 * step).tolist() == [False, False]
+
+
+def test_arcface_verifies_by_cosine_whatever_the_length(tmp_path):
+    embedder = load_embedder(str(_mean_colour_model(tmp_path / "arcface.onnx")), "cpu")
+    angles = torch.tensor([0.46, 0.44]).acos()
+    others = torch.stack([angles.cos(), angles.sin(), torch.zeros(2)], dim=1)
+    assert embedder.verified(7 * torch.tensor([[1.0, 0.0, 0.0]]), 3 * others).tolist() == [True, False]

@@ -1,0 +1,64 @@
+"""The weights that ship with the kit: small, whole, of the demo's shape, and of a flow that knows faces."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import ageflow
+from ageflow.data.align import Aligner
+from ageflow.flows.glow import Glow, GlowConfig, to_uint8
+from ageflow.training.glow import glow_config
+from ageflow.training.initial import PRETRAINED, find, weights_of
+from tests.explore.conftest import astronaut
+
+
+@pytest.fixture(scope="module")
+def glow() -> Glow:
+    weights = weights_of(find("pretrained", PRETRAINED, "glow"), "glow")
+    glow = Glow(GlowConfig(**weights.config))
+    glow.load_state_dict(weights.state)
+    return glow.eval()
+
+
+@pytest.fixture(scope="module")
+def face() -> torch.Tensor:
+    """The astronaut, aligned: uint8 [1, 3, 64, 64]."""
+    (aligned,) = Aligner(64).align_all(astronaut())
+    return torch.from_numpy(np.ascontiguousarray(aligned.image)).permute(2, 0, 1)[None]
+
+
+def test_they_are_small_and_of_the_demos_shape(glow: Glow):
+    assert sum(file.stat().st_size for file in PRETRAINED.iterdir()) <= 20e6
+    settings = ageflow.settings("train_glow", {"dataset": "demo"})
+    assert settings.init_from == "pretrained"
+    asked = glow_config(settings, 64)
+    names = ("image_size", "levels", "steps_per_level", "hidden", "coupling", "prior", "bits")
+    assert {name: getattr(glow.config, name) for name in names} == {name: getattr(asked, name) for name in names}
+
+
+@torch.inference_mode()
+def test_a_face_is_likelier_than_the_same_pixels_in_disorder(glow: Glow, face: torch.Tensor):
+    """The astronaut is no face of the training set; blocks of it in another order are no face at all."""
+    blocks = face.unfold(2, 16, 16).unfold(3, 16, 16).reshape(3, 16, 16, 16)
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
+    rows = blocks[:, order].reshape(3, 4, 4, 16, 16).permute(0, 1, 3, 2, 4).reshape(1, 3, 64, 64)
+    noise = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    upright, disordered = (float(glow.bits_per_dim(images, noise=noise)) for images in (face, rows))
+    assert upright < 2.6
+    assert disordered > upright + 0.3
+
+
+@torch.inference_mode()
+def test_a_face_comes_back_every_value(glow: Glow, face: torch.Tensor):
+    assert torch.equal(to_uint8(glow.decode(glow.encode(face))), face)
+
+
+def test_the_card_tells_what_they_are(glow: Glow):
+    card = (PRETRAINED / "README.md").read_text()
+    for told in ("bits per dimension", "ageflow.train", "hours", "random-face"):
+        assert told in card
+    assert json.dumps(list(glow.config.steps_per_level)) in card
+    assert re.search(r"\d\.\d{3} bits per dimension", card), "the held-out likelihood, measured"

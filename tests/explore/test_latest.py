@@ -51,7 +51,9 @@ def test_what_follows_waits_for_rest_and_gives_way_to_a_new_wish():
 
 def test_a_failure_is_told_and_the_next_wish_is_fulfilled():
     told: list[str] = []
-    latest = Latest(lambda wish: told.append(f"{1 / wish:.1f}"), failed=lambda error, wish: told.append(type(error).__name__))
+    latest = Latest(
+        lambda wish: told.append(f"{1 / wish:.1f}"), failed=lambda error, wish: told.append(type(error).__name__)
+    )
     for wish in (0, 2):
         latest.wish(wish)
         assert latest.wait(5)

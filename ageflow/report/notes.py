@@ -23,7 +23,8 @@ def notes(number: int, numbers: pd.DataFrame, results: Results, settings: Tables
     if number == 6:
         told.append(
             "AgeFlow's number less the other method's, in the metric's own unit; both resampled over the same people. Bold: "
-            "the interval lies above 0. Over the better of two: the better in each resample."
+            "the interval lies above 0. Over the better of two: the better in each resample. The mean is of the groups' numbers, "
+            "each group counted alike; in tables 1 to 5 it is over the faces, but for KID."
         )
     else:
         told.append(

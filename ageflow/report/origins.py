@@ -1,31 +1,28 @@
 """What of a run was trained in it, and from what it began."""
 
-import json
-
-from ageflow.storage import CheckpointError, latest
+from ageflow.storage import CheckpointError, checkpoints, latest
 from ageflow.workspace import Workspace
 
 __all__ = ["origins"]
 
 _NAMES = {"glow": "GLOW", "ictm": "ICTM", "no_ictm": "w/o ICTM"}
+_SOURCES = {None: "from nothing", "pretrained": "from the weights that ship with the kit"}
 
 
 def origins(workspace: Workspace) -> list[str]:
     """A phrase for every network of the run: the updates it had here, and whether it began from other weights."""
-    told = []
     folders = {name: workspace.path(part) for part, name in _NAMES.items()}
-    classifiers = workspace.path("classifiers")
-    folders |= {f"{path.parent.name} classifier": path.parent for path in sorted(classifiers.glob("*/done.json"))}
+    judges = sorted(path for path in workspace.path("classifiers").glob("*") if path.is_dir())
+    folders |= {f"{folder.name} classifier": folder for folder in judges}
+    told = []
     for name, folder in folders.items():
-        done = folder / "done.json"
-        if not done.is_file():
+        if not checkpoints(folder):
             continue
-        updates = json.loads(done.read_text())["iterations"]
         try:
             checkpoint = latest(folder)
-        except CheckpointError:
-            checkpoint = None
-        begun = checkpoint.config.get("init_from") if checkpoint else None
-        source = {None: "from nothing", "pretrained": "from the weights that ship with the kit"}.get(begun)
-        told.append(f"{name} {updates:,} updates {source or f'from {begun}'}")
+        except CheckpointError as error:
+            told.append(f"{name} cannot be told ({error})")
+            continue
+        begun = checkpoint.config.get("init_from")
+        told.append(f"{name} {checkpoint.iteration:,} updates {_SOURCES.get(begun, f'from {begun}')}")
     return told

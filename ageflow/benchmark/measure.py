@@ -80,7 +80,7 @@ def gemm_peak(device: str = "auto", side: int = 2048, repeats: int = 10) -> dict
             a, b = (torch.randn(size, size, device=on).to(dtype) for _ in range(2))
             product = torch.empty(size, size, device=on, dtype=dtype)
             seconds = min(_times(lambda a=a, b=b, product=product: torch.mm(a, b, out=product), repeats, on))
-            peaks[name] = max(2 * size**3 / seconds / 1e9, peaks.get(name, 0.0))
+            peaks[name] = 2 * size**3 / seconds / 1e9
             # A processor without bf16 takes minutes for what another does in milliseconds; its small product tells.
             if 2 * side**3 / peaks[name] / 1e9 > _LONGEST_PRODUCT:
                 break

@@ -11,7 +11,7 @@ ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test lab lint clean browser
+.PHONY: install demo test lab lint clean browser latex
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -27,7 +27,7 @@ $(INSTALLED): pyproject.toml
 demo: $(INSTALLED)
 	$(BIN)/python -u -m ageflow.batch --dataset demo --preset demo $(ARGS)
 
-test: lint browser
+test: lint browser latex
 	$(BIN)/python -u -m pytest -m "not benchmark" $(ARGS)
 
 lint: $(INSTALLED)
@@ -42,6 +42,13 @@ browser:
 		else \
 			echo "the slider's test needs a browser: install chromium or google-chrome, so that it is on the PATH"; exit 1; \
 		fi; }
+
+# One test compiles the tables; pandas writes them for multirow, which Debian keeps in texlive-latex-extra.
+latex:
+	@command -v pdflatex >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends texlive-latex-extra; } || \
+		echo "no pdflatex: whether the tables' LaTeX compiles is not tested; install texlive-latex-extra"
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/09_age_slider.ipynb

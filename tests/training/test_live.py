@@ -50,7 +50,7 @@ def test_nobody_watches_a_plain_process_or_papermill(papermill, tmp_path):
     assert "100%" in str(cell["outputs"])
 
 
-@pytest.mark.parametrize("gpus", [1, 2])
+@pytest.mark.parametrize("gpus", [pytest.param(1, marks=pytest.mark.benchmark), 2])
 def test_in_jupyterlab_curve_and_samples_follow_the_training(tmp_path, page, keep, gpus, monkeypatch):  # noqa: F811
     """The picture below the cell changes while the cell runs, in the kernel and in processes of its own."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

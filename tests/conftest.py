@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 
+# Two workers of pytest-xdist share two cores: a thread each, for them and for all that they start. Before torch.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import ageflow
 from ageflow.workspace import Workspace
+
+# These tests look at the run of all the notebooks, which takes minutes: one worker makes it, once.
+ON_THE_SMOKE_RUN = ("tests/explore/", "tests/notebooks/test_pipeline.py")
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -18,6 +25,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("the age slider")
     group.addoption("--screenshots", type=Path, help="folder to keep the slider's screenshots in")
     group.addoption("--screenshots-of", type=Path, help="run to show in them, runs/<data set>/<run>; else a smoke run")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares a fixture: a worker gets the tests of a file, or all those on the smoke run."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        on_the_run = file.startswith(ON_THE_SMOKE_RUN)
+        assert on_the_run or "smoke_run" not in getattr(item, "fixturenames", ()), f"add {file} to ON_THE_SMOKE_RUN"
+        item.add_marker(pytest.mark.xdist_group("smoke_run" if on_the_run else file))
 
 
 @dataclass(frozen=True)

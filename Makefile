@@ -28,7 +28,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -u -m ageflow.batch --dataset demo --preset demo $(ARGS)
 
 test: lint browser latex
-	$(BIN)/python -u -m pytest -m "not benchmark" --numprocesses 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -u -m pytest -m "not benchmark" --numprocesses 2 $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check ageflow tests notebooks

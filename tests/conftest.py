@@ -27,14 +27,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--screenshots-of", type=Path, help="run to show in them, runs/<data set>/<run>; else a smoke run")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def group_of(nodeid: str) -> str:
+    """What one worker of pytest-xdist runs together, as it shares a fixture: a file's tests, or all on the smoke run."""
+    return "smoke run" if nodeid.startswith(ON_THE_SMOKE_RUN) else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    # Not its xdist_group marks, which pytest 9.2 does not see.
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return ByGroup(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares a fixture: a worker gets the tests of a file, or all those on the smoke run."""
     for item in items:
-        file = item.nodeid.partition("::")[0]
-        on_the_run = file.startswith(ON_THE_SMOKE_RUN)
-        assert on_the_run or "smoke_run" not in getattr(item, "fixturenames", ()), f"add {file} to ON_THE_SMOKE_RUN"
-        item.add_marker(pytest.mark.xdist_group("smoke_run" if on_the_run else file))
+        if "smoke_run" in getattr(item, "fixturenames", ()):
+            assert group_of(item.nodeid) == "smoke run", f"add {item.nodeid} to ON_THE_SMOKE_RUN"
 
 
 @dataclass(frozen=True)

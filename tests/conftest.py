@@ -1,6 +1,7 @@
 """What several test folders share: a small, real demo set, and one run of all the notebooks on it."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ import pytest
 # Two workers of pytest-xdist share two cores: a thread each, for them and for all that they start. Before torch.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A suite started in the background inherits that Ctrl-C is ignored, and so would all that it starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import ageflow
 from ageflow.workspace import Workspace

@@ -13,11 +13,11 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A suite started in the background inherits that Ctrl-C is ignored, and so would all that it starts and interrupts.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 import ageflow
 from ageflow.workspace import Workspace
+
+# A suite started in the background inherits that Ctrl-C is ignored, and so would all that it starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # These tests look at the run of all the notebooks, which takes minutes: one worker makes it, once.
 ON_THE_SMOKE_RUN = ("tests/explore/", "tests/notebooks/test_pipeline.py")

@@ -309,7 +309,7 @@ _DEMO_ICTM = {
     "width": 64,
     "learning_rate": 2e-3,
     "akd_weight": 20.0,
-    # At 1, D, which tells translations from real latents easily, holds T back: faces hardly age.
+    # At 1 fewer faces reach the extreme groups, by both age judges.
     "adversarial_weight": 0.1,
     # From zero, T needs 150 updates before the target group matters at all: prior and couplings both start at nothing.
     "prior_start": "averages",

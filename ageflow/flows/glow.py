@@ -251,12 +251,12 @@ class Glow(Transform):
         return self.inverse(z)[0] + 0.5
 
     @torch.inference_mode()
-    def sample(self, count: int, temperature: float = 1.0, seed: int = 0) -> Tensor:
-        """`count` faces [count, 3, S, S], float, from z ~ N(0, temperature²)."""
+    def sample(self, count: int, temperature: float = 1.0, seed: int = 0, at_a_time: int | None = None) -> Tensor:
+        """`count` faces [count, 3, S, S], float, from z ~ N(0, temperature²), decoded `at_a_time` (None: all)."""
         parameter = next(self.parameters())
         generator = torch.Generator().manual_seed(seed)
         z = torch.randn(count, self.dimensions, generator=generator) * temperature
-        return self.decode(z.to(parameter))
+        return torch.cat([self.decode(some) for some in z.to(parameter).split(at_a_time or max(count, 1))])
 
     def _centred(self, images: Tensor) -> Tensor:
         dtype = next(self.parameters()).dtype

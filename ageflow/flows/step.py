@@ -13,6 +13,7 @@ from ageflow.flows.transform import Transform
 
 __all__ = ["COUPLINGS", "FlowStep"]
 
+_FACES_AT_A_TIME = 8  # while ActNorm is initialised
 COUPLINGS = {"additive": AdditiveCoupling, "affine": AffineCoupling}
 
 
@@ -98,4 +99,6 @@ class FlowStep(Transform):
     @torch.no_grad()
     def initialize(self, x: Tensor) -> Tensor:
         self.actnorm.initialize(x)
-        return self(x)[0]
+        # All of x decides ActNorm's values; the coupling network needs few faces at a time, and 13 GB for 128 of the
+        # paper's size at once.
+        return torch.cat([self(some)[0] for some in x.split(_FACES_AT_A_TIME)])

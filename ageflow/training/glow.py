@@ -67,16 +67,22 @@ class GlowTask(Task):
         """A grid of samples, and the bits per dimension of held-out faces with fixed noise."""
         glow: Glow = averaged["glow"]
         folder.mkdir(parents=True, exist_ok=True)
-        samples = glow.sample(16, self.settings.temperature, seed=self.settings.seed)
+        at_a_time = _at_a_time(self.settings)
+        samples = glow.sample(16, self.settings.temperature, self.settings.seed, at_a_time)
         save_image(samples.clamp(0, 1), folder / f"samples-{iteration:08d}.png", nrow=8)
         if len(self.testing) == 0:
             return {}
         total, count = 0.0, min(len(self.testing), _VALIDATION_FACES)
         generator = torch.Generator(self.device).manual_seed(self.settings.seed)
-        for start in range(0, count, self.settings.batch_size):
-            images = self.testing.images(slice(start, min(start + self.settings.batch_size, count)))
+        for start in range(0, count, at_a_time):
+            images = self.testing.images(slice(start, min(start + at_a_time, count)))
             total += float(glow.bits_per_dim(images.to(self.device), generator).sum())
         return {"test/bits_per_dim": total / count}
+
+
+def _at_a_time(settings: TrainGlow) -> int:
+    """Faces to judge in one pass: never more than training passes at once, so that what trains can also be judged."""
+    return settings.micro_batch if isinstance(settings.micro_batch, int) else min(settings.batch_size, 8)
 
 
 def _new_glow(settings: TrainGlow, image_size: int) -> Glow:
@@ -146,8 +152,9 @@ def describe_glow(glow: Glow, faces: Faces, settings: TrainGlow, count: int = 64
     device = next(glow.parameters()).device
     generator = torch.Generator(device).manual_seed(settings.seed)
     bits, errors, equal = [], [], []
-    for start in range(0, count, settings.batch_size):
-        images = testing.images(slice(start, min(start + settings.batch_size, count))).to(device)
+    at_a_time = _at_a_time(settings)
+    for start in range(0, count, at_a_time):
+        images = testing.images(slice(start, min(start + at_a_time, count))).to(device)
         back = glow.decode(glow.encode(images))
         bits.append(glow.bits_per_dim(images, generator))
         errors.append((back - images / 255).abs().amax())

@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 
 import ageflow
+from ageflow.flows.network import CouplingNetwork
 from ageflow.flows.transform import NotInitializedError, ShapeError
 
 from .test_transforms import jacobian_log_det, shake
@@ -145,6 +146,7 @@ def test_samples_depend_on_seed_and_temperature():
     assert not torch.equal(glow.sample(2, 0.7, seed=1), glow.sample(2, 0.7, seed=2))
     assert torch.equal(glow.sample(2, 1e-9)[0], glow.sample(2, 1e-9)[0])
     assert glow.sample(2, 0.7).shape == (2, 3, 8, 8)
+    torch.testing.assert_close(glow.sample(3, 0.7, at_a_time=2), glow.sample(3, 0.7), rtol=0, atol=1e-9)
 
 
 def test_errors_name_the_value_and_what_was_expected():
@@ -178,3 +180,26 @@ def test_the_papers_size_gives_back_every_8_bit_value():
     with torch.inference_mode():
         back = glow.decode(glow.encode(images))
     assert torch.equal(ageflow.to_uint8(back), images)
+
+
+def test_initialize_normalises_over_all_faces_and_feeds_the_coupling_networks_few_at_a_time():
+    glow = ageflow.Glow(ageflow.GlowConfig(image_size=8, levels=2, steps=2, hidden=8)).double()
+    at_a_time, moments = [], []
+    for module in glow.modules():
+        if isinstance(module, CouplingNetwork):
+            torch.nn.init.normal_(module.last.weight, std=0.1)
+            module.register_forward_pre_hook(lambda _, inputs: at_a_time.append(len(inputs[0])))
+    x = torch.rand(30, 3, 8, 8, dtype=torch.float64) - 0.5
+    z = glow.initialize(x)
+    assert max(at_a_time) <= 8
+    assert torch.allclose(z, glow(x)[0], atol=1e-10)
+    state = x
+    for level in glow.levels:
+        state = glow.squeeze(state)[0]
+        for step in level.transforms:
+            moments.append(torch.std_mean(step.actnorm(state)[0], dim=(0, 2, 3), correction=0))
+            state = step(state)[0]
+        state = state.chunk(2, dim=1)[0]
+    for deviation, mean in moments:
+        assert torch.allclose(deviation, torch.ones_like(deviation), atol=1e-4)
+        assert mean.abs().max() < 1e-10

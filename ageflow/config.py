@@ -134,7 +134,7 @@ class Training(Settings):
     preview_every: int = Field(500, ge=1, description="updates between two sample grids and validations")
     checkpoint_every: int = Field(500, ge=1, description="updates between two checkpoints")
     init_from: str | None = Field(
-        None, description="weights to begin from: dataset/run, a path of a run or a file, or pretrained; None: new ones"
+        None, description="weights to begin from: dataset/run, a path of a run or a file, pretrained, or nothing"
     )
     restart: bool = Field(False, description="begin anew; what was there is kept beside it, under a number")
     gpus: int = Field(1, ge=1, description="processes on this machine, one a GPU; without GPUs they share the CPU")
@@ -144,8 +144,9 @@ class Training(Settings):
 
     @field_validator("init_from", mode="before")
     @classmethod
-    def _path_as_text(cls, value: object) -> object:
-        return str(value) if isinstance(value, Path) else value
+    def _weights_by_name(cls, value: object) -> object:
+        # None leaves it to the preset, so beginning from new weights has a word of its own.
+        return None if value == "nothing" else str(value) if isinstance(value, Path) else value
 
     @model_validator(mode="after")
     def _check_processes(self) -> Self:

@@ -4,6 +4,7 @@
 
 * ``pretrained``: the kit's own;
 * ``morph/paper``: a run, by data set and name; or the path of a run or of one of its training folders;
+* ``nothing``: new weights (`ageflow.config` makes it None), where a preset names others;
 * ``weights.safetensors``: a file that `ageflow.training.release` wrote, or a checkpoint;
 * any other file: a GLOW of a public code (`ageflow.flows.released`).
 
@@ -72,7 +73,8 @@ def describe(config: Mapping[str, Any], module: str) -> dict[str, Any]:
         return {name: config[name] for name in ("kind", "translator", "latent_shapes", "groups")}
     if module == "glow":
         shape = GlowConfig(**config["glow"])
-        return shape.model_dump() | {"steps": shape.steps_per_level}
+        # How it was computed in training says nothing about the weights: in bf16 a face would not come back whole.
+        return shape.model_dump(exclude={"memory", "precision"}) | {"steps": shape.steps_per_level}
     return dict(config[module])
 
 

@@ -8,7 +8,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import ageflow
 from ageflow.data.faces import Faces
+from ageflow.flows.glow import GlowConfig, load_glow
 from ageflow.report.origins import origins
 from ageflow.storage import CheckpointError, latest
 from ageflow.training.classifier import ClassifierTask, train_classifiers
@@ -92,6 +94,22 @@ def test_glow_begins_from(root, tmp_path, how):
     )
     far = [name for name in moved if not torch.allclose(moved[name].float(), expected[name].float(), rtol=0, atol=4e-4)]
     assert far == [], "3 updates of Adam's 1e-4 cannot take them there"
+
+
+def test_nothing_begins_from_new_weights_where_the_preset_names_others():
+    assert ageflow.settings("train_glow", {"dataset": "demo"}).init_from == "pretrained"
+    values = {"dataset": "demo", "init_from": "nothing", "hidden": 256}
+    assert ageflow.settings("train_glow", values).init_from is None
+
+
+def test_released_weights_do_not_say_how_training_computed_them(root, tmp_path):
+    """Trained in bf16, used in fp32: only there does every 8-bit value come back."""
+    trained = train_glow(
+        settings_of("train_glow", root, "new", iterations=2, restart=True, precision="bf16", memory="reversible")
+    )
+    assert load_glow(trained).config.precision == "bf16"
+    config = GlowConfig(**read_released(release(trained, tmp_path / "glow.safetensors")).config)
+    assert (config.precision, config.memory) == ("fp32", "plain")
 
 
 def test_a_translator_begins_from_another_with_its_critic(root, tmp_path):

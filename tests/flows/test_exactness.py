@@ -1,4 +1,4 @@
-"""The paper's GLOW after training: every face back. A quarter of an hour; `pytest -m benchmark tests/flows`."""
+"""The paper's GLOW after training: every face back. An hour or more on two cores; `pytest -m benchmark tests/flows`."""
 
 import pytest
 import torch
@@ -16,10 +16,12 @@ from ageflow.workspace import Workspace
 def test_a_hundred_faces_come_back_from_the_trained_glow_of_the_paper(tmp_path):
     common = {"preset": "paper", "runs_root": tmp_path, "progress": False}
     prepare(ageflow.settings("prepare_data", common | {"faces": 130}))
+    # At the paper's rate: at 1e-4, ten times that, the loss goes from 2.4 to 34 bits in the third update, and what
+    # is left of the flow loses a face by 5e3.
     settings = ageflow.settings(
         "train_glow",
         common
-        | {"iterations": 12, "batch_size": 2, "micro_batch": None, "learning_rate": 1e-4, "clip": 50.0, "ema": 0.0}
+        | {"iterations": 12, "batch_size": 2, "micro_batch": None, "clip": 50.0, "ema": 0.0}
         | {"checkpoint_every": 12, "preview_every": 1000, "log_every": 1},
     )
     glow = load_glow(train_glow(settings))

@@ -203,6 +203,12 @@ class TrainICTM(Training):
     consistency_weight: float = Field(0.01, ge=0, description="weight of the consistency loss, Eq. 9")
     consistency: Literal["source", "literal"] = Field("source", description="reading of Eq. 9 (see losses.py)")
     discriminator_age_weight: float = Field(0.1, ge=0, description="weight of A's loss in Eq. 11")
+    age_classifier: Literal["latent", "decoded"] = Field(
+        "latent", description="A of Eq. 8: latent, on D's layers (paper), or decoded, a classifier of decoded faces"
+    )
+    age_classifier_iterations: int | None = Field(
+        None, ge=1, description="updates of the classifier of decoded faces; None: as many as the preset's judge"
+    )
     discriminator_learning_rate: float = Field(1e-4, gt=0, description="learning rate of D and A")
 
 

@@ -24,7 +24,7 @@ from ageflow.training.metrics import read_metrics
 from ageflow.training.task import Piece, Task, Turn
 from ageflow.workspace import Workspace
 
-__all__ = ["Classifier", "ClassifierTask", "held_out_accuracy", "load_classifier", "train_classifiers"]
+__all__ = ["Classifier", "ClassifierTask", "augmented", "held_out_accuracy", "load_classifier", "train_classifiers"]
 
 # ImageNet's, which torchvision's networks expect where a user starts them from its weights.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -104,7 +104,7 @@ class ClassifierTask(Task):
     def loss(self, piece: Piece) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted cross-entropy of a piece of a batch."""
         rows = self.rows["train"][piece.choose(len(self.rows["train"]), self.settings.seed).numpy()]
-        images = _augmented(self.faces.images(rows).to(self.device), piece)
+        images = augmented(self.faces.images(rows).to(self.device).float() / 255, piece)
         target = self.target[rows].to(self.device)
         logits = self.modules["classifier"](images)
         accuracy = (logits.detach().argmax(1) == target).float().mean()
@@ -179,10 +179,17 @@ def held_out_accuracy(folders: Mapping[str, Path]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("classifier")
 
 
-def _augmented(images: Tensor, piece: Piece) -> Tensor:
-    """Float faces in [0, 1]: half mirrored; turned, shifted and scaled a little; brightness and contrast varied."""
-    size, count = images.shape[3], len(images)
-    x = images.float() / 255
+def augmented(x: Tensor, piece: Piece) -> Tensor:
+    """Faces half mirrored; turned, shifted and scaled a little; brightness and contrast varied.
+
+    Arguments:
+        x: float in [0, 1], [B, 3, S, S].
+        piece: which rows of the batch they are.
+
+    Returns:
+        The same shape, in [0, 1], with gradients for `x`.
+    """
+    size, count = x.shape[3], len(x)
     drawn = piece.of(torch.rand(piece.size, 7, device=x.device))  # for the whole batch, whatever it is cut into
     spread = drawn * 2 - 1
     mirror = torch.where(drawn[:, 0] < 0.5, -1.0, 1.0)

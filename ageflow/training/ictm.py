@@ -15,6 +15,8 @@ from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.storage import CheckpointError, device_of, fingerprint
+from ageflow.training.classifier import load_classifier
+from ageflow.training.decoded_age import DecodedAge, train_age_classifier
 from ageflow.training.initial import find, weights_of
 from ageflow.training.launch import launched
 from ageflow.training.live import live
@@ -31,6 +33,9 @@ from ageflow.workspace import Workspace
 __all__ = ["TranslatorTask", "round_trip", "train_translator"]
 
 _PREVIEW_FACES = 6
+_DECODED_AT_A_TIME = 8  # in a preview
+# In the config as what they made: `decoded_age`. So a run of before these were there is the same training still.
+_OF_DECODED_AGE = {"age_classifier", "age_classifier_iterations"}
 
 
 class TranslatorTask(Task):
@@ -43,6 +48,7 @@ class TranslatorTask(Task):
         settings: losses' weights and shapes.
         latents, prototypes: of the run's GLOW.
         kind: ``ictm``, or ``no_ictm`` for the ablation, which has no consistency loss as it has no inverse.
+        age_classifier: folder of the classifier of faces that `DecodedAge` makes A of; None: A is D's head.
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class TranslatorTask(Task):
         prototypes: Prototypes,
         glow_folder: Path,
         kind: Literal["ictm", "no_ictm"] = "ictm",
+        age_classifier: Path | None = None,
     ) -> None:
         self.settings = settings
         self.device = device_of(settings.device)
@@ -62,6 +69,9 @@ class TranslatorTask(Task):
         self.prototypes = prototypes.to(self.device)
         self.glow = load_glow(glow_folder, settings.device)
         self.count = len(prototypes.means)
+        self.decoded_age = None
+        if age_classifier is not None:
+            self.decoded_age = DecodedAge(self.glow, load_classifier(age_classifier, settings.device))
 
         config = ICTMConfig(
             latent=settings.latent, couplings=settings.couplings, width=settings.width, seed=settings.seed
@@ -79,7 +89,7 @@ class TranslatorTask(Task):
             Turn("D", list(critic.parameters()), self.discriminator_loss, settings.discriminator_learning_rate),
         ]
         # Notebook 06 passes its own settings, which say more than what this training depends on.
-        self.config = settings.model_dump(mode="json", include=set(TrainICTM.model_fields)) | {
+        self.config = settings.model_dump(mode="json", include=set(TrainICTM.model_fields) - _OF_DECODED_AGE) | {
             "kind": kind,
             "translator": config.model_dump(),
             "latent_shapes": [list(shape) for shape in self.glow.latent_shapes],
@@ -87,6 +97,8 @@ class TranslatorTask(Task):
             "glow": latents.glow,
             "prototypes": {"attributes": list(prototypes.attributes), "counts": prototypes.cells["count"].tolist()},
         }
+        if age_classifier is not None:
+            self.config["decoded_age"] = fingerprint(age_classifier)
         self._translated: dict[Piece, Tensor] = {}
 
     def start(self) -> None:
@@ -125,6 +137,8 @@ class TranslatorTask(Task):
         translated = translator(z_s, target)
         z_t, *source_age = translated if isinstance(translated, tuple) else (translated,)
         fake, age = critic(translator.visible.flat(z_t))
+        if self.decoded_age is not None:
+            age = self.decoded_age(z_t, piece)
         # Eq. 6's target; for t = s the direction is zero and the face its own target.
         teacher = z_s + weights.scale * self.prototypes.direction(source, target, combination, check=False)
         parts = {
@@ -181,13 +195,19 @@ class TranslatorTask(Task):
         z = self.latents.batch(rows[:256]).to(self.device)
         group = self.groups[rows[:256]].to(self.device)
         target = (group + 1 + torch.arange(len(group), device=self.device) % (self.count - 1)) % self.count
-        translated = translator.visible.flat(translate_latents(translator, z, target))
-        age_of_real = critic(translator.visible.flat(z))[1].argmax(1)
-        age_of_translated = critic(translated)[1].argmax(1)
+        translated = translate_latents(translator, z, target)
+        age_of_real = self._ages(critic, z).argmax(1)
+        age_of_translated = self._ages(critic, translated).argmax(1)
         return {
             "test/age_accuracy_real": float((age_of_real == group).float().mean()),
             "test/age_accuracy_translated": float((age_of_translated == target).float().mean()),
         }
+
+    def _ages(self, critic: Discriminator, z: Tensor) -> Tensor:
+        """A's logits [B, groups] of latents [B, D], without augmentation."""
+        if self.decoded_age is not None:
+            return torch.cat([self.decoded_age(some) for some in z.split(_DECODED_AT_A_TIME)])
+        return critic(self.modules["translator"].visible.flat(z))[1]
 
 
 def train_translator(settings: TrainICTM, kind: Literal["ictm", "no_ictm"] = "ictm") -> Path:
@@ -217,7 +237,11 @@ def _task(settings: TrainICTM, workspace: Workspace, kind: Literal["ictm", "no_i
             raise CheckpointError(
                 f"the run's {what} are of GLOW {of}, and its GLOW is now {glow}: run 03_prototypes.ipynb again"
             )
-    return TranslatorTask(settings, latents, prototypes, glow_folder, kind)
+    classifier = None
+    if settings.age_classifier == "decoded":
+        # The ablation takes the one that T learned from, where it is there.
+        classifier = train_age_classifier(settings, faces, anew=settings.restart and kind == "ictm")
+    return TranslatorTask(settings, latents, prototypes, glow_folder, kind, classifier)
 
 
 @torch.inference_mode()

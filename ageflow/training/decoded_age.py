@@ -1,0 +1,79 @@
+"""A through the decoder: the age groups of a latent, seen in the face that it decodes to (ours).
+
+The paper's A is a head on D's two linear layers (Fig. 3), and learns from as many latents as there are faces. On
+the demo's T finds latents that such an A takes for any age while the decoded face hardly changes (the study at the
+end of notebook 06). A classifier of faces generalises from as few, and as `Glow.decode` is exact and differentiable,
+A(z) = C(G⁻¹(z)) is a classifier of latents as well, whose gradient reaches T.
+"""
+
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ageflow import config
+from ageflow.data.faces import Faces
+from ageflow.flows.glow import Glow
+from ageflow.training.checkpoint import set_aside
+from ageflow.training.classifier import Classifier, ClassifierTask, augmented
+from ageflow.training.distributed import processes
+from ageflow.training.loop import train
+from ageflow.training.task import Piece
+from ageflow.workspace import Workspace
+
+__all__ = ["DecodedAge", "train_age_classifier"]
+
+# Added to the seed: notebook 05's judge starts from other weights and sees the faces in another order.
+_NOT_THE_JUDGE = 1009
+
+
+class DecodedAge(nn.Module):
+    """A(z) = C(G⁻¹(z)), fixed: latents [B, D] → logits [B, groups].
+
+    Arguments:
+        glow: a trained flow, fixed.
+        classifier: an age classifier of its faces, fixed.
+    """
+
+    def __init__(self, glow: Glow, classifier: Classifier) -> None:
+        super().__init__()
+        self.glow = glow
+        self.classifier = classifier
+        self.requires_grad_(False).eval()
+
+    def forward(self, z: Tensor, piece: Piece | None = None) -> Tensor:
+        """Logits [B, groups] of latents z [B, D]; with a gradient for z where one is asked for.
+
+        Arguments:
+            z: latents of every level.
+            piece: T learns from faces that are turned, shifted and lit as those that C learned from were, so that
+                it cannot please C by single pixels; None: the faces as they are.
+        """
+        images = self.glow.decode(z)
+        return self.classifier(images if piece is None else augmented(images, piece))
+
+
+def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = False) -> Path:
+    """Train C on the run's faces, as notebook 05 trains the preset's judge; stopped, it goes on.
+
+    From another seed than the judge's: the judge itself takes no part in T's training.
+
+    Arguments:
+        settings: of notebook 04; its seed, and `age_classifier_iterations`.
+        faces: the run's prepared faces.
+        anew: keep what is there under a number, and begin anew.
+
+    Returns:
+        Its folder, the run's ``decoded_age/``.
+
+    Raises:
+        ConfigChangedError: the folder holds one trained with other values.
+    """
+    folder = Workspace.of(settings).path("decoded_age")
+    if anew and processes().first:
+        set_aside(folder)
+    common = ("dataset", "preset", "run", "runs_root", "device", "progress", "gpus", "nodes", "rendezvous")
+    given = {name: getattr(settings, name) for name in common} | {"seed": settings.seed + _NOT_THE_JUDGE}
+    chosen = config.settings("train_classifiers", given | {"iterations": settings.age_classifier_iterations})
+    train(ClassifierTask(chosen, faces, "age"), chosen, folder)
+    processes().told_by_first(0)  # the others wait until it is written
+    return folder

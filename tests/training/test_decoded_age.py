@@ -1,0 +1,132 @@
+"""A through the decoder, on drawn faces whose brightness is their age: what T learns from it, and what it is kept as."""
+
+import numpy as np
+import pytest
+import torch
+
+import ageflow
+from ageflow.data.faces import Faces
+from ageflow.flows.glow import load_glow
+from ageflow.storage import fingerprint, latest
+from ageflow.training.checkpoint import ConfigChangedError
+from ageflow.training.classifier import load_classifier, train_classifiers
+from ageflow.training.decoded_age import DecodedAge, train_age_classifier
+from ageflow.training.ictm import TranslatorTask, train_translator
+from ageflow.training.task import pieces
+from ageflow.translation.latents import Latents, encode_faces
+from ageflow.translation.methods import load_method
+from ageflow.translation.prototypes import Prototypes, compute_prototypes
+from ageflow.workspace import Workspace
+from tests.tiny import BRIGHTNESS, parameters, write_faces
+
+# Nothing but A moves T.
+ONLY_A = {"akd_weight": 0.0, "adversarial_weight": 0.0, "consistency_weight": 0.0}
+UPDATES = 60  # of C: by then it tells the four brightnesses
+
+
+def settings_of(step: str, runs_root, **values):
+    return ageflow.settings(step, parameters(runs_root, **values))
+
+
+@pytest.fixture(scope="module")
+def runs_root(tmp_path_factory):
+    """The drawn faces with GLOW, latents and averages, and the ICTM that learned from A alone."""
+    from ageflow.training.glow import train_glow
+
+    root = tmp_path_factory.mktemp("decoded")
+    write_faces(Workspace.of(settings_of("prepare_data", root)).path("faces"))
+    train_glow(settings_of("train_glow", root, iterations=40))
+    averages = settings_of("prototypes", root)
+    compute_prototypes(averages, encode_faces(averages))
+    train_translator(ictm(root))
+    return root
+
+
+def ictm(runs_root, step: str = "train_ictm", **values):
+    rare = {"preview_every": 100, "checkpoint_every": 100, "iterations": 80}
+    given = {"age_classifier": "decoded", "age_classifier_iterations": UPDATES, **ONLY_A, **rare, **values}
+    return settings_of(step, runs_root, **given)
+
+
+@pytest.fixture(scope="module")
+def faces(runs_root):
+    return Faces.open(Workspace.of(ictm(runs_root)).path("faces"))
+
+
+def classifier_folder(runs_root):
+    return Workspace.of(ictm(runs_root)).path("decoded_age")
+
+
+def test_it_is_the_classifier_of_the_decoded_face_and_passes_gradients_to_the_latent_alone(runs_root, faces):
+    glow = load_glow(Workspace.of(ictm(runs_root)).path("glow"))
+    classifier = load_classifier(classifier_folder(runs_root))
+    age = DecodedAge(glow, classifier)
+    images = faces.images(slice(0, 6))
+    z = glow.encode(images).requires_grad_()
+    logits = age(z)
+    torch.testing.assert_close(logits, classifier(images), atol=1e-3, rtol=1e-3)
+    logits[:, 3].sum().backward()
+    step = z.grad / z.grad.flatten(1).norm(dim=1, keepdim=True)
+    with torch.no_grad():
+        risen = age(z + 0.01 * step)[:, 3] - logits[:, 3]
+    expected = 0.01 * z.grad.norm(dim=1)
+    torch.testing.assert_close(risen, expected, rtol=0.2, atol=1e-3)
+    assert all(parameter.grad is None for parameter in age.parameters())
+
+
+def test_t_moves_the_decoded_face_to_the_age_that_a_sees(runs_root, faces):
+    """Brightness is the age: moved to the youngest group a face comes out brighter than moved to the oldest."""
+    method = load_method("ageflow", run="tiny", runs_root=runs_root)
+    held_out = faces.select(split="test")
+    images = held_out.images(slice(0, 24))
+    means = [float(method.translate(images, torch.full((24,), group)).mean()) for group in range(4)]
+    assert means[0] - means[3] > 0.25 * (BRIGHTNESS[0] - BRIGHTNESS[3])
+    assert np.all(np.diff(means) < 0), "darker with every group"
+
+
+def test_a_batch_that_is_cut_up_has_the_same_loss(runs_root, faces):
+    workspace, settings = Workspace.of(ictm(runs_root)), ictm(runs_root)
+    latents, prototypes = Latents.open(workspace.path("latents"), faces), Prototypes.load(workspace.path("prototypes"))
+    task = TranslatorTask(
+        settings, latents, prototypes, workspace.path("glow"), age_classifier=classifier_folder(runs_root)
+    )
+
+    def loss(micro_batch: int) -> float:
+        total = 0.0
+        for piece in pieces(3, settings.batch_size, micro_batch):
+            torch.manual_seed(5)
+            total += float(task.translator_loss(piece)[0].detach()) * piece.share
+        return total
+
+    assert loss(settings.batch_size) == pytest.approx(loss(5), rel=1e-5)
+
+
+def test_a_run_keeps_it_apart_from_the_judge_and_the_ablation_learns_from_the_same(runs_root):
+    workspace = Workspace.of(ictm(runs_root))
+    kept = fingerprint(classifier_folder(runs_root))
+    assert latest(workspace.path("ictm")).config["decoded_age"] == kept
+    no_ictm = train_translator(ictm(runs_root, "ablations", iterations=2, restart=True), "no_ictm")
+    assert latest(no_ictm).config["decoded_age"] == kept == fingerprint(classifier_folder(runs_root))
+    judge = train_classifiers(settings_of("train_classifiers", runs_root, iterations=1))["age"]
+    theirs, ours = (load_classifier(folder).network.conv1.weight for folder in (judge, classifier_folder(runs_root)))
+    assert (theirs - ours).abs().max() > 0.01, "the judge began from other weights"
+
+
+def test_with_other_values_it_is_kept_unless_told_to_begin_anew(runs_root, faces):
+    before = fingerprint(classifier_folder(runs_root))
+    other = ictm(runs_root, age_classifier_iterations=2, seed=4)
+    with pytest.raises(ConfigChangedError, match=r"seed: .*restart=True"):
+        train_translator(other)
+    assert fingerprint(classifier_folder(runs_root)) == before
+    train_age_classifier(other, faces, anew=True)
+    assert fingerprint(classifier_folder(runs_root)) != before
+    aside = classifier_folder(runs_root).with_name("decoded_age.1")
+    assert fingerprint(aside) == before, "the one before lies beside it"
+
+
+def test_without_it_a_training_is_what_it_was_before(runs_root, faces):
+    """The config of D's own head names nothing of it: a run from before it was there goes on."""
+    workspace = Workspace.of(ictm(runs_root))
+    latents, prototypes = Latents.open(workspace.path("latents"), faces), Prototypes.load(workspace.path("prototypes"))
+    task = TranslatorTask(settings_of("train_ictm", runs_root), latents, prototypes, workspace.path("glow"))
+    assert not {name for name in task.config if "age_classifier" in name or "decoded" in name}

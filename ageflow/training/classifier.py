@@ -1,7 +1,7 @@
 """The judges: an age classifier, and a classifier per attribute (3.3)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from ageflow.workspace import Workspace
 
 __all__ = ["Classifier", "ClassifierTask", "augmented", "held_out_accuracy", "load_classifier", "train_classifiers"]
 
+_FEWEST = 20  # faces of a class and an attribute; fewer weigh no more each, or one face would count for hundreds
 # ImageNet's, which torchvision's networks expect where a user starts them from its weights.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -57,9 +58,16 @@ class Classifier(nn.Module):
 
 
 class ClassifierTask(Task):
-    """Cross-entropy on mirrored and slightly shifted faces, each class weighted alike."""
+    """Cross-entropy on mirrored and slightly shifted faces, each class weighted alike.
 
-    def __init__(self, settings: TrainClassifiers, faces: Faces, name: str) -> None:
+    Arguments:
+        settings: architecture, iterations and so on.
+        faces: the prepared faces; those of the training split whose label is known are learned from.
+        name: ``age``, or an attribute.
+        regardless_of: attributes whose values weigh alike within each class, so that they tell nothing of it.
+    """
+
+    def __init__(self, settings: TrainClassifiers, faces: Faces, name: str, regardless_of: Sequence[str] = ()) -> None:
         self.settings = settings
         self.device = device_of(settings.device)
         values = pd.Series(faces.groups) if name == "age" else faces.table[name]
@@ -71,8 +79,7 @@ class ClassifierTask(Task):
         self.target = torch.tensor([number.get(value, -1) for value in values])
         split = faces.table["split"].to_numpy()
         self.rows = {part: np.flatnonzero(known & (split == part)) for part in ("train", "test")}
-        counts = torch.bincount(self.target[self.rows["train"]], minlength=len(labels))
-        self.class_weights = (counts.sum() / (len(labels) * counts.clamp_min(1))).to(self.device)
+        self.weights = _alike(self.target, len(labels), faces.table[[*regardless_of]], self.rows["train"])
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -96,6 +103,7 @@ class ClassifierTask(Task):
                 "image_size": faces.image_size,
             },
             "faces": faces.fingerprint,
+            "regardless_of": list(regardless_of) or None,  # None: as before there was such a thing
         }
 
     def start(self) -> None:
@@ -109,7 +117,7 @@ class ClassifierTask(Task):
         logits = self.modules["classifier"](images)
         accuracy = (logits.detach().argmax(1) == target).float().mean()
         # Not its own mean, which divides by the weights of the faces at hand: a batch cut up would be another loss.
-        losses = F.cross_entropy(logits, target, weight=self.class_weights, reduction="none")
+        losses = F.cross_entropy(logits, target, reduction="none") * self.weights[rows].to(self.device)
         return losses.mean(), {"accuracy": accuracy}
 
     @torch.inference_mode()
@@ -177,6 +185,17 @@ def held_out_accuracy(folders: Mapping[str, Path]) -> pd.DataFrame:
         known = [column for column in ("test/accuracy", "test/balanced_accuracy") if column in metrics]
         rows[name] = {column.removeprefix("test/"): metrics[column].dropna().iloc[-1] for column in known}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("classifier")
+
+
+def _alike(target: Tensor, labels: int, attributes: pd.DataFrame, rows: np.ndarray) -> Tensor:
+    """What each face of `rows` weighs, float32 [N]: every class the same, and in it every value of the attributes."""
+    learned = attributes.iloc[rows].fillna("unknown").assign(label=target[rows].numpy())
+    cell = learned.groupby(list(learned.columns))["label"].transform("size")
+    weight = 1 / cell.clip(lower=_FEWEST)
+    weight = weight / weight.groupby(learned["label"]).transform("sum") * (len(rows) / labels)
+    weights = torch.zeros(len(target))
+    weights[rows] = torch.from_numpy(weight.to_numpy(dtype=np.float32))
+    return weights
 
 
 def augmented(x: Tensor, piece: Piece) -> Tensor:

@@ -1,6 +1,7 @@
 """A through the decoder, on drawn faces whose brightness is their age: what T learns from it, and what it is kept as."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -9,7 +10,7 @@ from ageflow.data.faces import Faces
 from ageflow.flows.glow import load_glow
 from ageflow.storage import fingerprint, latest
 from ageflow.training.checkpoint import ConfigChangedError
-from ageflow.training.classifier import load_classifier, train_classifiers
+from ageflow.training.classifier import ClassifierTask, load_classifier, train_classifiers
 from ageflow.training.decoded_age import DecodedAge, train_age_classifier
 from ageflow.training.ictm import TranslatorTask, train_translator
 from ageflow.training.task import pieces
@@ -130,3 +131,19 @@ def test_without_it_a_training_is_what_it_was_before(runs_root, faces):
     latents, prototypes = Latents.open(workspace.path("latents"), faces), Prototypes.load(workspace.path("prototypes"))
     task = TranslatorTask(settings_of("train_ictm", runs_root), latents, prototypes, workspace.path("glow"))
     assert not {name for name in task.config if "age_classifier" in name or "decoded" in name}
+
+
+def test_genders_weigh_alike_in_every_group_however_many_there_are(runs_root, faces):
+    """Three in four of the youngest are women: they weigh a third as much, and the groups weigh alike."""
+    women, men = ((faces.table["gender"] == gender) & (faces.groups == 0) for gender in ("female", "male"))
+    table = pd.concat([faces.table[~men]] * 6 + [faces.table[men]] * 2)
+    uneven = Faces(faces.folder, table)
+    assert women.sum() == men.sum(), "as they are drawn"
+    for regardless_of in (["gender"], []):
+        task = ClassifierTask(settings_of("train_classifiers", runs_root), uneven, "age", regardless_of)
+        cells = uneven.table.assign(weight=task.weights.numpy())[uneven.table["split"] == "train"]
+        of_groups = cells.groupby("group")["weight"].sum()
+        np.testing.assert_allclose(of_groups, len(cells) / 4, rtol=1e-5)
+        young = cells[cells["group"] == 0].groupby("gender")["weight"].sum()
+        assert young["female"] / young["male"] == pytest.approx(1 if regardless_of else 3, rel=1e-5)
+        assert not task.weights.numpy()[uneven.table["split"] == "test"].any()

@@ -317,8 +317,8 @@ _DEMO_ICTM = {
     "learning_rate": 2e-3,
     # A on D's layers is fooled by latents whose face has hardly changed; through the decoder it is not.
     "age_classifier": "decoded",
-    # At 20 the person is lost, at 100 the middle groups are.
-    "akd_weight": 60.0,
+    # At 30 more faces reach the middle groups, but as other people; at 100 they stay as like themselves as GLOW's.
+    "akd_weight": 100.0,
     # At 1 fewer faces reach the extreme groups, by both age judges.
     "adversarial_weight": 0.1,
     # From zero, T needs 150 updates before the target group matters at all: prior and couplings both start at nothing.

@@ -5,7 +5,7 @@ from ageflow.workspace import Workspace
 
 __all__ = ["origins"]
 
-_NAMES = {"glow": "GLOW", "ictm": "ICTM", "no_ictm": "w/o ICTM"}
+_NAMES = {"glow": "GLOW", "decoded_age": "A behind the decoder", "ictm": "ICTM", "no_ictm": "w/o ICTM"}
 _SOURCES = {None: "from nothing", "pretrained": "from the weights that ship with the kit"}
 
 

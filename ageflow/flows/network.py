@@ -12,14 +12,8 @@ from torch.autograd.function import once_differentiable
 
 __all__ = ["CouplingNetwork", "zero_convolution"]
 
-# What oneDNN convolves and rectifies in one pass; nothing where torch is built without it.
-_ONE_PASS = {torch.float32} if torch.backends.mkldnn.is_available() else set()
-if _ONE_PASS and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-    _ONE_PASS.add(torch.bfloat16)
-
 # A 3×3 convolution with at most so many channels·9 on its narrow side is computed as a 1×1 convolution and shifts.
-_NARROW = {torch.bfloat16: 128}
-_NARROW_OTHERWISE = 64
+_NARROW = 64
 
 
 def zero_convolution(inputs: int, outputs: int) -> nn.Conv2d:
@@ -77,12 +71,9 @@ class _Network(torch.autograd.Function):
     def forward(ctx, x: Tensor, w1, b1, w2, b2, w3, b3, inside: torch.dtype, floor: float) -> Tensor:
         dtype = x.dtype
         x, w1, b1, w2, b2, w3, b3 = (tensor.to(inside) for tensor in (x, w1, b1, w2, b2, w3, b3))
-        if _is_narrow(w1.shape[1], inside) and inside == torch.bfloat16:
-            h1 = _rectified(_gather(x), _taps_gathered(w1), b1, 0.0)
-        else:
-            h1 = _rectified(x, w1, b1, 0.0)
-        h2 = _rectified(h1, w2, b2, floor)
-        if _is_narrow(w3.shape[0], inside):
+        h1 = F.conv2d(x, w1, b1, padding=1).clamp_(min=0)
+        h2 = F.conv2d(h1, w2, b2).clamp_(min=floor)
+        if _is_narrow(w3.shape[0]):
             y = _scatter(F.conv2d(h2, _taps_out(w3)), w3.shape[0]) + b3[:, None, None]
         else:
             y = F.conv2d(h2, w3, b3, padding=1)
@@ -101,7 +92,7 @@ class _Network(torch.autograd.Function):
         g = grad_y.to(x.dtype)
         if training:
             gb3 = grad_y.sum((0, 2, 3))
-        if _is_narrow(w3.shape[0], x.dtype):
+        if _is_narrow(w3.shape[0]):
             # Σ over taps, the other way round: gather the 3×3 neighbourhood of the gradient, then 1×1.
             weight, g = _taps_out(w3), _gather(g)
             if training:
@@ -122,7 +113,7 @@ class _Network(torch.autograd.Function):
             gb1, gw1 = g.sum((0, 2, 3)), _weight_gradient(g, x, w1)
         if not ctx.needs_input_grad[0]:
             gx = None
-        elif _is_narrow(w1.shape[1], x.dtype):
+        elif _is_narrow(w1.shape[1]):
             gx = _scatter(F.conv2d(g, _taps_in(w1)), w1.shape[1])
         else:
             gx = _input_gradient(g, x, w1)
@@ -130,17 +121,8 @@ class _Network(torch.autograd.Function):
         return *results, None, None
 
 
-def _is_narrow(channels: int, dtype: torch.dtype) -> bool:
-    return 9 * channels <= _NARROW.get(dtype, _NARROW_OTHERWISE)
-
-
-def _rectified(x: Tensor, weight: Tensor, bias: Tensor, floor: float) -> Tensor:
-    """max(floor, convolution), which keeps the side; on a CPU in one pass over the result where oneDNN can."""
-    padding = [weight.shape[2] // 2] * 2
-    if floor == 0 and x.device.type == "cpu" and x.dtype in _ONE_PASS and torch.backends.mkldnn.enabled:
-        one = [1, 1]
-        return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, padding, one, one, 1, "relu", [], "")
-    return F.conv2d(x, weight, bias, padding=padding).clamp_(min=floor)
+def _is_narrow(channels: int) -> bool:
+    return 9 * channels <= _NARROW
 
 
 # Not torch.nn.grad's: those ask the same operator with made-up tensors, which hide from it that all is channels_last.
@@ -151,10 +133,6 @@ def _input_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    if weight.shape[2] == 1 and x.dtype == torch.bfloat16:  # a matrix product is a twentieth faster
-        rows = (tensor.permute(0, 2, 3, 1).reshape(-1, tensor.shape[1]) for tensor in (grad, x))
-        grad, x = rows
-        return (grad.t() @ x)[:, :, None, None]
     return _convolution_backward(grad, x, weight, [False, True, False])[1]
 
 
@@ -181,12 +159,6 @@ def _taps_out(weight: Tensor) -> Tensor:
 def _from_taps_out(weight: Tensor, shape: torch.Size) -> Tensor:
     """`_taps_out` undone."""
     return weight.reshape(3, 3, shape[0], shape[1]).permute(2, 3, 0, 1).flip(2, 3)
-
-
-def _taps_gathered(weight: Tensor) -> Tensor:
-    """[O, I, 3, 3] → [O, 9·I, 1, 1], for a neighbourhood that `_gather` laid side by side."""
-    outputs, inputs = weight.shape[:2]
-    return weight.permute(0, 2, 3, 1).reshape(outputs, 9 * inputs, 1, 1)
 
 
 def _taps_in(weight: Tensor) -> Tensor:

@@ -209,6 +209,16 @@ class TrainICTM(Training):
     age_classifier_iterations: int | None = Field(
         None, ge=1, description="updates of the classifier of decoded faces; None: as many as the preset's judge"
     )
+
+    @model_validator(mode="after")
+    def _check_age_classifier(self) -> Self:
+        if self.age_classifier_iterations is not None and self.age_classifier == "latent":
+            raise ValueError(
+                f"age_classifier_iterations = {self.age_classifier_iterations} trains a classifier of decoded faces, and "
+                "age_classifier = 'latent' has none: pass age_classifier = decoded, or leave the iterations out"
+            )
+        return self
+
     discriminator_learning_rate: float = Field(1e-4, gt=0, description="learning rate of D and A")
 
 

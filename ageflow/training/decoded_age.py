@@ -20,7 +20,7 @@ from ageflow.training.loop import train
 from ageflow.training.task import Piece
 from ageflow.workspace import Workspace
 
-__all__ = ["DecodedAge", "train_age_classifier"]
+__all__ = ["DecodedAge", "age_classifier_folder", "train_age_classifier"]
 
 # Added to the seed: notebook 05's judge starts from other weights and sees the faces in another order.
 _NOT_THE_JUDGE = 1009
@@ -52,6 +52,11 @@ class DecodedAge(nn.Module):
         return self.classifier(images if piece is None else augmented(images, piece))
 
 
+def age_classifier_folder(settings: config.TrainICTM) -> Path:
+    """Where a run keeps C: its ``decoded_age/``."""
+    return Workspace.of(settings).path("decoded_age")
+
+
 def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = False) -> Path:
     """Train C on the run's faces, as notebook 05 trains the preset's judge; stopped, it goes on.
 
@@ -69,7 +74,7 @@ def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = 
     Raises:
         ConfigChangedError: the folder holds one trained with other values.
     """
-    folder = Workspace.of(settings).path("decoded_age")
+    folder = age_classifier_folder(settings)
     if anew and processes().first:
         set_aside(folder)
     common = ("dataset", "preset", "run", "runs_root", "device", "progress", "gpus", "nodes", "rendezvous")

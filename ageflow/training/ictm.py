@@ -16,7 +16,7 @@ from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.storage import CheckpointError, device_of, fingerprint
 from ageflow.training.classifier import load_classifier
-from ageflow.training.decoded_age import DecodedAge, train_age_classifier
+from ageflow.training.decoded_age import DecodedAge, age_classifier_folder, train_age_classifier
 from ageflow.training.initial import find, weights_of
 from ageflow.training.launch import launched
 from ageflow.training.live import live
@@ -220,7 +220,9 @@ def train_translator(settings: TrainICTM, kind: Literal["ictm", "no_ictm"] = "ic
     """
     workspace = Workspace.of(settings)
     with live(workspace.path(kind), settings.progress):
-        if launched(settings, workspace.path(kind)):
+        decoded = kind == "ictm" and settings.age_classifier == "decoded"
+        more = [age_classifier_folder(settings)] if decoded else []
+        if launched(settings, workspace.path(kind), *more):
             return workspace.path(kind)
         return train(_task(settings, workspace, kind), settings, workspace.path(kind))
 

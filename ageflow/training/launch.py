@@ -30,7 +30,7 @@ class TrainingFailedError(RuntimeError):
     """The processes that trained together ended without a result; the message is theirs."""
 
 
-def launched(settings: Training, folder: Path) -> bool:
+def launched(settings: Training, folder: Path, *more: Path) -> bool:
     """Whether the training was done by processes of its own: by torchrun, where more than one was asked for.
 
     Their lines appear on stderr as they come. They live in a process group of their own and end with this process,
@@ -39,6 +39,7 @@ def launched(settings: Training, folder: Path) -> bool:
     Arguments:
         settings: `gpus`, `nodes`, `rendezvous` and `max_restarts`; the rest is what they train with.
         folder: the training's.
+        more: what else it trains, and begins anew where `restart` says so.
 
     Raises:
         ParameterError: more GPUs than there are.
@@ -50,7 +51,8 @@ def launched(settings: Training, folder: Path) -> bool:
     if device.type == "cuda" and settings.gpus > torch.cuda.device_count():
         raise ParameterError(f"gpus = {settings.gpus}: this machine has {torch.cuda.device_count()}")
     if settings.restart:
-        set_aside(folder)  # once, and not again each time that torchrun starts them
+        for each in (folder, *more):
+            set_aside(each)  # once, and not again each time that torchrun starts them
         settings = settings.model_copy(update={"restart": False})
     with _ending_in_order(), tempfile.TemporaryDirectory(prefix="ageflow-") as scratch:
         chosen, report = Path(scratch) / "settings.json", Path(scratch) / "error.json"

@@ -147,3 +147,10 @@ def test_genders_weigh_alike_in_every_group_however_many_there_are(runs_root, fa
         young = cells[cells["group"] == 0].groupby("gender")["weight"].sum()
         assert young["female"] / young["male"] == pytest.approx(1 if regardless_of else 3, rel=1e-5)
         assert not task.weights.numpy()[uneven.table["split"] == "test"].any()
+
+
+def test_updates_of_a_classifier_that_is_not_there_are_refused(tmp_path):
+    with pytest.raises(
+        ageflow.config.ParameterError, match=r"age_classifier_iterations = 7 .*pass age_classifier = decoded"
+    ):
+        settings_of("train_ictm", tmp_path, age_classifier_iterations=7)

@@ -88,6 +88,10 @@ def test_two_processes_train_the_translator_as_one_does(root, age_classifier):
     trained("train_ictm", root, "one", **values)
     one, two = (workspace(root, run).path("ictm") for run in ("one", "two"))
     compare(one, two, ["T/loss", "D/loss", "T/distillation_left"], 12)
+    if age_classifier == "decoded":
+        trained("train_ictm", root, "two", gpus=2, micro_batch=3, restart=True, **values)
+        assert workspace(root, "two").path("decoded_age.1").is_dir(), "begun anew too, once"
+        assert not workspace(root, "two").path("decoded_age.2").exists()
 
 
 def test_a_loss_that_breaks_on_one_process_is_skipped_on_both(root):

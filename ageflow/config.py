@@ -128,6 +128,7 @@ class Training(Settings):
     )
     learning_rate: float = Field(1e-5, gt=0, description="Adam's learning rate")
     warmup: int = Field(0, ge=0, description="updates over which the learning rate rises linearly")
+    cooldown: int = Field(0, ge=0, description="last updates, over which the learning rate falls linearly to zero")
     clip: float | None = Field(None, gt=0, description="largest gradient norm, after accumulation; None: no clipping")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights; 0: keep no average")
     log_every: int = Field(10, ge=1, description="updates between two lines of metrics")

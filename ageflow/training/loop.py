@@ -38,7 +38,8 @@ _MOST_SETBACKS = 5
 _WARM = 3
 
 # What may change between two calls without making it another training.
-_FREE = {"iterations", "log_every", "preview_every", "checkpoint_every", "restart", "progress", "device"}
+# `cooldown` ends a training wherever it is ended, so it may come with more iterations to one that had none.
+_FREE = {"iterations", "cooldown", "log_every", "preview_every", "checkpoint_every", "restart", "progress", "device"}
 _FREE |= {"data_root", "runs_root", "run", "preset", "dataset"}
 _FREE |= {"micro_batch", "gpus", "nodes", "rendezvous", "max_restarts"}
 
@@ -168,7 +169,9 @@ def _update(
 ) -> dict[str, Tensor]:
     """One update of every turn; the values to log, of the whole batch."""
     task, iteration = state.task, state.iteration
-    rate = min(1.0, iteration / max(1, settings.warmup)) * state.rate
+    # Rises from the first update, and falls after the last but `cooldown`; the last one still moves.
+    rising, left = iteration / max(1, settings.warmup), settings.iterations - iteration + 1
+    rate = min(1.0, rising) * min(1.0, left / max(1, settings.cooldown)) * state.rate
     mine = pieces(iteration - 1, settings.batch_size, micro_batch, together.rank, together.count)
     values: dict[str, Tensor] = {}
     any_bad = torch.zeros((), device=state.device)

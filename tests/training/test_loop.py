@@ -145,6 +145,26 @@ def test_warm_up_raises_the_learning_rate_linearly(tmp_path):
     assert task.turns[0].optimizer.param_groups[0]["lr"] == pytest.approx(0.05 * 0.5)
 
 
+def test_a_cooldown_lets_the_learning_rate_fall_to_zero_over_the_last_updates(tmp_path):
+    class Watched(Line):
+        def loss(self, piece):
+            rates.append(self.turns[0].optimizer.param_groups[0]["lr"])  # of the update before
+            return super().loss(piece)
+
+    rates = []
+    task = Watched()
+    train(task, settings(iterations=10, cooldown=4), tmp_path / "a")
+    rates.append(task.turns[0].optimizer.param_groups[0]["lr"])
+    torch.testing.assert_close(rates[1:], [0.05] * 7 + [0.05 * left / 4 for left in (3, 2, 1)])
+
+
+def test_a_training_that_had_no_cooldown_goes_on_to_one(tmp_path):
+    train(Line(), settings(iterations=10), tmp_path / "a")
+    task = Line()
+    train(task, settings(iterations=20, cooldown=5), tmp_path / "a")
+    assert task.turns[0].optimizer.param_groups[0]["lr"] == pytest.approx(0.05 / 5)
+
+
 def test_another_config_is_an_error_that_names_the_value(tmp_path):
     train(Line(), settings(), tmp_path / "a")
     with pytest.raises(ConfigChangedError, match=r"slope: 3 → 4.*restart=True"):

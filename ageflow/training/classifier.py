@@ -38,12 +38,21 @@ class Classifier(nn.Module):
         architecture: ``resnet18``, ``resnet50`` or ``resnet101`` (the paper's).
         labels: what the logits stand for, in order.
         image_size: side of the faces; below 64 the pooling after the first layer is left out.
+        also: attributes that the same network tells, and their labels; their logits stand after those of `labels`.
     """
 
-    def __init__(self, architecture: str, labels: tuple[str, ...], image_size: int) -> None:
+    def __init__(
+        self,
+        architecture: str,
+        labels: tuple[str, ...],
+        image_size: int,
+        also: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         super().__init__()
         self.labels = tuple(labels)
-        self.network = torchvision.models.get_model(architecture, weights=None, num_classes=len(labels))
+        self.also = {name: tuple(values) for name, values in (also or {}).items()}
+        self.sizes = [len(self.labels), *map(len, self.also.values())]
+        self.network = torchvision.models.get_model(architecture, weights=None, num_classes=sum(self.sizes))
         if image_size < 64:  # four halvings are enough
             self.network.maxpool = nn.Identity()
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
@@ -51,10 +60,15 @@ class Classifier(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Faces, uint8 or float in [0, 1], [B, 3, S, S] → logits [B, labels]."""
+        """Faces, uint8 or float in [0, 1], [B, 3, S, S] → logits [B, labels] (and those of `also` after them)."""
         x = images.to(self.mean.dtype) / 255 if images.dtype == torch.uint8 else images.to(self.mean.dtype)
         x = ((x - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
         return self.network(x)
+
+    def apart(self, logits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits of `forward` → those of `labels`, and those of each attribute of `also`."""
+        first, *others = logits.split(self.sizes, dim=1)
+        return first, dict(zip(self.also, others, strict=True))
 
 
 class ClassifierTask(Task):
@@ -65,25 +79,35 @@ class ClassifierTask(Task):
         faces: the prepared faces; those of the training split whose label is known are learned from.
         name: ``age``, or an attribute.
         regardless_of: attributes whose values weigh alike within each class, so that they tell nothing of it.
+        also: attributes that the same network learns to tell; a face whose value is not known says nothing there.
     """
 
-    def __init__(self, settings: TrainClassifiers, faces: Faces, name: str, regardless_of: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        settings: TrainClassifiers,
+        faces: Faces,
+        name: str,
+        regardless_of: Sequence[str] = (),
+        also: Sequence[str] = (),
+    ) -> None:
         self.settings = settings
         self.device = device_of(settings.device)
-        values = pd.Series(faces.groups) if name == "age" else faces.table[name]
-        known = values.notna().to_numpy()
-        classes = range(len(AGE_GROUPS)) if name == "age" else sorted(values[known].unique())
-        labels = AGE_GROUPS if name == "age" else tuple(classes)
-        number = {value: index for index, value in enumerate(classes)}
+        labels, self.target = _labelled(faces, name)
+        told = {attribute: _labelled(faces, attribute) for attribute in also}
         self.faces = faces
-        self.target = torch.tensor([number.get(value, -1) for value in values])
-        split = faces.table["split"].to_numpy()
+        self.also = {attribute: target for attribute, (_, target) in told.items()}
+        known, split = (self.target >= 0).numpy(), faces.table["split"].to_numpy()
         self.rows = {part: np.flatnonzero(known & (split == part)) for part in ("train", "test")}
         self.weights = _alike(self.target, len(labels), faces.table[[*regardless_of]], self.rows["train"])
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            classifier = Classifier(settings.architecture, labels, faces.image_size)
+            classifier = Classifier(
+                settings.architecture,
+                labels,
+                faces.image_size,
+                {attribute: values for attribute, (values, _) in told.items()},
+            )
         if settings.init_from is not None:
             path = find(settings.init_from, settings.runs_root, name)
             weights = weights_of(path, name)
@@ -101,7 +125,8 @@ class ClassifierTask(Task):
                 "architecture": settings.architecture,
                 "labels": list(labels),
                 "image_size": faces.image_size,
-            },
+            }
+            | ({"also": {attribute: list(values) for attribute, values in classifier.also.items()}} if told else {}),
             "faces": faces.fingerprint,
             "regardless_of": list(regardless_of) or None,  # None: as before there was such a thing
         }
@@ -114,10 +139,15 @@ class ClassifierTask(Task):
         rows = self.rows["train"][piece.choose(len(self.rows["train"]), self.settings.seed).numpy()]
         images = augmented(self.faces.images(rows).to(self.device).float() / 255, piece)
         target = self.target[rows].to(self.device)
-        logits = self.modules["classifier"](images)
+        classifier = self.modules["classifier"]
+        logits, others = classifier.apart(classifier(images))
         accuracy = (logits.detach().argmax(1) == target).float().mean()
         # Not its own mean, which divides by the weights of the faces at hand: a batch cut up would be another loss.
-        losses = F.cross_entropy(logits, target, reduction="none") * self.weights[rows].to(self.device)
+        losses = F.cross_entropy(logits, target, reduction="none")
+        for attribute, told in others.items():
+            value = self.also[attribute][rows].to(self.device)
+            losses = losses + F.cross_entropy(told, value, reduction="none", ignore_index=-1)
+        losses = losses * self.weights[rows].to(self.device)
         return losses.mean(), {"accuracy": accuracy}
 
     @torch.inference_mode()
@@ -126,19 +156,28 @@ class ClassifierTask(Task):
         rows = self.rows["test"]
         if len(rows) == 0:
             return {}
-        predicted = torch.cat(
+        classifier = averaged["classifier"]
+        logits = torch.cat(
             [
-                averaged["classifier"](self.faces.images(rows[start : start + 64]).to(self.device)).argmax(1).cpu()
+                classifier(self.faces.images(rows[start : start + 64]).to(self.device)).cpu()
                 for start in range(0, len(rows), 64)
             ]
         )
+        logits, others = classifier.apart(logits)
+        predicted = logits.argmax(1)
         target = self.target[rows]
         right = predicted == target
         by_class = [right[target == label].float().mean() for label in target.unique()]
-        return {
+        accuracy = {
             "test/accuracy": float(right.float().mean()),
             "test/balanced_accuracy": float(torch.stack(by_class).mean()),
         }
+        for attribute, told in others.items():
+            value = self.also[attribute][rows]
+            known = value >= 0
+            if known.any():
+                accuracy[f"test/{attribute}_accuracy"] = float((told.argmax(1) == value)[known].float().mean())
+        return accuracy
 
 
 def train_classifiers(settings: TrainClassifiers) -> dict[str, Path]:
@@ -185,6 +224,15 @@ def held_out_accuracy(folders: Mapping[str, Path]) -> pd.DataFrame:
         known = [column for column in ("test/accuracy", "test/balanced_accuracy") if column in metrics]
         rows[name] = {column.removeprefix("test/"): metrics[column].dropna().iloc[-1] for column in known}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("classifier")
+
+
+def _labelled(faces: Faces, name: str) -> tuple[tuple[str, ...], Tensor]:
+    """The labels of `age` or an attribute, and each face's number among them, int64 [N]; −1 where it is not known."""
+    values = pd.Series(faces.groups) if name == "age" else faces.table[name]
+    classes = range(len(AGE_GROUPS)) if name == "age" else sorted(values.dropna().unique())
+    number = {value: index for index, value in enumerate(classes)}
+    labels = AGE_GROUPS if name == "age" else tuple(classes)
+    return labels, torch.tensor([number.get(value, -1) for value in values])
 
 
 def _alike(target: Tensor, labels: int, attributes: pd.DataFrame, rows: np.ndarray) -> Tensor:

@@ -4,6 +4,10 @@ The paper's A is a head on D's two linear layers (Fig. 3), and learns from as ma
 the demo's T finds latents that such an A takes for any age while the decoded face hardly changes (the study at the
 end of notebook 06). A classifier of faces generalises from as few, and as `Glow.decode` is exact and differentiable,
 A(z) = C(G⁻¹(z)) is a classifier of latents as well, whose gradient reaches T.
+
+The same C tells the attributes too, by logits of their own: T may be asked to keep them (`attribute_weight`). Left to
+please C's ages alone it changes whatever goes with age, and may move further from its teacher before a face is spoilt
+where it is not.
 """
 
 from pathlib import Path
@@ -41,7 +45,11 @@ class DecodedAge(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, z: Tensor, piece: Piece | None = None) -> Tensor:
-        """Logits [B, groups] of latents z [B, D]; with a gradient for z where one is asked for.
+        """Logits [B, groups] of latents z [B, D]; with a gradient for z where one is asked for."""
+        return self.told(z, piece)[0]
+
+    def told(self, z: Tensor, piece: Piece | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits [B, groups] of latents z [B, D], and those [B, values] of each attribute that C tells.
 
         Arguments:
             z: latents of every level.
@@ -49,7 +57,7 @@ class DecodedAge(nn.Module):
                 it cannot please C by single pixels; None: the faces as they are.
         """
         images = self.glow.decode(z)
-        return self.classifier(images if piece is None else augmented(images, piece))
+        return self.classifier.apart(self.classifier(images if piece is None else augmented(images, piece)))
 
 
 def age_classifier_folder(settings: config.TrainICTM) -> Path:
@@ -80,6 +88,6 @@ def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = 
     common = ("dataset", "preset", "run", "runs_root", "device", "progress", "gpus", "nodes", "rendezvous")
     given = {name: getattr(settings, name) for name in common} | {"seed": settings.seed + _NOT_THE_JUDGE}
     chosen = config.settings("train_classifiers", given | {"iterations": settings.age_classifier_iterations})
-    train(ClassifierTask(chosen, faces, "age", regardless_of=faces.attributes), chosen, folder)
+    train(ClassifierTask(chosen, faces, "age", faces.attributes, also=faces.attributes), chosen, folder)
     processes().told_by_first(0)  # the others wait until it is written
     return folder

@@ -35,7 +35,7 @@ __all__ = ["TranslatorTask", "round_trip", "train_translator"]
 _PREVIEW_FACES = 6
 _DECODED_AT_A_TIME = 8  # in a preview
 # In the config as what they made: `decoded_age`. So a run of before these were there is the same training still.
-_OF_DECODED_AGE = {"age_classifier", "age_classifier_iterations"}
+_OF_DECODED_AGE = {"age_classifier", "age_classifier_iterations", "attribute_weight"}
 
 
 class TranslatorTask(Task):
@@ -72,6 +72,11 @@ class TranslatorTask(Task):
         self.decoded_age = None
         if age_classifier is not None:
             self.decoded_age = DecodedAge(self.glow, load_classifier(age_classifier, settings.device))
+            # What each face is to stay, −1 where it is not known.
+            self.values = {
+                name: torch.tensor(pd.Categorical(latents.table[name], labels).codes.astype(np.int64))
+                for name, labels in self.decoded_age.classifier.also.items()
+            }
 
         config = ICTMConfig(
             latent=settings.latent, couplings=settings.couplings, width=settings.width, seed=settings.seed
@@ -99,6 +104,9 @@ class TranslatorTask(Task):
         }
         if age_classifier is not None:
             self.config["decoded_age"] = fingerprint(age_classifier)
+            self.config["attribute_weight"] = (
+                settings.attribute_weight or None
+            )  # None: as before there was such a thing
         self._translated: dict[Piece, Tensor] = {}
 
     def start(self) -> None:
@@ -122,9 +130,13 @@ class TranslatorTask(Task):
         if weights.critic:
             critic.load_state_dict(weights.critic)
 
+    def chosen(self, piece: Piece) -> np.ndarray:
+        """Rows of a piece of a batch among the latents, [B] int64."""
+        return self.rows["train"][piece.choose(len(self.rows["train"]), self.settings.seed).numpy()]
+
     def batch(self, piece: Piece) -> tuple[Tensor, Tensor, Tensor]:
         """A piece of a batch: latents [B, D], their groups [B] and attribute combinations [B]."""
-        rows = self.rows["train"][piece.choose(len(self.rows["train"]), self.settings.seed).numpy()]
+        rows = self.chosen(piece)
         groups, combinations = self.groups[rows], self.combinations[rows]
         return self.latents.batch(rows).to(self.device), groups.to(self.device), combinations.to(self.device)
 
@@ -138,7 +150,7 @@ class TranslatorTask(Task):
         z_t, *source_age = translated if isinstance(translated, tuple) else (translated,)
         fake, age = critic(translator.visible.flat(z_t))
         if self.decoded_age is not None:
-            age = self.decoded_age(z_t, piece)
+            age, told = self.decoded_age.told(z_t, piece)
         # Eq. 6's target; for t = s the direction is zero and the face its own target.
         teacher = z_s + weights.scale * self.prototypes.direction(source, target, combination, check=False)
         parts = {
@@ -151,6 +163,10 @@ class TranslatorTask(Task):
             + weights.adversarial_weight * parts["adversarial"]
             + weights.age_weight * parts["age"]
         )
+        if self.decoded_age is not None and weights.attribute_weight:
+            values = {name: self.values[name][self.chosen(piece)].to(self.device) for name in told}
+            parts["attributes"] = losses.attributes(told, values)
+            loss = loss + weights.attribute_weight * parts["attributes"]
         if source_age:
             visible = translator.visible.flat(z_s)
             parts["consistency"] = losses.consistency(visible, *source_age, reading=weights.consistency)

@@ -1,11 +1,12 @@
 """The losses of ICTM and D, Eqs. 6 to 11."""
 
 import math
+from collections.abc import Mapping
 
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["adversarial", "consistency", "discriminator", "distillation"]
+__all__ = ["adversarial", "attributes", "consistency", "discriminator", "distillation"]
 
 
 def distillation(z_t: Tensor, teacher: Tensor, reduction: str = "mean") -> Tensor:
@@ -30,6 +31,17 @@ def adversarial(fake: Tensor) -> Tensor:
 def discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """The first two terms of L_D, Eq. 11: ½ E[(D(z_t) − 1)²] + ½ E[D(z'_t)²]."""
     return 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean()
+
+
+def attributes(logits: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Tensor:
+    """Cross-entropy of the moved face's attributes and the face's own, summed over the attributes (ours).
+
+    Arguments:
+        logits: of each attribute, [B, values].
+        values: int64 [B] of each; −1 where it is not known: the face counts 0 there.
+    """
+    parts = [F.cross_entropy(logits[name], value, reduction="none", ignore_index=-1) for name, value in values.items()]
+    return sum(part.mean() for part in parts)
 
 
 def consistency(

@@ -13,8 +13,11 @@ from ageflow.training.checkpoint import ConfigChangedError
 from ageflow.training.classifier import ClassifierTask, load_classifier, train_classifiers
 from ageflow.training.decoded_age import DecodedAge, train_age_classifier
 from ageflow.training.ictm import TranslatorTask, train_translator
+from ageflow.training.loop import train
+from ageflow.training.metrics import read_metrics
 from ageflow.training.task import pieces
 from ageflow.translation.latents import Latents, encode_faces
+from ageflow.translation.losses import attributes
 from ageflow.translation.methods import load_method
 from ageflow.translation.prototypes import Prototypes, compute_prototypes
 from ageflow.workspace import Workspace
@@ -22,7 +25,7 @@ from tests.tiny import BRIGHTNESS, parameters, write_faces
 
 # Nothing but A moves T.
 ONLY_A = {"akd_weight": 0.0, "adversarial_weight": 0.0, "consistency_weight": 0.0}
-UPDATES = 60  # of C: by then it tells the four brightnesses
+UPDATES = 120  # of C: by then it tells the four brightnesses and the two tints
 
 
 def settings_of(step: str, runs_root, **values):
@@ -65,7 +68,9 @@ def test_it_is_the_classifier_of_the_decoded_face_and_passes_gradients_to_the_la
     images = faces.images(slice(0, 6))
     z = glow.encode(images).requires_grad_()
     logits = age(z)
-    torch.testing.assert_close(logits, classifier(images), atol=1e-3, rtol=1e-3)
+    seen = classifier(images)
+    torch.testing.assert_close(torch.cat([logits, *age.told(z)[1].values()], dim=1), seen, atol=1e-3, rtol=1e-3)
+    assert (logits.shape, seen.shape) == ((6, 4), (6, 6)), "four groups, two genders"
     logits[:, 3].sum().backward()
     step = z.grad / z.grad.flatten(1).norm(dim=1, keepdim=True)
     with torch.no_grad():
@@ -85,12 +90,48 @@ def test_t_moves_the_decoded_face_to_the_age_that_a_sees(runs_root, faces):
     assert np.all(np.diff(means) < 0), "darker with every group"
 
 
-def test_a_batch_that_is_cut_up_has_the_same_loss(runs_root, faces):
-    workspace, settings = Workspace.of(ictm(runs_root)), ictm(runs_root)
+def task_of(runs_root, faces, settings) -> TranslatorTask:
+    workspace = Workspace.of(settings)
     latents, prototypes = Latents.open(workspace.path("latents"), faces), Prototypes.load(workspace.path("prototypes"))
-    task = TranslatorTask(
+    return TranslatorTask(
         settings, latents, prototypes, workspace.path("glow"), age_classifier=classifier_folder(runs_root)
     )
+
+
+def test_it_tells_the_attributes_of_held_out_faces_too(runs_root):
+    assert read_metrics(classifier_folder(runs_root))["test/gender_accuracy"].dropna().iloc[-1] > 0.9
+
+
+def test_t_makes_the_decoded_face_keep_the_attributes_it_is_asked_to(runs_root, faces, tmp_path):
+    """Asked for the other gender it gives that one: the attribute loss alone moves what is a face's gender."""
+    settings = ictm(runs_root, age_weight=0.0, attribute_weight=1.0, iterations=60)
+    task = task_of(runs_root, faces, settings)
+    gender = task.values["gender"]
+    assert gender.tolist() == [["female", "male"].index(value) for value in task.latents.table["gender"]]
+    task.values["gender"] = 1 - gender
+    train(task, settings, tmp_path)
+    z = task.latents.batch(task.rows["test"])
+    with torch.no_grad():
+        moved = task.modules["translator"](z, torch.ones(len(z), dtype=torch.int64))[0]
+        before, after = (task.decoded_age.told(latents)[1]["gender"].argmax(1) for latents in (z, moved))
+    own = gender[task.rows["test"]]
+    assert (before == own).float().mean() > 0.9
+    assert (after == own).float().mean() < 0.1
+
+
+def test_a_face_whose_attribute_is_not_known_asks_nothing():
+    logits = {"gender": torch.tensor([[2.0, 0.0], [0.0, 3.0], [5.0, 0.0]])}
+    of_two = attributes(logits, {"gender": torch.tensor([0, -1, 1])})
+    apart = [
+        attributes({"gender": logits["gender"][[row]]}, {"gender": torch.tensor([value])})
+        for row, value in ((0, 0), (2, 1))
+    ]
+    torch.testing.assert_close(of_two, sum(apart) / 3)
+
+
+def test_a_batch_that_is_cut_up_has_the_same_loss(runs_root, faces):
+    settings = ictm(runs_root, attribute_weight=1.0)
+    task = task_of(runs_root, faces, settings)
 
     def loss(micro_batch: int) -> float:
         total = 0.0
@@ -154,3 +195,5 @@ def test_updates_of_a_classifier_that_is_not_there_are_refused(tmp_path):
         ageflow.config.ParameterError, match=r"age_classifier_iterations = 7 .*pass age_classifier = decoded"
     ):
         settings_of("train_ictm", tmp_path, age_classifier_iterations=7)
+    with pytest.raises(ageflow.config.ParameterError, match=r"attribute_weight = 0.5 .*pass age_classifier = decoded"):
+        settings_of("train_ictm", tmp_path, attribute_weight=0.5)

@@ -5,9 +5,9 @@ the demo's T finds latents that such an A takes for any age while the decoded fa
 end of notebook 06). A classifier of faces generalises from as few, and as `Glow.decode` is exact and differentiable,
 A(z) = C(G⁻¹(z)) is a classifier of latents as well, whose gradient reaches T.
 
-The same C tells the attributes too, by logits of their own: T may be asked to keep them (`attribute_weight`). Left to
-please C's ages alone it changes whatever goes with age, and may move further from its teacher before a face is spoilt
-where it is not.
+The same C tells the attributes too, by logits of their own, and T may be asked to keep them (`attribute_weight`). Left
+to please C's ages alone it changes whatever goes with age; asked to keep them, it may move further from its teacher
+before a face is spoilt (the same study).
 """
 
 from pathlib import Path
@@ -67,6 +67,8 @@ def age_classifier_folder(settings: config.TrainICTM) -> Path:
 
 def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = False) -> Path:
     """Train C on the run's faces, as notebook 05 trains the preset's judge; stopped, it goes on.
+
+    It learns the faces' attributes beside the age, where they are known.
 
     From another seed than the judge's: the judge itself takes no part in T's training. And regardless of attributes:
     where more of the young are women (61 % in the demo set), T would make women of men to please it.

@@ -104,9 +104,8 @@ class TranslatorTask(Task):
         }
         if age_classifier is not None:
             self.config["decoded_age"] = fingerprint(age_classifier)
-            self.config["attribute_weight"] = (
-                settings.attribute_weight or None
-            )  # None: as before there was such a thing
+            # None: as before there was such a thing.
+            self.config["attribute_weight"] = settings.attribute_weight or None
         self._translated: dict[Piece, Tensor] = {}
 
     def start(self) -> None:
@@ -163,7 +162,7 @@ class TranslatorTask(Task):
             + weights.adversarial_weight * parts["adversarial"]
             + weights.age_weight * parts["age"]
         )
-        if self.decoded_age is not None and weights.attribute_weight:
+        if self.decoded_age is not None and weights.attribute_weight and told:  # faces may have no attributes
             values = {name: self.values[name][self.chosen(piece)].to(self.device) for name in told}
             parts["attributes"] = losses.attributes(told, values)
             loss = loss + weights.attribute_weight * parts["attributes"]

@@ -119,6 +119,20 @@ def test_t_makes_the_decoded_face_keep_the_attributes_it_is_asked_to(runs_root, 
     assert (after == own).float().mean() < 0.1
 
 
+def test_where_faces_have_no_attributes_t_learns_without_them(runs_root, faces, tmp_path):
+    """A set without genders, in a preset that asks to keep them."""
+    judge = settings_of("train_classifiers", runs_root, iterations=1)
+    train(ClassifierTask(judge, faces, "age"), judge, tmp_path / "classifier")
+    settings = ictm(runs_root, attribute_weight=1.0, iterations=1)
+    workspace = Workspace.of(settings)
+    latents, prototypes = Latents.open(workspace.path("latents"), faces), Prototypes.load(workspace.path("prototypes"))
+    glow = workspace.path("glow")
+    task = TranslatorTask(settings, latents, prototypes, glow, age_classifier=tmp_path / "classifier")
+    metrics = read_metrics(train(task, settings, tmp_path / "translator"))
+    assert "T/age" in metrics
+    assert "T/attributes" not in metrics
+
+
 def test_a_face_whose_attribute_is_not_known_asks_nothing():
     logits = {"gender": torch.tensor([[2.0, 0.0], [0.0, 3.0], [5.0, 0.0]])}
     of_two = attributes(logits, {"gender": torch.tensor([0, -1, 1])})

@@ -143,7 +143,7 @@ class Training(Settings):
     rendezvous: str | None = Field(None, description="host:port of one of several machines, where they meet")
     max_restarts: int = Field(3, ge=0, description="times that processes which died are started again")
 
-    @field_validator("init_from", mode="before")
+    @field_validator("init_from", "age_classifier_from", mode="before", check_fields=False)
     @classmethod
     def _weights_by_name(cls, value: object) -> object:
         # None leaves it to the preset, so beginning from new weights has a word of its own.
@@ -210,6 +210,9 @@ class TrainICTM(Training):
     age_classifier_iterations: int | None = Field(
         None, ge=1, description="updates of the classifier of decoded faces; None: as many as the preset's judge"
     )
+    age_classifier_from: str | None = Field(
+        None, description="weights that the classifier of decoded faces begins from, named as init_from names them"
+    )
     attribute_weight: float = Field(
         0.0, ge=0, description="weight of the decoded face's attributes being the face's own (ours; 0: not asked)"
     )
@@ -220,6 +223,11 @@ class TrainICTM(Training):
             raise ValueError(
                 f"age_classifier_iterations = {self.age_classifier_iterations} trains a classifier of decoded faces, and "
                 "age_classifier = 'latent' has none: pass age_classifier = decoded, or leave the iterations out"
+            )
+        if self.age_classifier_from is not None and self.age_classifier == "latent":
+            raise ValueError(
+                f"age_classifier_from = {self.age_classifier_from!r} is for a classifier of decoded faces, and "
+                "age_classifier = 'latent' has none: pass age_classifier = decoded, or age_classifier_from = nothing"
             )
         if self.attribute_weight > 0 and self.age_classifier == "latent":
             raise ValueError(
@@ -236,7 +244,9 @@ class TrainClassifiers(Training):
 
     step: ClassVar[str] = "train_classifiers"
 
-    architecture: Literal["resnet18", "resnet50", "resnet101"] = Field("resnet18", description="torchvision network")
+    architecture: Literal["resnet14", "resnet18", "resnet50", "resnet101"] = Field(
+        "resnet18", description="torchvision network; resnet14 is resnet18 without its last stage"
+    )
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's weight decay")
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.storage import CheckpointError, device_of, latest, load_state, write_atomically
 from ageflow.training.distributed import processes
-from ageflow.training.initial import find, weights_of
+from ageflow.training.initial import Weights, find, weights_of
 from ageflow.training.launch import launched
 from ageflow.training.live import live
 from ageflow.training.loop import train
@@ -35,10 +36,12 @@ class Classifier(nn.Module):
     """A torchvision network on aligned faces.
 
     Arguments:
-        architecture: ``resnet18``, ``resnet50`` or ``resnet101`` (the paper's).
+        architecture: ``resnet18``, ``resnet50`` or ``resnet101`` (the paper's); ``resnet14`` is resnet18 without its
+            last stage, which sees 2×2 positions of a face of 64×64 and holds three in four of the weights.
         labels: what the logits stand for, in order.
         image_size: side of the faces; below 64 the pooling after the first layer is left out.
-        also: attributes that the same network tells, and their labels; their logits stand after those of `labels`.
+        also: attributes that the same network tells, and their labels; their logits stand after those of `labels`, in
+            the order of the names.
     """
 
     def __init__(
@@ -50,9 +53,13 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.labels = tuple(labels)
-        self.also = {name: tuple(values) for name, values in (also or {}).items()}
+        self.also = {name: tuple(values) for name, values in sorted((also or {}).items())}
         self.sizes = [len(self.labels), *map(len, self.also.values())]
-        self.network = torchvision.models.get_model(architecture, weights=None, num_classes=sum(self.sizes))
+        whole = "resnet18" if architecture == "resnet14" else architecture
+        self.network = torchvision.models.get_model(whole, weights=None, num_classes=sum(self.sizes))
+        if architecture == "resnet14":
+            self.network.layer4 = nn.Identity()
+            self.network.fc = nn.Linear(self.network.fc.in_features // 2, sum(self.sizes))
         if image_size < 64:  # four halvings are enough
             self.network.maxpool = nn.Identity()
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
@@ -80,6 +87,7 @@ class ClassifierTask(Task):
         name: ``age``, or an attribute.
         regardless_of: attributes whose values weigh alike within each class, so that they tell nothing of it.
         also: attributes that the same network learns to tell; a face whose value is not known says nothing there.
+        part: what of a run, or of the weights that ship, `init_from` means; None: `name`.
     """
 
     def __init__(
@@ -89,6 +97,7 @@ class ClassifierTask(Task):
         name: str,
         regardless_of: Sequence[str] = (),
         also: Sequence[str] = (),
+        part: str | None = None,
     ) -> None:
         self.settings = settings
         self.device = device_of(settings.device)
@@ -109,14 +118,12 @@ class ClassifierTask(Task):
                 {attribute: values for attribute, (values, _) in told.items()},
             )
         if settings.init_from is not None:
-            path = find(settings.init_from, settings.runs_root, name)
-            weights = weights_of(path, name)
+            path = find(settings.init_from, settings.runs_root, part or name)
+            weights = weights_of(path, part or name)
             if weights is None:
                 raise CheckpointError(f"{path} is not a file of the kit: a judge begins from a run or a released file")
-            weights.fill(
-                classifier,
-                {"architecture": settings.architecture, "labels": classifier.labels, "image_size": faces.image_size},
-            )
+            shape = {"architecture": settings.architecture, "labels": classifier.labels}
+            _with_heads_of(classifier, weights).fill(classifier, shape | {"image_size": faces.image_size})
         self.modules = nn.ModuleDict({"classifier": classifier})
         parameters = list(classifier.parameters())
         self.turns = [Turn(name, parameters, self.loss, settings.learning_rate, settings.weight_decay)]
@@ -224,6 +231,20 @@ def held_out_accuracy(folders: Mapping[str, Path]) -> pd.DataFrame:
         known = [column for column in ("test/accuracy", "test/balanced_accuracy") if column in metrics]
         rows[name] = {column.removeprefix("test/"): metrics[column].dropna().iloc[-1] for column in known}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("classifier")
+
+
+def _with_heads_of(classifier: Classifier, weights: Weights) -> Weights:
+    """`weights` with logits for what `classifier` tells: an attribute that they do not know, or with other labels,
+    keeps the classifier's own; one that it is not asked for is left out.
+    """
+    theirs = {"": weights.config.get("labels"), **weights.config.get("also", {})}
+    mine = {"": [*classifier.labels], **{name: [*labels] for name, labels in classifier.also.items()}}
+    state = dict(weights.state)
+    for name in ("network.fc.weight", "network.fc.bias"):
+        known = dict(zip(theirs, state[name].split([len(labels) for labels in theirs.values()]), strict=True))
+        own = dict(zip(mine, classifier.state_dict()[name].split(classifier.sizes), strict=True))
+        state[name] = torch.cat([known[head] if mine[head] == theirs.get(head) else own[head] for head in mine])
+    return replace(weights, state=state)
 
 
 def _labelled(faces: Faces, name: str) -> tuple[tuple[str, ...], Tensor]:

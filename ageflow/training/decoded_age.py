@@ -20,12 +20,14 @@ from ageflow.flows.glow import Glow
 from ageflow.training.checkpoint import set_aside
 from ageflow.training.classifier import Classifier, ClassifierTask, augmented
 from ageflow.training.distributed import processes
+from ageflow.training.initial import find, weights_of
 from ageflow.training.loop import train
 from ageflow.training.task import Piece
 from ageflow.workspace import Workspace
 
 __all__ = ["DecodedAge", "age_classifier_folder", "train_age_classifier"]
 
+_PART = "decoded_age"  # its folder in a run, and its file among the weights that ship
 # Added to the seed: notebook 05's judge starts from other weights and sees the faces in another order.
 _NOT_THE_JUDGE = 1009
 
@@ -62,7 +64,7 @@ class DecodedAge(nn.Module):
 
 def age_classifier_folder(settings: config.TrainICTM) -> Path:
     """Where a run keeps C: its ``decoded_age/``."""
-    return Workspace.of(settings).path("decoded_age")
+    return Workspace.of(settings).path(_PART)
 
 
 def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = False) -> Path:
@@ -89,7 +91,13 @@ def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = 
         set_aside(folder)
     common = ("dataset", "preset", "run", "runs_root", "device", "progress", "gpus", "nodes", "rendezvous")
     given = {name: getattr(settings, name) for name in common} | {"seed": settings.seed + _NOT_THE_JUDGE}
-    chosen = config.settings("train_classifiers", given | {"iterations": settings.age_classifier_iterations})
-    train(ClassifierTask(chosen, faces, "age", faces.attributes, also=faces.attributes), chosen, folder)
+    given |= {"iterations": settings.age_classifier_iterations, "init_from": settings.age_classifier_from}
+    if settings.age_classifier_from is not None:
+        weights = weights_of(find(settings.age_classifier_from, settings.runs_root, _PART), _PART)
+        if weights is not None:  # otherwise the task says what is wrong
+            given["architecture"] = weights.config["architecture"]
+    chosen = config.settings("train_classifiers", given)
+    task = ClassifierTask(chosen, faces, "age", faces.attributes, also=faces.attributes, part=_PART)
+    train(task, chosen, folder)
     processes().told_by_first(0)  # the others wait until it is written
     return folder

@@ -35,7 +35,7 @@ __all__ = ["TranslatorTask", "round_trip", "train_translator"]
 _PREVIEW_FACES = 6
 _DECODED_AT_A_TIME = 8  # in a preview
 # In the config as what they made: `decoded_age`. So a run of before these were there is the same training still.
-_OF_DECODED_AGE = {"age_classifier", "age_classifier_iterations", "attribute_weight"}
+_OF_DECODED_AGE = {"age_classifier", "age_classifier_iterations", "age_classifier_from", "attribute_weight"}
 
 
 class TranslatorTask(Task):

@@ -8,6 +8,7 @@ import torch
 import ageflow
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import load_glow
+from ageflow.report.origins import origins
 from ageflow.storage import fingerprint, latest
 from ageflow.training.checkpoint import ConfigChangedError
 from ageflow.training.classifier import ClassifierTask, load_classifier, train_classifiers
@@ -15,6 +16,7 @@ from ageflow.training.decoded_age import DecodedAge, train_age_classifier
 from ageflow.training.ictm import TranslatorTask, train_translator
 from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
+from ageflow.training.release import release
 from ageflow.training.task import pieces
 from ageflow.translation.latents import Latents, encode_faces
 from ageflow.translation.losses import attributes
@@ -180,6 +182,42 @@ def test_with_other_values_it_is_kept_unless_told_to_begin_anew(runs_root, faces
     assert fingerprint(aside) == before, "the one before lies beside it"
 
 
+def test_it_begins_from_weights_and_takes_their_architecture(runs_root, faces, tmp_path):
+    """Trained elsewhere as resnet14, released in half precision: one update of 1e-3 takes no weight further."""
+    judge = settings_of("train_classifiers", runs_root, iterations=UPDATES, architecture="resnet14")
+    task = ClassifierTask(judge, faces, "age", faces.attributes, also=faces.attributes)
+    assert sum(weight.numel() for weight in task.modules.parameters()) < 3e6
+    file = release(train(task, judge, tmp_path / "elsewhere"), tmp_path / "classifier.safetensors", half=True)
+    assert file.stat().st_size < 6e6
+    settings = ictm(runs_root, age_classifier_from=str(file), age_classifier_iterations=1, run="begun")
+    Workspace.of(settings).folder()
+    folder = train_age_classifier(settings, faces)
+    before, after = (load_classifier(of) for of in (tmp_path / "elsewhere", folder))
+    theirs, ours = (dict(classifier.named_parameters()) for classifier in (before, after))
+    assert theirs.keys() == ours.keys()
+    assert max((theirs[name] - ours[name]).abs().max() for name in ours) < 2e-3
+    assert after.also == before.also == {"gender": ("female", "male")}
+    assert "from " + str(file) in " ".join(origins(Workspace.of(settings)))
+
+
+def test_an_attribute_that_the_weights_do_not_tell_is_learned_anew(runs_root, faces, tmp_path):
+    """Weights that tell age alone, and faces with genders: the ages' logits are theirs, the genders' are new."""
+    judge = settings_of("train_classifiers", runs_root, iterations=1)
+    file = release(train(ClassifierTask(judge, faces, "age"), judge, tmp_path / "age"), tmp_path / "age.safetensors")
+    begun = judge.model_copy(update={"init_from": str(file)})
+    classifier = ClassifierTask(begun, faces, "age", also=["gender"]).modules["classifier"].eval()
+    new = ClassifierTask(judge, faces, "age", also=["gender"]).modules["classifier"]
+    images = faces.images(slice(0, 6))
+    torch.testing.assert_close(classifier.apart(classifier(images))[0], load_classifier(tmp_path / "age")(images))
+    assert torch.equal(classifier.network.fc.weight[4:], new.network.fc.weight[4:])
+    both = ClassifierTask(begun, faces, "age", also=["gender"])
+    file = release(train(both, begun, tmp_path / "both"), tmp_path / "both.safetensors")
+    alone = ClassifierTask(judge.model_copy(update={"init_from": str(file)}), faces, "age").modules["classifier"].eval()
+    assert alone.network.fc.out_features == 4, "an attribute that is not asked for is left out"
+    both = load_classifier(tmp_path / "both")
+    torch.testing.assert_close(alone(images), both.apart(both(images))[0])
+
+
 def test_without_it_a_training_is_what_it_was_before(runs_root, faces):
     """The config of D's own head names nothing of it: a run from before it was there goes on."""
     workspace = Workspace.of(ictm(runs_root))
@@ -209,5 +247,9 @@ def test_updates_of_a_classifier_that_is_not_there_are_refused(tmp_path):
         ageflow.config.ParameterError, match=r"age_classifier_iterations = 7 .*pass age_classifier = decoded"
     ):
         settings_of("train_ictm", tmp_path, age_classifier_iterations=7)
+    with pytest.raises(
+        ageflow.config.ParameterError, match=r"age_classifier_from = 'pretrained' .*age_classifier_from = nothing"
+    ):
+        settings_of("train_ictm", tmp_path, age_classifier_from="pretrained")
     with pytest.raises(ageflow.config.ParameterError, match=r"attribute_weight = 0.5 .*pass age_classifier = decoded"):
         settings_of("train_ictm", tmp_path, attribute_weight=0.5)

@@ -208,7 +208,10 @@ class TrainICTM(Training):
         "latent", description="A of Eq. 8: latent, on D's layers (paper), or decoded, a classifier of decoded faces"
     )
     age_classifier_iterations: int | None = Field(
-        None, ge=1, description="updates of the classifier of decoded faces; None: as many as the preset's judge"
+        None,
+        ge=0,
+        description="updates of the classifier of decoded faces; None: as many as the preset's judge; 0: the weights "
+        "of age_classifier_from, as they are",
     )
     age_classifier_from: str | None = Field(
         None, description="weights that the classifier of decoded faces begins from, named as init_from names them"
@@ -228,6 +231,11 @@ class TrainICTM(Training):
             raise ValueError(
                 f"age_classifier_from = {self.age_classifier_from!r} is for a classifier of decoded faces, and "
                 "age_classifier = 'latent' has none: pass age_classifier = decoded, or age_classifier_from = nothing"
+            )
+        if self.age_classifier_iterations == 0 and self.age_classifier_from is None:
+            raise ValueError(
+                "age_classifier_iterations = 0 takes weights as they are, and age_classifier_from names none: "
+                "name some, or give it updates to learn in"
             )
         if self.attribute_weight > 0 and self.age_classifier == "latent":
             raise ValueError(

@@ -25,7 +25,15 @@ from ageflow.training.metrics import read_metrics
 from ageflow.training.task import Piece, Task, Turn
 from ageflow.workspace import Workspace
 
-__all__ = ["Classifier", "ClassifierTask", "augmented", "held_out_accuracy", "load_classifier", "train_classifiers"]
+__all__ = [
+    "Classifier",
+    "ClassifierTask",
+    "augmented",
+    "held_out_accuracy",
+    "labelled",
+    "load_classifier",
+    "train_classifiers",
+]
 
 _FEWEST = 20  # faces of a class and an attribute; fewer weigh no more each, or one face would count for hundreds
 # ImageNet's, which torchvision's networks expect where a user starts them from its weights.
@@ -101,8 +109,8 @@ class ClassifierTask(Task):
     ) -> None:
         self.settings = settings
         self.device = device_of(settings.device)
-        labels, self.target = _labelled(faces, name)
-        told = {attribute: _labelled(faces, attribute) for attribute in also}
+        labels, self.target = labelled(faces, name)
+        told = {attribute: labelled(faces, attribute) for attribute in also}
         self.faces = faces
         self.also = {attribute: target for attribute, (_, target) in told.items()}
         known, split = (self.target >= 0).numpy(), faces.table["split"].to_numpy()
@@ -233,6 +241,15 @@ def held_out_accuracy(folders: Mapping[str, Path]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("classifier")
 
 
+def labelled(faces: Faces, name: str) -> tuple[tuple[str, ...], Tensor]:
+    """The labels of `age` or an attribute, and each face's number among them, int64 [N]; −1 where it is not known."""
+    values = pd.Series(faces.groups) if name == "age" else faces.table[name]
+    classes = range(len(AGE_GROUPS)) if name == "age" else sorted(values.dropna().unique())
+    number = {value: index for index, value in enumerate(classes)}
+    labels = AGE_GROUPS if name == "age" else tuple(classes)
+    return labels, torch.tensor([number.get(value, -1) for value in values])
+
+
 def _with_heads_of(classifier: Classifier, weights: Weights) -> Weights:
     """`weights` with logits for what `classifier` tells: an attribute that they do not know, or with other labels,
     keeps the classifier's own; one that it is not asked for is left out.
@@ -245,15 +262,6 @@ def _with_heads_of(classifier: Classifier, weights: Weights) -> Weights:
         own = dict(zip(mine, classifier.state_dict()[name].split(classifier.sizes), strict=True))
         state[name] = torch.cat([known[head] if mine[head] == theirs.get(head) else own[head] for head in mine])
     return replace(weights, state=state)
-
-
-def _labelled(faces: Faces, name: str) -> tuple[tuple[str, ...], Tensor]:
-    """The labels of `age` or an attribute, and each face's number among them, int64 [N]; −1 where it is not known."""
-    values = pd.Series(faces.groups) if name == "age" else faces.table[name]
-    classes = range(len(AGE_GROUPS)) if name == "age" else sorted(values.dropna().unique())
-    number = {value: index for index, value in enumerate(classes)}
-    labels = AGE_GROUPS if name == "age" else tuple(classes)
-    return labels, torch.tensor([number.get(value, -1) for value in values])
 
 
 def _alike(target: Tensor, labels: int, attributes: pd.DataFrame, rows: np.ndarray) -> Tensor:

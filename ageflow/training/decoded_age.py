@@ -18,7 +18,7 @@ from ageflow import config
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow
 from ageflow.training.checkpoint import set_aside
-from ageflow.training.classifier import Classifier, ClassifierTask, augmented
+from ageflow.training.classifier import Classifier, ClassifierTask, augmented, labelled
 from ageflow.training.distributed import processes
 from ageflow.training.initial import find, weights_of
 from ageflow.training.loop import train
@@ -70,7 +70,8 @@ def age_classifier_folder(settings: config.TrainICTM) -> Path:
 def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = False) -> Path:
     """Train C on the run's faces, as notebook 05 trains the preset's judge; stopped, it goes on.
 
-    It learns the faces' attributes beside the age, where they are known.
+    It learns the faces' attributes beside the age, where they are known. Begun from weights, it has their architecture,
+    and without updates it tells those attributes only that the weights tell.
 
     From another seed than the judge's: the judge itself takes no part in T's training. And regardless of attributes:
     where more of the young are women (61 % in the demo set), T would make women of men to please it.
@@ -91,13 +92,18 @@ def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = 
         set_aside(folder)
     common = ("dataset", "preset", "run", "runs_root", "device", "progress", "gpus", "nodes", "rendezvous")
     given = {name: getattr(settings, name) for name in common} | {"seed": settings.seed + _NOT_THE_JUDGE}
-    given |= {"iterations": settings.age_classifier_iterations, "init_from": settings.age_classifier_from}
+    given |= {"init_from": settings.age_classifier_from}
+    also = faces.attributes
     if settings.age_classifier_from is not None:
         weights = weights_of(find(settings.age_classifier_from, settings.runs_root, _PART), _PART)
         if weights is not None:  # otherwise the task says what is wrong
             given["architecture"] = weights.config["architecture"]
+            if settings.age_classifier_iterations == 0:  # it does not learn what it does not know
+                known = weights.config.get("also", {})
+                also = [name for name in also if known.get(name) == list(labelled(faces, name)[0])]
     chosen = config.settings("train_classifiers", given)
-    task = ClassifierTask(chosen, faces, "age", faces.attributes, also=faces.attributes, part=_PART)
-    train(task, chosen, folder)
+    if settings.age_classifier_iterations is not None:
+        chosen = chosen.model_copy(update={"iterations": settings.age_classifier_iterations})
+    train(ClassifierTask(chosen, faces, "age", faces.attributes, also=also, part=_PART), chosen, folder)
     processes().told_by_first(0)  # the others wait until it is written
     return folder

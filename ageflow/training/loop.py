@@ -95,6 +95,9 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
     began, first, due = time.perf_counter(), state.iteration, False
     with bar, Stopping() as stopping:
         try:
+            if metrics and settings.iterations == state.iteration == 0:  # what it begins from, as it is
+                metrics.write(0, task.preview(state.averaged.eval(), folder / "samples", 0))
+                state.save(folder, config)
             while state.iteration < settings.iterations:
                 state.iteration += 1
                 values = _update(state, losses, settings, micro_batch, together)

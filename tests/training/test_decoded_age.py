@@ -200,6 +200,26 @@ def test_it_begins_from_weights_and_takes_their_architecture(runs_root, faces, t
     assert "from " + str(file) in " ".join(origins(Workspace.of(settings)))
 
 
+def test_without_updates_it_is_the_weights_that_it_begins_from(runs_root, faces, tmp_path):
+    source = classifier_folder(runs_root)
+    settings = ictm(runs_root, age_classifier_from=str(source), age_classifier_iterations=0, run="kept")
+    Workspace.of(settings).folder()
+    for _ in range(2):  # made, then found
+        folder = train_age_classifier(settings, faces)
+        expected, kept = (load_classifier(of).state_dict() for of in (source, folder))
+        assert all(torch.equal(kept[name], expected[name]) for name in expected)
+    told = [read_metrics(of)["test/accuracy"].dropna().iloc[-1] for of in (source, folder)]
+    assert told[0] == told[1]
+    judge = settings_of("train_classifiers", runs_root, iterations=1)
+    of_age = train(ClassifierTask(judge, faces, "age"), judge, tmp_path / "age")
+    settings = ictm(runs_root, age_classifier_from=str(of_age), age_classifier_iterations=0, run="untold")
+    Workspace.of(settings).folder()
+    untold = load_classifier(train_age_classifier(settings, faces))
+    assert untold.also == {}, "it does not learn the genders, and cannot tell them"
+    with pytest.raises(ageflow.config.ParameterError, match=r"age_classifier_iterations = 0 .*name some"):
+        ictm(runs_root, age_classifier_iterations=0)
+
+
 def test_an_attribute_that_the_weights_do_not_tell_is_learned_anew(runs_root, faces, tmp_path):
     """Weights that tell age alone, and faces with genders: the ages' logits are theirs, the genders' are new."""
     judge = settings_of("train_classifiers", runs_root, iterations=1)

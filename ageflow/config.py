@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 __all__ = [
     "DATASETS",
+    "OF_DECODED_AGE",
     "PRESETS",
     "STEPS",
     "Ablations",
@@ -39,7 +40,15 @@ __all__ = [
 
 Dataset = Literal["demo", "morph", "cacd", "fgnet", "celeba", "utkface", "folder"]
 Preset = Literal["smoke", "demo", "paper"]
+Architecture = Literal["resnet14", "resnet18", "resnet50", "resnet101"]
 LatentChoice = Literal["all", "top"] | list[int]
+# What asks for a classifier of decoded faces (age_classifier = decoded), and what asks for nothing.
+OF_DECODED_AGE: dict[str, object] = {
+    "age_classifier_iterations": None,
+    "age_classifier_architecture": None,
+    "age_classifier_from": None,
+    "attribute_weight": 0.0,
+}
 DATASETS: tuple[str, ...] = Dataset.__args__
 
 
@@ -213,6 +222,9 @@ class TrainICTM(Training):
         description="updates of the classifier of decoded faces; None: as many as the preset's judge; 0: the weights "
         "of age_classifier_from, as they are",
     )
+    age_classifier_architecture: Architecture | None = Field(
+        None, description="network of the classifier of decoded faces; None: that of its weights, or of the judge"
+    )
     age_classifier_from: str | None = Field(
         None, description="weights that the classifier of decoded faces begins from, named as init_from names them"
     )
@@ -222,25 +234,17 @@ class TrainICTM(Training):
 
     @model_validator(mode="after")
     def _check_age_classifier(self) -> Self:
-        if self.age_classifier_iterations is not None and self.age_classifier == "latent":
-            raise ValueError(
-                f"age_classifier_iterations = {self.age_classifier_iterations} trains a classifier of decoded faces, and "
-                "age_classifier = 'latent' has none: pass age_classifier = decoded, or leave the iterations out"
-            )
-        if self.age_classifier_from is not None and self.age_classifier == "latent":
-            raise ValueError(
-                f"age_classifier_from = {self.age_classifier_from!r} is for a classifier of decoded faces, and "
-                "age_classifier = 'latent' has none: pass age_classifier = decoded, or age_classifier_from = nothing"
-            )
+        if self.age_classifier == "latent":
+            for name, nothing in OF_DECODED_AGE.items():
+                if getattr(self, name) != nothing:
+                    raise ValueError(
+                        f"{name} = {getattr(self, name)!r} is for a classifier of decoded faces, and age_classifier = "
+                        f"'latent' has none: pass age_classifier = decoded, or leave {name} out"
+                    )
         if self.age_classifier_iterations == 0 and self.age_classifier_from is None:
             raise ValueError(
                 "age_classifier_iterations = 0 takes weights as they are, and age_classifier_from names none: "
                 "name some, or give it updates to learn in"
-            )
-        if self.attribute_weight > 0 and self.age_classifier == "latent":
-            raise ValueError(
-                f"attribute_weight = {self.attribute_weight} asks a classifier of decoded faces, and age_classifier = "
-                "'latent' has none: pass age_classifier = decoded, or attribute_weight = 0"
             )
         return self
 
@@ -252,7 +256,7 @@ class TrainClassifiers(Training):
 
     step: ClassVar[str] = "train_classifiers"
 
-    architecture: Literal["resnet14", "resnet18", "resnet50", "resnet101"] = Field(
+    architecture: Architecture = Field(
         "resnet18", description="torchvision network; resnet14 is resnet18 without its last stage"
     )
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's weight decay")
@@ -484,6 +488,10 @@ def settings(step: str, parameters: Mapping[str, Any]) -> Any:
     values: dict[str, Any] = {}
     for source in (PRESETS.get(preset, {}).get(step, {}), DATASET_VALUES.get(dataset, {})):
         values |= {name: value for name, value in source.items() if name in cls.model_fields}
+    if given.get("age_classifier") == "latent":  # then the preset's values for the other are not meant
+        values = {name: value for name, value in values.items() if name not in OF_DECODED_AGE}
+    if "age_classifier_from" in given:  # nor are those weights' updates
+        values.pop("age_classifier_iterations", None)
     values |= {"preset": preset, "run": preset} | given
     return cls.checked(values)
 

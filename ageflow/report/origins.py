@@ -10,7 +10,7 @@ _SOURCES = {None: "from nothing", "pretrained": "from the weights that ship with
 
 
 def origins(workspace: Workspace) -> list[str]:
-    """A phrase for every network of the run: the updates it had here, and whether it began from other weights."""
+    """A phrase for every network of the run: the updates it had here, and whether it began from other weights (or is just these)."""
     folders = {name: workspace.path(part) for part, name in _NAMES.items()}
     judges = sorted(path for path in workspace.path("classifiers").glob("*") if path.is_dir())
     folders |= {f"{folder.name} classifier": folder for folder in judges}
@@ -24,5 +24,6 @@ def origins(workspace: Workspace) -> list[str]:
             told.append(f"{name} cannot be told ({error})")
             continue
         begun = checkpoint.config.get("init_from")
-        told.append(f"{name} {checkpoint.iteration:,} updates {_SOURCES.get(begun, f'from {begun}')}")
+        done = f"{checkpoint.iteration:,} updates" if checkpoint.iteration else "loaded"
+        told.append(f"{name} {done} {_SOURCES.get(begun, f'from {begun}')}")
     return told

@@ -92,12 +92,12 @@ def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = 
         set_aside(folder)
     common = ("dataset", "preset", "run", "runs_root", "device", "progress", "gpus", "nodes", "rendezvous")
     given = {name: getattr(settings, name) for name in common} | {"seed": settings.seed + _NOT_THE_JUDGE}
-    given |= {"init_from": settings.age_classifier_from}
+    given |= {"architecture": settings.age_classifier_architecture, "init_from": settings.age_classifier_from}
     also = faces.attributes
     if settings.age_classifier_from is not None:
         weights = weights_of(find(settings.age_classifier_from, settings.runs_root, _PART), _PART)
         if weights is not None:  # otherwise the task says what is wrong
-            given["architecture"] = weights.config["architecture"]
+            given["architecture"] = settings.age_classifier_architecture or weights.config["architecture"]
             if settings.age_classifier_iterations == 0:  # it does not learn what it does not know
                 known = weights.config.get("also", {})
                 also = [name for name in also if known.get(name) == list(labelled(faces, name)[0])]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.utils import save_image
 
-from ageflow.config import TrainICTM
+from ageflow.config import OF_DECODED_AGE, TrainICTM
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow, to_uint8
@@ -35,7 +35,7 @@ __all__ = ["TranslatorTask", "round_trip", "train_translator"]
 _PREVIEW_FACES = 6
 _DECODED_AT_A_TIME = 8  # in a preview
 # In the config as what they made: `decoded_age`. So a run of before these were there is the same training still.
-_OF_DECODED_AGE = {"age_classifier", "age_classifier_iterations", "age_classifier_from", "attribute_weight"}
+_OF_DECODED_AGE = {"age_classifier", *OF_DECODED_AGE}
 
 
 class TranslatorTask(Task):

@@ -1,4 +1,4 @@
-"""The weights that ship with the kit: small, whole, of the demo's shape, and of a flow that knows faces."""
+"""The weights that ship with the kit: small, whole, of the demo's shape, and of networks that know faces."""
 
 import json
 import re
@@ -9,7 +9,9 @@ import torch
 
 import ageflow
 from ageflow.data.align import Aligner
+from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import Glow, GlowConfig, to_uint8
+from ageflow.training.classifier import Classifier
 from ageflow.training.glow import glow_config
 from ageflow.training.initial import PRETRAINED, find, weights_of
 from tests.explore.conftest import astronaut
@@ -56,8 +58,23 @@ def test_a_face_comes_back_every_value(glow: Glow, face: torch.Tensor):
     assert torch.equal(to_uint8(glow.decode(glow.encode(face))), face)
 
 
+@torch.inference_mode()
+def test_the_classifier_of_decoded_faces_tells_a_womans_face_however_it_is_turned(face: torch.Tensor):
+    """The astronaut, a woman; her age is not known to the test, and is the same in the mirror."""
+    weights = weights_of(find("pretrained", PRETRAINED, "decoded_age"), "decoded_age")
+    settings = ageflow.settings("train_ictm", {"dataset": "demo"})
+    assert (settings.age_classifier_from, settings.age_classifier_iterations) == ("pretrained", 0)
+    classifier = Classifier(**weights.config)
+    classifier.load_state_dict(weights.state)
+    ages, others = classifier.eval().apart(classifier(torch.cat([face, face.flip(3)])))
+    assert classifier.labels == AGE_GROUPS
+    assert [classifier.also["gender"][told] for told in others["gender"].argmax(1)] == ["female", "female"]
+    assert ages.argmax(1).unique().numel() == 1
+
+
 def test_the_card_tells_what_they_are(glow: Glow):
     card = (PRETRAINED / "README.md").read_text()
+    assert all(f"`{file.name}`" in card for file in PRETRAINED.glob("*.safetensors"))
     for told in ("bits per dimension", "ageflow.train", "hours", "random-face"):
         assert told in card
     assert json.dumps(list(glow.config.steps_per_level)) in card

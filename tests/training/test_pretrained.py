@@ -9,6 +9,7 @@ import torch
 
 import ageflow
 from ageflow.data.align import Aligner
+from ageflow.data.prepare import prepare
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import Glow, GlowConfig, to_uint8
 from ageflow.training.classifier import Classifier
@@ -59,17 +60,23 @@ def test_a_face_comes_back_every_value(glow: Glow, face: torch.Tensor):
 
 
 @torch.inference_mode()
-def test_the_classifier_of_decoded_faces_tells_a_womans_face_however_it_is_turned(face: torch.Tensor):
-    """The astronaut, a woman; her age is not known to the test, and is the same in the mirror."""
+def test_the_classifier_of_decoded_faces_tells_ages_and_genders_of_people_it_never_saw(tmp_path, smoke_workspace):
+    """The smoke preset's 96 faces, which lie in the cache by now, at 64×64."""
+    parameters = {"preset": "smoke", "runs_root": tmp_path, "image_size": 64, "workers": 1, "progress": False}
+    faces = prepare(ageflow.settings("prepare_data", parameters))
     weights = weights_of(find("pretrained", PRETRAINED, "decoded_age"), "decoded_age")
-    settings = ageflow.settings("train_ictm", {"dataset": "demo"})
-    assert (settings.age_classifier_from, settings.age_classifier_iterations) == ("pretrained", 0)
     classifier = Classifier(**weights.config)
     classifier.load_state_dict(weights.state)
-    ages, others = classifier.eval().apart(classifier(torch.cat([face, face.flip(3)])))
+    ages, others = classifier.eval().apart(classifier(faces.images(slice(None))))
+    assert (ages.argmax(1).numpy() == faces.groups).mean() > 0.45, "of four"
     assert classifier.labels == AGE_GROUPS
-    assert [classifier.also["gender"][told] for told in others["gender"].argmax(1)] == ["female", "female"]
-    assert ages.argmax(1).unique().numel() == 1
+    genders = np.array(classifier.also["gender"])[others["gender"].argmax(1)]
+    assert (genders == faces.table["gender"]).mean() > 0.85
+
+
+def test_the_demo_takes_the_classifier_as_it_is():
+    settings = ageflow.settings("train_ictm", {"dataset": "demo"})
+    assert (settings.age_classifier_from, settings.age_classifier_iterations) == ("pretrained", 0)
 
 
 def test_the_card_tells_what_they_are(glow: Glow):

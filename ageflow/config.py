@@ -354,8 +354,10 @@ _DEMO_ICTM = {
     "iterations": 240,
     "batch_size": 16,
     "couplings": 8,
-    "width": 64,
+    "width": 128,
     "learning_rate": 2e-3,
+    # Without these the first updates may take a latent so far that no finite face decodes from it.
+    "clip": 2.0,
     # A on D's layers is fooled by latents whose face has hardly changed; through the decoder it is not.
     "age_classifier": "decoded",
     # The one that ships, as it is (ageflow/pretrained/README.md): of 963 faces another would learn much that is no age.
@@ -368,7 +370,7 @@ _DEMO_ICTM = {
     "adversarial_weight": 0.1,
     # From zero, T needs 150 updates before the target group matters at all: prior and couplings both start at nothing.
     "prior_start": "averages",
-    "warmup": 20,
+    "warmup": 40,
     "ema": 0.98,
     "preview_every": 80,
     "checkpoint_every": 120,

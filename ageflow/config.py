@@ -431,7 +431,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "preview_every": 40,
             "checkpoint_every": 80,
         },
-        # Its maps have four times the places of T's, which are squeezed: as many multiply-adds, and hidden values.
+        # Its maps have four times the places of T's, which are squeezed: so it does as many multiply-adds.
         "ablations": _DEMO_ICTM | {"width": 64},
     },
     "paper": {

@@ -13,7 +13,7 @@ class ConvolutionalTranslator(Translator):
 
     It has ICTM's prior generator, its F_i in the same number, and starts as the identity too, so that the ablation
     changes one thing: invertibility. Its F_i see 3C channels at every place, where ICTM's see 6C at every fourth: at
-    half the width they do as many multiply-adds and have as many hidden values.
+    half the width they do as many multiply-adds.
 
     Arguments:
         config, latent_shapes, groups: as `ICTM`.

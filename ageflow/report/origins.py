@@ -10,7 +10,7 @@ _SOURCES = {None: "from nothing", "pretrained": "from the weights that ship with
 
 
 def origins(workspace: Workspace) -> list[str]:
-    """A phrase for every network of the run: the updates it had here, and whether it began from other weights (or is just these)."""
+    """A phrase for every network of the run: the updates it had here, and from what it began or, without any, is."""
     folders = {name: workspace.path(part) for part, name in _NAMES.items()}
     judges = sorted(path for path in workspace.path("classifiers").glob("*") if path.is_dir())
     folders |= {f"{folder.name} classifier": folder for folder in judges}

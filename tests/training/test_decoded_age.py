@@ -208,6 +208,7 @@ def test_without_updates_it_is_the_weights_that_it_begins_from(runs_root, faces,
         folder = train_age_classifier(settings, faces)
         expected, kept = (load_classifier(of).state_dict() for of in (source, folder))
         assert all(torch.equal(kept[name], expected[name]) for name in expected)
+    assert origins(Workspace.of(settings)) == [f"A behind the decoder loaded from {source}"]
     told = [read_metrics(of)["test/accuracy"].dropna().iloc[-1] for of in (source, folder)]
     assert told[0] == told[1]
     judge = settings_of("train_classifiers", runs_root, iterations=1)

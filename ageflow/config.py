@@ -360,7 +360,7 @@ _DEMO_ICTM = {
     "clip": 2.0,
     # A on D's layers is fooled by latents whose face has hardly changed; through the decoder it is not.
     "age_classifier": "decoded",
-    # The one that ships, as it is (ageflow/pretrained/README.md): of 963 faces another would learn much that is no age.
+    # The one that ships, as it is (ageflow/pretrained/README.md): the judge shares neither faces nor people with it.
     "age_classifier_from": "pretrained",
     "age_classifier_iterations": 0,
     # With `attribute_weight` 0 faces at 30 come out red and blurred in the middle groups, and 100 was needed.

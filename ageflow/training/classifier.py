@@ -257,6 +257,8 @@ def _with_heads_of(classifier: Classifier, weights: Weights) -> Weights:
     theirs = {"": weights.config.get("labels"), **weights.config.get("also", {})}
     mine = {"": [*classifier.labels], **{name: [*labels] for name, labels in classifier.also.items()}}
     state = dict(weights.state)
+    if state["network.fc.weight"].shape[1] != classifier.network.fc.in_features:
+        return weights  # another network: `fill` says so
     for name in ("network.fc.weight", "network.fc.bias"):
         known = dict(zip(theirs, state[name].split([len(labels) for labels in theirs.values()]), strict=True))
         own = dict(zip(mine, classifier.state_dict()[name].split(classifier.sizes), strict=True))

@@ -48,8 +48,7 @@ class Classifier(nn.Module):
             last stage, which sees 2×2 positions of a face of 64×64 and holds three in four of the weights.
         labels: what the logits stand for, in order.
         image_size: side of the faces; below 64 the pooling after the first layer is left out.
-        also: attributes that the same network tells, and their labels; their logits stand after those of `labels`, in
-            the order of the names.
+        also: attributes that the same network tells too, and their labels; their logits follow, in the names' order.
     """
 
     def __init__(

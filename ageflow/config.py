@@ -103,7 +103,10 @@ class Settings(BaseModel):
         except ValidationError as error:
             lines = []
             for problem in error.errors():
-                name = str(problem["loc"][0]) if problem["loc"] else "parameters"
+                if not problem["loc"]:  # of several parameters: the message names them, and the input is all there are
+                    lines.append(problem["msg"].removeprefix("Value error, "))
+                    continue
+                name = str(problem["loc"][0])
                 field = cls.model_fields.get(name)
                 about = f" ({field.description})" if field and field.description else ""
                 lines.append(f"{name} = {problem['input']!r}: {problem['msg']}{about}")

@@ -217,7 +217,7 @@ def test_without_updates_it_is_the_weights_that_it_begins_from(runs_root, faces,
     Workspace.of(settings).folder()
     untold = load_classifier(train_age_classifier(settings, faces))
     assert untold.also == {}, "it does not learn the genders, and cannot tell them"
-    with pytest.raises(ageflow.config.ParameterError, match=r"age_classifier_iterations = 0 .*name some"):
+    with pytest.raises(ageflow.config.ParameterError, match=r"^age_classifier_iterations = 0 .*name some"):
         ictm(runs_root, age_classifier_iterations=0)
 
 

@@ -74,11 +74,6 @@ def test_the_classifier_of_decoded_faces_tells_ages_and_genders_of_people_it_nev
     assert (genders == faces.table["gender"]).mean() > 0.85
 
 
-def test_the_demo_takes_the_classifier_as_it_is():
-    settings = ageflow.settings("train_ictm", {"dataset": "demo"})
-    assert (settings.age_classifier_from, settings.age_classifier_iterations) == ("pretrained", 0)
-
-
 def test_the_card_tells_what_they_are(glow: Glow):
     card = (PRETRAINED / "README.md").read_text()
     assert all(f"`{file.name}`" in card for file in PRETRAINED.glob("*.safetensors"))

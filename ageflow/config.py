@@ -48,6 +48,7 @@ OF_DECODED_AGE: dict[str, object] = {
     "age_classifier_architecture": None,
     "age_classifier_from": None,
     "attribute_weight": 0.0,
+    "source_colours": False,
 }
 DATASETS: tuple[str, ...] = Dataset.__args__
 
@@ -233,6 +234,9 @@ class TrainICTM(Training):
     )
     attribute_weight: float = Field(
         0.0, ge=0, description="weight of the decoded face's attributes being the face's own (ours; 0: not asked)"
+    )
+    source_colours: bool = Field(
+        False, description="show the classifier of decoded faces a face in its source's colours (ours)"
     )
 
     @model_validator(mode="after")

@@ -5,6 +5,9 @@ the demo's T finds latents that such an A takes for any age while the decoded fa
 end of notebook 06). A classifier of faces generalises from as few, and as `Glow.decode` is exact and differentiable,
 A(z) = C(G⁻¹(z)) is a classifier of latents as well, whose gradient reaches T.
 
+What pleases C need not be age. Where the middle-aged of a set look paler than the young, a paler face is nearer to
+them, and T learns that first: their colours can be taken out of its reach (`source_colours`).
+
 The same C tells the attributes too, by logits of their own, and T may be asked to keep them (`attribute_weight`). Left
 to please C's ages alone it changes whatever goes with age; asked to keep them, it may move further from its teacher
 before a face is spoilt (the same study).
@@ -12,6 +15,7 @@ before a face is spoilt (the same study).
 
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from ageflow import config
@@ -25,11 +29,12 @@ from ageflow.training.loop import train
 from ageflow.training.task import Piece
 from ageflow.workspace import Workspace
 
-__all__ = ["DecodedAge", "age_classifier_folder", "train_age_classifier"]
+__all__ = ["DecodedAge", "age_classifier_folder", "in_colours_of", "train_age_classifier"]
 
 _PART = "decoded_age"  # its folder in a run, and its file among the weights that ship
 # Added to the seed: notebook 05's judge starts from other weights and sees the faces in another order.
 _NOT_THE_JUDGE = 1009
+_LEAST_DEVIATION = 1e-3  # of a colour: a picture of one colour has none
 
 
 class DecodedAge(nn.Module):
@@ -50,16 +55,42 @@ class DecodedAge(nn.Module):
         """Logits [B, groups] of latents z [B, D]; with a gradient for z where one is asked for."""
         return self.told(z, piece)[0]
 
-    def told(self, z: Tensor, piece: Piece | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    def told(
+        self, z: Tensor, piece: Piece | None = None, colours_of: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits [B, groups] of latents z [B, D], and those [B, values] of each attribute that C tells.
 
         Arguments:
             z: latents of every level.
             piece: T learns from faces that are turned, shifted and lit as those that C learned from were, so that
                 it cannot please C by single pixels; None: the faces as they are.
+            colours_of: faces [B, 3, S, S], uint8 or float in [0, 1], whose colours C is to see these in (see
+                `in_colours_of`), so that T cannot please it by paler or redder pictures; None: their own.
         """
-        images = self.glow.decode(z)
+        # As it would be saved: T may draw outside [0, 1], where C has learnt nothing and says anything.
+        images = self.glow.decode(z).clamp(0, 1)
+        if colours_of is not None:
+            images = in_colours_of(colours_of.to(images.device), images)
         return self.classifier.apart(self.classifier(images if piece is None else augmented(images, piece)))
+
+
+def in_colours_of(source: Tensor, images: Tensor) -> Tensor:
+    """`images` with the mean and the standard deviation that each colour has in `source`, face by face.
+
+    What a translation makes of the whole picture's brightness, contrast and tint is gone; what it makes of places
+    stays.
+
+    Arguments:
+        source: faces [B, 3, S, S], uint8 or float in [0, 1].
+        images: the same faces translated, float in [0, 1], the same shape.
+
+    Returns:
+        Float, the same shape, with gradients for `images`.
+    """
+    source = source.to(images.dtype) / 255 if source.dtype == torch.uint8 else source.to(images.dtype)
+    mean, deviation = source.mean((2, 3), keepdim=True), source.std((2, 3), keepdim=True)
+    own = images.std((2, 3), keepdim=True).clamp_min(_LEAST_DEVIATION)
+    return (images - images.mean((2, 3), keepdim=True)) / own * deviation + mean
 
 
 def age_classifier_folder(settings: config.TrainICTM) -> Path:

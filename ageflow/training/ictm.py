@@ -49,6 +49,7 @@ class TranslatorTask(Task):
         latents, prototypes: of the run's GLOW.
         kind: ``ictm``, or ``no_ictm`` for the ablation, which has no consistency loss as it has no inverse.
         age_classifier: folder of the classifier of faces that `DecodedAge` makes A of; None: A is D's head.
+        faces: whose latents they are; for `source_colours`.
     """
 
     def __init__(
@@ -59,8 +60,14 @@ class TranslatorTask(Task):
         glow_folder: Path,
         kind: Literal["ictm", "no_ictm"] = "ictm",
         age_classifier: Path | None = None,
+        faces: Faces | None = None,
     ) -> None:
         self.settings = settings
+        self.faces = None
+        if age_classifier is not None and settings.source_colours:
+            if faces is None:
+                raise ValueError("source_colours = True needs the faces whose latents these are: pass faces")
+            self.faces = faces
         self.device = device_of(settings.device)
         self.latents = latents
         self.rows = {split: latents.rows(split=split) for split in ("train", "test")}
@@ -106,6 +113,7 @@ class TranslatorTask(Task):
             self.config["decoded_age"] = fingerprint(age_classifier)
             # None: as before there was such a thing.
             self.config["attribute_weight"] = settings.attribute_weight or None
+            self.config["source_colours"] = settings.source_colours or None
         self._translated: dict[Piece, Tensor] = {}
 
     def start(self) -> None:
@@ -149,7 +157,8 @@ class TranslatorTask(Task):
         z_t, *source_age = translated if isinstance(translated, tuple) else (translated,)
         fake, age = critic(translator.visible.flat(z_t))
         if self.decoded_age is not None:
-            age, told = self.decoded_age.told(z_t, piece)
+            source_faces = None if self.faces is None else self.faces.images(self.chosen(piece))
+            age, told = self.decoded_age.told(z_t, piece, source_faces)
         # Eq. 6's target; for t = s the direction is zero and the face its own target.
         teacher = z_s + weights.scale * self.prototypes.direction(source, target, combination, check=False)
         parts = {
@@ -258,7 +267,7 @@ def _task(settings: TrainICTM, workspace: Workspace, kind: Literal["ictm", "no_i
     if settings.age_classifier == "decoded":
         # The ablation takes the one that T learned from, where it is there.
         classifier = train_age_classifier(settings, faces, anew=settings.restart and kind == "ictm")
-    return TranslatorTask(settings, latents, prototypes, glow_folder, kind, classifier)
+    return TranslatorTask(settings, latents, prototypes, glow_folder, kind, classifier, faces)
 
 
 @torch.inference_mode()

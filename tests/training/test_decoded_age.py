@@ -12,7 +12,7 @@ from ageflow.report.origins import origins
 from ageflow.storage import CheckpointError, fingerprint, latest
 from ageflow.training.checkpoint import ConfigChangedError
 from ageflow.training.classifier import ClassifierTask, load_classifier, train_classifiers
-from ageflow.training.decoded_age import DecodedAge, train_age_classifier
+from ageflow.training.decoded_age import DecodedAge, in_colours_of, train_age_classifier
 from ageflow.training.ictm import TranslatorTask, train_translator
 from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
@@ -92,12 +92,47 @@ def test_t_moves_the_decoded_face_to_the_age_that_a_sees(runs_root, faces):
     assert np.all(np.diff(means) < 0), "darker with every group"
 
 
+def test_in_the_source_s_colours_c_sees_places_but_no_tint_brightness_or_contrast():
+    torch.manual_seed(0)
+    source = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8)
+    own = source.float() / 255
+    torch.testing.assert_close(in_colours_of(source, own * 0.4 + torch.tensor([0.5, 0.1, -0.2]).view(3, 1, 1)), own)
+    spot = own.clone().requires_grad_()
+    in_colours_of(own, spot)[:, :, 2, 2].sum().backward()
+    assert (spot.grad[:, :, 2, 2] > 0.5).all()
+    shift = spot.grad.sum((2, 3))
+    torch.testing.assert_close(shift, torch.zeros_like(shift), atol=1e-5, rtol=0)
+    flat = torch.full((1, 3, 8, 8), 0.5, requires_grad=True)
+    in_colours_of(flat.detach(), flat).sum().backward()
+    assert flat.grad.isfinite().all(), "a picture of one colour has no deviation"
+
+
+def test_t_gains_nothing_by_brightness_in_the_source_s_colours(runs_root, faces, tmp_path):
+    """On these faces brightness is the age: what moved T is out of its reach, and it is told so by its loss."""
+    settings = ictm(runs_root, source_colours=True, iterations=40)
+    with pytest.raises(ValueError, match="source_colours = True needs the faces"):
+        task_of(runs_root, None, settings)
+    task = task_of(runs_root, faces, settings)
+    assert task.config["source_colours"]
+    train(task, settings, tmp_path)
+    held_out = faces.select(split="test")
+    z = task.latents.batch(task.rows["test"])
+    brightness = []
+    for group in (0, 3):
+        moved = task.modules["translator"](z, torch.full((len(z),), group))[0]
+        brightness.append(float(task.glow.decode(moved).detach().mean()))
+    plain = load_method("ageflow", run="tiny", runs_root=runs_root)
+    images = held_out.images(slice(0, len(z)))
+    there = [float(plain.translate(images, torch.full((len(z),), group)).mean()) for group in (0, 3)]
+    assert abs(brightness[0] - brightness[1]) < 0.5 * (there[0] - there[1])
+
+
 def task_of(runs_root, faces, settings) -> TranslatorTask:
     workspace = Workspace.of(settings)
-    latents, prototypes = Latents.open(workspace.path("latents"), faces), Prototypes.load(workspace.path("prototypes"))
-    return TranslatorTask(
-        settings, latents, prototypes, workspace.path("glow"), age_classifier=classifier_folder(runs_root)
-    )
+    of = Faces.open(workspace.path("faces"))
+    latents, prototypes = Latents.open(workspace.path("latents"), of), Prototypes.load(workspace.path("prototypes"))
+    where = workspace.path("glow"), "ictm", classifier_folder(runs_root)
+    return TranslatorTask(settings, latents, prototypes, *where, faces)
 
 
 def test_it_tells_the_attributes_of_held_out_faces_too(runs_root):

@@ -373,6 +373,8 @@ _DEMO_ICTM = {
     # With `attribute_weight` 0 faces at 30 come out red and blurred in the middle groups, and 100 was needed.
     "akd_weight": 30.0,
     "attribute_weight": 1.0,
+    # Without it part of what pleases C is the picture's tint and contrast, which the judges see less of.
+    "source_colours": True,
     # At 1 fewer faces reach the extreme groups, by both age judges.
     "adversarial_weight": 0.1,
     # From zero, T needs 150 updates before the target group matters at all: prior and couplings both start at nothing.

@@ -5,8 +5,9 @@ the demo's T finds latents that such an A takes for any age while the decoded fa
 end of notebook 06). A classifier of faces generalises from as few, and as `Glow.decode` is exact and differentiable,
 A(z) = C(G⁻¹(z)) is a classifier of latents as well, whose gradient reaches T.
 
-What pleases C need not be age. Where the middle-aged of a set look paler than the young, a paler face is nearer to
-them, and T learns that first: their colours can be taken out of its reach (`source_colours`).
+What pleases C need not be age: a set's groups differ in the pictures' tint and contrast too. Shown a face in its
+source's colours (`source_colours`), C rewards nothing of that, and both judges see more of what T then does (the same
+study).
 
 The same C tells the attributes too, by logits of their own, and T may be asked to keep them (`attribute_weight`). Left
 to please C's ages alone it changes whatever goes with age; asked to keep them, it may move further from its teacher

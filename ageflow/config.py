@@ -381,7 +381,7 @@ _DEMO_ICTM = {
     "prior_start": "averages",
     "warmup": 40,
     "ema": 0.98,
-    "preview_every": 80,
+    "preview_every": 120,
     "checkpoint_every": 120,
 }
 _PAPER_TRAINING = {
@@ -427,7 +427,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "warmup": 20,
             "clip": 50.0,
             "ema": 0.98,
-            "preview_every": 50,
+            "preview_every": 100,
             "checkpoint_every": 100,
         },
         "train_ictm": _DEMO_ICTM,

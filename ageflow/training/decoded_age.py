@@ -7,7 +7,7 @@ A(z) = C(G⁻¹(z)) is a classifier of latents as well, whose gradient reaches T
 
 What pleases C need not be age: a set's groups differ in the pictures' tint and contrast too. Shown a face in its
 source's colours (`source_colours`), C rewards nothing of that, and both judges see more of what T then does (the same
-study).
+study). Nor does C hold them: where no other loss keeps T near its teacher, the colours drift.
 
 The same C tells the attributes too, by logits of their own, and T may be asked to keep them (`attribute_weight`). Left
 to please C's ages alone it changes whatever goes with age; asked to keep them, it may move further from its teacher

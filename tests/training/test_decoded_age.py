@@ -9,7 +9,7 @@ import ageflow
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import load_glow
 from ageflow.report.origins import origins
-from ageflow.storage import CheckpointError, fingerprint, latest
+from ageflow.storage import CheckpointError, fingerprint, latest, load_state
 from ageflow.training.checkpoint import ConfigChangedError
 from ageflow.training.classifier import ClassifierTask, load_classifier, train_classifiers
 from ageflow.training.decoded_age import DecodedAge, in_colours_of, train_age_classifier
@@ -107,24 +107,36 @@ def test_in_the_source_s_colours_c_sees_places_but_no_tint_brightness_or_contras
     assert flat.grad.isfinite().all(), "a picture of one colour has no deviation"
 
 
-def test_t_gains_nothing_by_brightness_in_the_source_s_colours(runs_root, faces, tmp_path):
-    """On these faces brightness is the age: what moved T is out of its reach, and it is told so by its loss."""
-    settings = ictm(runs_root, source_colours=True, iterations=40)
+def test_t_s_loss_is_of_its_faces_in_the_colours_of_their_own_sources(runs_root, faces):
+    settings = ictm(runs_root, source_colours=True)
     with pytest.raises(ValueError, match="source_colours = True needs the faces"):
         task_of(runs_root, None, settings)
     task = task_of(runs_root, faces, settings)
     assert task.config["source_colours"]
-    train(task, settings, tmp_path)
-    held_out = faces.select(split="test")
-    z = task.latents.batch(task.rows["test"])
-    brightness = []
-    for group in (0, 3):
-        moved = task.modules["translator"](z, torch.full((len(z),), group))[0]
-        brightness.append(float(task.glow.decode(moved).detach().mean()))
-    plain = load_method("ageflow", run="tiny", runs_root=runs_root)
-    images = held_out.images(slice(0, len(z)))
-    there = [float(plain.translate(images, torch.full((len(z),), group)).mean()) for group in (0, 3)]
-    assert abs(brightness[0] - brightness[1]) < 0.5 * (there[0] - there[1])
+    translator = task.modules["translator"]
+    load_state(translator, Workspace.of(settings).path("ictm"), "translator")  # one that moves faces
+    piece = pieces(3, size=8, micro_batch=8)[0]
+    torch.manual_seed(0)
+    told = task.translator_loss(piece)[1]["age"]
+
+    def expected(*colours_of):
+        torch.manual_seed(0)
+        target = torch.randint(4, (8,))
+        z_t = translator(task.batch(piece)[0], target)[0]
+        return torch.nn.functional.cross_entropy(task.decoded_age.told(z_t, piece, *colours_of)[0], target)
+
+    torch.testing.assert_close(told, expected(faces.images(task.chosen(piece))))
+    assert abs(told - expected()) > 0.1, "in its own colours a face pleases C more or less"
+    assert abs(told - expected(faces.images(task.chosen(piece)).flip(0))) > 0.1, "each face has its own source"
+
+
+def test_it_sees_no_value_that_a_saved_face_cannot_have(runs_root, faces):
+    task = task_of(runs_root, faces, ictm(runs_root))
+    far = 30 * task.latents.batch(task.rows["test"][:6])
+    images = task.glow.decode(far)
+    assert (images < 0).any()
+    assert (images > 1).any()
+    torch.testing.assert_close(task.decoded_age(far), task.decoded_age.classifier(images.clamp(0, 1))[:, :4])
 
 
 def task_of(runs_root, faces, settings) -> TranslatorTask:

@@ -278,6 +278,9 @@ class Ablations(TrainICTM):
         ["glow", "glow+attribute", "no_ictm", "ageflow"], description="the methods to judge"
     )
     embedder: str = Field("dlib", description="identity: dlib, or the path of an ArcFace ONNX file")
+    external: str | None = Field(
+        None, description="judge on the test faces of another prepared run (dataset/run), of people new to this one"
+    )
     evaluation_faces: int | None = Field(None, ge=4, description="judge on so many test faces; None: all")
     evaluation_batch: int = Field(64, ge=1, description="faces judged at a time")
     cycle_faces: int | None = Field(32, ge=4, description="of them, faces translated there and back; None: all")

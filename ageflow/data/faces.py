@@ -1,6 +1,7 @@
 """Prepared faces, read back: a table of labels over memory-mapped shards."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import torch
 
 from ageflow.data.records import AGE_GROUPS, NO_GROUP
 
-__all__ = ["TABLE_FILE", "Faces", "shard_file"]
+__all__ = ["SETTINGS_FILE", "TABLE_FILE", "Faces", "shard_file"]
 
 TABLE_FILE = "faces.parquet"
+SETTINGS_FILE = "settings.json"  # of the preparation, those that decide its outcome
 
 
 def shard_file(folder: Path, shard: int) -> Path:
@@ -50,6 +52,15 @@ class Faces:
         if not file.is_file():
             raise FileNotFoundError(f"{file} is not there: 01_prepare_data.ipynb makes it")
         return cls(Path(folder), parquet.read_table(file).to_pandas())
+
+    @classmethod
+    def find(cls, name: str, runs_root: Path) -> "Faces | None":
+        """The prepared faces of another run, by ``dataset/run`` or its folder's path; None where `name` is no run's."""
+        for folder in (runs_root / name, Path(name).expanduser().resolve()):
+            for place in (folder / "faces", folder):
+                if (place / TABLE_FILE).is_file():
+                    return cls.open(place)
+        return None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -109,6 +120,25 @@ class Faces:
         for column, value in (("split", split), ("group", group), ("gender", gender), ("race", race)):
             if value is not None:
                 keep &= (self.table[column] == value).to_numpy(dtype=bool)
+        return self._view(keep)
+
+    def unseen_by(self, other: "Faces") -> "Faces":
+        """The faces of people who have none in the training half of `other`.
+
+        A name counts within its own data set: "person 3" of two sets are two people, and so are they of two seeds of
+        the demo set, which draws its people by the seed.
+        """
+        trained_on = other.select(split="train")
+        return self._view(~self._people().isin(trained_on._people()))
+
+    def _people(self) -> pd.MultiIndex:
+        """Whose each face is, by a name that counts in every set."""
+        settings = self.folder / SETTINGS_FILE
+        seed = json.loads(settings.read_text()).get("seed") if settings.is_file() else None
+        drawn = self.table["source"].where(self.table["source"] != "demo", f"demo, seed {seed}")
+        return pd.MultiIndex.from_arrays([drawn, self.table["identity"]])
+
+    def _view(self, keep: np.ndarray) -> "Faces":
         view = Faces(self.folder, self.table[keep])
         view._shards = self._shards
         return view

@@ -29,7 +29,7 @@ import torch
 
 from ageflow.config import ParameterError, PrepareData
 from ageflow.data.card import data_card
-from ageflow.data.faces import TABLE_FILE, Faces
+from ageflow.data.faces import SETTINGS_FILE, TABLE_FILE, Faces
 from ageflow.data.readers import READERS
 from ageflow.data.records import NO_GROUP, Reading, Rejection, age_group, checked
 from ageflow.data.shards import Shard, make_shard, rows_file
@@ -42,7 +42,6 @@ from ageflow.workspace import Workspace
 __all__ = ["READERS", "prepare", "rejections", "source_folder"]
 
 _DECIDING = ("dataset", "data_root", "image_size", "faces", "shard_size", "test_share", "seed")
-_SETTINGS_FILE = "settings.json"
 _SOURCE_FILE = "source.json"
 _OUR_FILES = r"shard-\d+\.(?:npy|json)|rejected\.csv|data\.md|source\.json|settings\.json|genders\.csv|faces\.parquet"
 
@@ -181,14 +180,14 @@ def _decided_by(settings: PrepareData) -> dict[str, str]:
 
 
 def _note_settings(settings: PrepareData, folder: Path) -> None:
-    if not (folder / _SETTINGS_FILE).is_file():
-        write_atomically(folder / _SETTINGS_FILE, json.dumps(_decided_by(settings), indent=1).encode())
+    if not (folder / SETTINGS_FILE).is_file():
+        write_atomically(folder / SETTINGS_FILE, json.dumps(_decided_by(settings), indent=1).encode())
 
 
 def _check_same_settings(settings: PrepareData, folder: Path) -> None:
     """Compare the settings that decide the outcome with those noted before, where there are any."""
     wanted = _decided_by(settings)
-    file = folder / _SETTINGS_FILE
+    file = folder / SETTINGS_FILE
     if not file.is_file():
         return
     noted = json.loads(file.read_text())

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ageflow.config import Ablations
+from ageflow.config import Ablations, ParameterError
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.continuous import predicted_ages
@@ -38,18 +38,41 @@ def held_out_faces(settings: Ablations) -> tuple[Faces, np.ndarray]:
     """The faces to judge on: the test split, and which of it.
 
     Returns:
-        The test split, and the rows [M] int64 to judge: all, or a seeded choice of ``evaluation_faces`` of them that
-        is spread evenly over the age groups.
+        The test split of the run, or that of the run that ``external`` names, less the people that the run was trained
+        on; and the rows [M] int64 to judge: all, or a seeded choice of ``evaluation_faces`` of them that is spread
+        evenly over the age groups.
 
     Raises:
-        NotJudgedError: the data set has no test faces.
+        NotJudgedError: there are no such faces.
+        ParameterError: ``external`` names no prepared run, or one of another size.
     """
-    faces = Faces.open(Workspace.of(settings).require("faces")).select(split="test")
+    own = Faces.open(Workspace.of(settings).require("faces"))
+    faces = (own if settings.external is None else _external(settings, own)).select(split="test")
     if not len(faces):
-        raise NotJudgedError(
-            f"{Workspace.of(settings).path('faces')} has no test faces: prepare it with test_share > 0"
-        )
+        raise NotJudgedError(f"{faces.folder} has no test faces: prepare it with test_share > 0")
+    if settings.external is not None:
+        seen, faces = len(faces), faces.unseen_by(own)
+        if not len(faces):
+            raise NotJudgedError(
+                f"external = {settings.external!r}: its {seen} test faces are all of people that this run was trained "
+                "on: name another set"
+            )
     return faces, spread_evenly(faces.groups, settings.evaluation_faces, settings.seed)
+
+
+def _external(settings: Ablations, own: Faces) -> Faces:
+    faces = Faces.find(settings.external, settings.runs_root)
+    if faces is None:
+        raise ParameterError(
+            f"external = {settings.external!r} is no prepared run in {settings.runs_root} (dataset/run), nor the folder "
+            "of one: 01_prepare_data.ipynb makes one"
+        )
+    if faces.image_size != own.image_size:
+        raise ParameterError(
+            f"external = {settings.external!r} has faces of {faces.image_size} pixels, and this run's have "
+            f"{own.image_size}: prepare it with image_size = {own.image_size}"
+        )
+    return faces
 
 
 def spread_evenly(groups: np.ndarray, wanted: int | None, seed: int) -> np.ndarray:
@@ -207,6 +230,7 @@ class Evaluation:
             "dataset": self.settings.dataset,
             "run": self.settings.run,
             "preset": self.settings.preset,
+            "external": self.settings.external,
             "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
             "embedder": self.embedder.name,
             "threshold": self.embedder.threshold,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ageflow.config import ParameterError
 from ageflow.data.align import DETECTION_BATCH, Aligner
-from ageflow.data.faces import TABLE_FILE, Faces
+from ageflow.data.faces import Faces
 from ageflow.data.files import ENDINGS, list_files
 from ageflow.data.pictures import open_image, read_picture
 
@@ -49,10 +49,10 @@ def external_faces(external: str, own: Faces, runs_root: Path, count: int, seed:
     Raises:
         ParameterError: nothing of that name is there, or no face in it can be shown; the message says why.
     """
-    for folder in (runs_root / external, Path(external).expanduser().resolve()):
-        for place in (folder / "faces", folder):
-            if (place / TABLE_FILE).is_file():
-                return _of_run(external, Faces.open(place), own, count, seed)
+    faces = Faces.find(external, runs_root)
+    if faces is not None:
+        return _of_run(external, faces, own, count, seed)
+    folder = Path(external).expanduser().resolve()
     if not folder.is_dir():
         raise ParameterError(
             f"external = {external!r} is neither a prepared run in {runs_root} (dataset/run: 01_prepare_data.ipynb "
@@ -62,19 +62,16 @@ def external_faces(external: str, own: Faces, runs_root: Path, count: int, seed:
 
 
 def _of_run(external: str, faces: Faces, own: Faces, count: int, seed: int) -> ExternalFaces:
-    table, trained_on = faces.table, own.table[own.table["split"] == "train"]
-    # The names of people count within their own data set only: "person 3" of two sets are two people.
-    known = pd.MultiIndex.from_frame(trained_on[["source", "identity"]])
-    unseen = table[~pd.MultiIndex.from_frame(table[["source", "identity"]]).isin(known)]
-    if unseen.empty:
+    unseen = faces.unseen_by(own)
+    if not len(unseen):
         raise ParameterError(
             f"external = {external!r}: everybody in it is in the training half of this run too; name another set"
         )
-    order = unseen.sample(frac=1, random_state=seed).sort_values("split", kind="stable")  # "test" before "train"
+    order = unseen.table.sample(frac=1, random_state=seed).sort_values("split", kind="stable")  # "test" before "train"
     order = order.assign(_again=order.groupby("identity").cumcount()).sort_values("_again", kind="stable")
     chosen = order.index[:count].to_numpy()
-    images = _resized(faces.images(chosen), own.image_size)
-    labels = ["" if pd.isna(age) else f"age {age:.0f}" for age in table["age"].iloc[chosen]]
+    images = _resized(unseen.images(chosen), own.image_size)
+    labels = ["" if pd.isna(age) else f"age {age:.0f}" for age in unseen.table["age"].iloc[chosen]]
     told = f"{len(chosen)} of the {len(unseen):,} faces of {external} whose people the model was not trained on."
     if faces.image_size != own.image_size:
         told += f" Prepared at {faces.image_size} pixels, resized to the model's {own.image_size}."

@@ -15,9 +15,10 @@ REAL = "real test faces"
 def notes(number: int, numbers: pd.DataFrame, results: Results, settings: Tables) -> list[str]:
     """The lines below table `number`, whose numbers are `numbers`."""
     about = results.real.about
+    whose = f", {about['external']}'s, new to the run" if about.get("external") else ""
     told = [
         f"This run is {results.run} (preset {about['preset']}), evaluated {results.evaluated[:10]} on {about['faces']} "
-        f"test faces of {about['identities']} people. In brackets: {100 * settings.confidence:g} % bootstrap intervals over "
+        f"test faces of {about['identities']} people{whose}. In brackets: {100 * settings.confidence:g} % bootstrap intervals over "
         f"identities, {settings.bootstrap} resamples."
     ]
     if number == 6:

@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 
 import ageflow
+from ageflow.config import ParameterError
+from ageflow.data.faces import SETTINGS_FILE, TABLE_FILE, Faces, shard_file
 from ageflow.evaluation.evaluate import by_group, evaluate, evaluate_all, evaluate_real, held_out_faces
 from ageflow.evaluation.judged import NotJudgedError, read_judged
 from ageflow.workspace import MissingArtefactError, Workspace
-from tests.tiny import parameters
+from tests.tiny import parameters, write_faces
 
 METHODS = ["glow", "glow+attribute", "no_ictm", "ageflow"]
 
@@ -103,6 +105,56 @@ def test_summary_by_group_is_the_groups_own(runs_root):
     assert summary.loc["30-", "age_accuracy"] == pytest.approx(100 * (first["predicted"] == 0).mean(), abs=1e-3)
     expected = 100 * (first["gender"] == first["gender_predicted"]).mean()
     assert summary.loc["30-", "gender"] == pytest.approx(expected, abs=1e-3)
+
+
+def other_faces(run, **columns):
+    """Another set's run, ``morph/other``: the tiny faces again, some columns changed."""
+    folder = Workspace(run, "morph", "other").path("faces")
+    write_faces(folder)
+    table = pd.read_parquet(folder / TABLE_FILE)
+    table.assign(**{name: of(table) for name, of in columns.items()}).to_parquet(folder / TABLE_FILE)
+    return Faces.open(folder)
+
+
+def test_on_another_run_s_faces_it_judges_its_test_faces_of_people_new_to_this_run(run):
+    """Of the other's first 18 people, all of them test people, 14 are in this run's training half."""
+    other = other_faces(run, split=lambda table: np.where(table["identity"] < "person18", "test", "train"))
+    settings = settings_of(run, evaluation_faces=None, external="morph/other", methods=["glow"])
+    rows = evaluate(settings, "glow")
+    assert set(rows["identity"]) == {"person00", "person05", "person10", "person15"}
+    assert len(rows) == 4 * 4 * 3
+    real = read_judged(Workspace.of(settings).path("evaluation/real.parquet"))
+    assert (real.about["external"], real.about["identities"]) == ("morph/other", 4)
+    assert real.about["fingerprints"]["faces"] == other.select(split="test").unseen_by(Faces.open(own(run))).fingerprint
+
+
+def test_a_name_counts_within_its_own_set_and_the_demo_s_within_its_seed(run):
+    mine = Faces.open(own(run))
+    assert len(other_faces(run, source=lambda _: "another").unseen_by(mine)) == len(mine)
+    assert len(other_faces(run).unseen_by(mine)) == len(mine.select(split="test"))
+    drawn = other_faces(run, source=lambda _: "demo")
+    for seed, left in ((0, 24), (3, 120)):
+        (drawn.folder / SETTINGS_FILE).write_text(json.dumps({"seed": str(seed)}))
+        first = Faces(run / "nowhere", drawn.table)
+        first.folder.mkdir(exist_ok=True)
+        (first.folder / SETTINGS_FILE).write_text(json.dumps({"seed": "0"}))
+        assert len(drawn.unseen_by(first)) == left
+
+
+def own(run):
+    return run / "demo/tiny/faces"
+
+
+def test_other_faces_that_cannot_be_judged_are_refused_by_name(run):
+    with pytest.raises(ParameterError, match=r"external = 'morph/nobody' is no prepared run.*01_prepare_data"):
+        evaluate(settings_of(run, external="morph/nobody"), "glow")
+    other_faces(run, split=lambda table: np.where(table["identity"] == "person01", "test", "train"))
+    with pytest.raises(NotJudgedError, match=r"external = 'morph/other': its 4 test faces are all of people"):
+        evaluate(settings_of(run, external="morph/other"), "glow")
+    folder = other_faces(run).folder
+    np.save(shard_file(folder, 0), np.load(shard_file(folder, 0))[:, ::2, ::2])
+    with pytest.raises(ParameterError, match=r"faces of 16 pixels, and this run's have 32.*image_size = 32"):
+        evaluate(settings_of(run, external="morph/other"), "glow")
 
 
 def test_without_test_faces_the_error_says_what_to_do(run):

@@ -103,7 +103,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(settings, whole, tmp
     for delay in delays():
         before = len(list(folder.glob("shard-*.json"))) if folder.is_dir() else 0
         process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE)
-        while process.poll() is None and killed < (6 if workers == 1 else 3):
+        while process.poll() is None and killed < (4 if workers == 1 else 2):
             if len(list(folder.glob("shard-*.json"))) > before or (folder / "faces.parquet").is_file():
                 time.sleep(delay)
                 os.killpg(process.pid, signal.SIGKILL)

@@ -76,7 +76,7 @@ def test_the_table_and_the_rejections_are_exactly_those_of_the_tree(dataset, tre
 def test_the_notebook_turns_the_tree_into_faces_and_loses_nothing(dataset, tree, papermill, tmp_path):
     done = papermill(
         *("01_prepare_data.ipynb", str(tmp_path / "out.ipynb"), "-p", "dataset", dataset, "-p", "preset", "smoke"),
-        *("-p", "data_root", str(tree.data_root), "-p", "runs_root", str(tmp_path / "runs")),
+        *("-p", "data_root", str(tree.data_root), "-p", "runs_root", str(tmp_path / "runs"), "-p", "workers", "1"),
     )
     assert done.returncode == 0, done.stderr[-3000:]
     faces = Faces.open(tmp_path / "runs" / dataset / "smoke" / "faces")

@@ -92,7 +92,8 @@ def test_two_processes_train_the_translator_as_one_does(root, age_classifier):
     one, two = (workspace(root, run).path("ictm") for run in ("one", "two"))
     compare(one, two, ["T/loss", "D/loss", "T/distillation_left"], 12)
     if age_classifier == "decoded":
-        trained("train_ictm", root, "two", gpus=2, micro_batch=3, restart=True, **values)
+        short = values | {"iterations": 2, "age_classifier_iterations": 2}
+        trained("train_ictm", root, "two", gpus=2, micro_batch=3, restart=True, **short)
         assert workspace(root, "two").path("decoded_age.1").is_dir(), "begun anew too, once"
         assert not workspace(root, "two").path("decoded_age.2").exists()
 

@@ -130,7 +130,7 @@ class ClassifierTask(Task):
             if weights is None:
                 raise CheckpointError(f"{path} is not a file of the kit: a judge begins from a run or a released file")
             shape = {"architecture": settings.architecture, "labels": classifier.labels}
-            _with_heads_of(classifier, weights).fill(classifier, shape | {"image_size": faces.image_size})
+            _with_heads_of(classifier, weights, name).fill(classifier, shape | {"image_size": faces.image_size})
         self.modules = nn.ModuleDict({"classifier": classifier})
         parameters = list(classifier.parameters())
         self.turns = [Turn(name, parameters, self.loss, settings.learning_rate, settings.weight_decay)]
@@ -249,20 +249,25 @@ def labelled(faces: Faces, name: str) -> tuple[tuple[str, ...], Tensor]:
     return labels, torch.tensor([number.get(value, -1) for value in values])
 
 
-def _with_heads_of(classifier: Classifier, weights: Weights) -> Weights:
-    """`weights` with logits for what `classifier` tells: an attribute that they do not know, or with other labels,
-    keeps the classifier's own; one that it is not asked for is left out.
+def _with_heads_of(classifier: Classifier, weights: Weights, name: str) -> Weights:
+    """`weights` with logits for what `classifier` tells, `name` and its `also`, by their names and labels.
+
+    What they do not know keeps the classifier's own logits, and what it is not asked for is left out: from weights
+    that tell several things begins a judge of any of them, or of another. Weights that tell one are for that alone.
     """
-    theirs = {"": weights.config.get("labels"), **weights.config.get("also", {})}
-    mine = {"": [*classifier.labels], **{name: [*labels] for name, labels in classifier.also.items()}}
+    labels, others = weights.config.get("labels"), weights.config.get("also", {})
+    theirs = {"age" if labels == [*AGE_GROUPS] else name: labels, **others}
+    mine = {name: [*classifier.labels], **{also: [*labels] for also, labels in classifier.also.items()}}
+    if theirs.get(name, mine[name] if others else None) != mine[name]:
+        return weights  # `fill` says what they tell
     state = dict(weights.state)
     if state["network.fc.weight"].shape[1] != classifier.network.fc.in_features:
         return weights  # another network: `fill` says so
-    for name in ("network.fc.weight", "network.fc.bias"):
-        known = dict(zip(theirs, state[name].split([len(labels) for labels in theirs.values()]), strict=True))
-        own = dict(zip(mine, classifier.state_dict()[name].split(classifier.sizes), strict=True))
-        state[name] = torch.cat([known[head] if mine[head] == theirs.get(head) else own[head] for head in mine])
-    return replace(weights, state=state)
+    for tensor in ("network.fc.weight", "network.fc.bias"):
+        known = dict(zip(theirs, state[tensor].split([len(labels) for labels in theirs.values()]), strict=True))
+        own = dict(zip(mine, classifier.state_dict()[tensor].split(classifier.sizes), strict=True))
+        state[tensor] = torch.cat([known[head] if mine[head] == theirs.get(head) else own[head] for head in mine])
+    return replace(weights, state=state, config=weights.config | {"labels": mine[name]})
 
 
 def _alike(target: Tensor, labels: int, attributes: pd.DataFrame, rows: np.ndarray) -> Tensor:

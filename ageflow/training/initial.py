@@ -30,6 +30,7 @@ __all__ = ["PRETRAINED", "Weights", "describe", "find", "weights_of"]
 # Which of the trained modules a step's network is, by the part of a run it lies in.
 _MODULES = {"glow": "glow", "ictm": "translator", "no_ictm": "translator", "age": "classifier"}
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
+_NO_JUDGE = {"glow", "ictm", "no_ictm", "decoded_age"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ def find(init_from: str, runs_root: Path, part: str) -> Path:
         CheckpointError: there is nothing of that name; the message says where it was looked for.
     """
     if init_from == "pretrained":
-        path = PRETRAINED / f"{part}.safetensors"
+        # The judges, one for ages and one for each attribute, begin from one network that tells several of these.
+        path = PRETRAINED / f"{part if part in _NO_JUDGE else 'judge'}.safetensors"
         if not path.is_file():
             there = ", ".join(sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))) or "none"
             raise CheckpointError(

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -17,6 +18,7 @@ from ageflow.training.classifier import ClassifierTask, train_classifiers
 from ageflow.training.glow import GlowTask, train_glow
 from ageflow.training.ictm import train_translator
 from ageflow.training.initial import find, read_released
+from ageflow.training.loop import train
 from ageflow.training.release import main, release
 from ageflow.workspace import Workspace
 from tests.tiny import tiny_run
@@ -145,6 +147,25 @@ def test_the_judges_begin_from_a_run(root):
     one = settings.model_copy(update={"init_from": str(source / "age")})
     with pytest.raises(CheckpointError, match=r"labels = \['30-', .*\], not \['female', 'male'\]"):
         ClassifierTask(one, task.faces, "gender")
+
+
+def test_every_judge_begins_from_one_network_that_tells_several(root, tmp_path):
+    """Each from its own logits, by whatever name they are first or last; one that it does not tell from new ones."""
+    settings = settings_of("train_classifiers", root, "new", iterations=1)
+    faces = Faces.open(Workspace.of(settings).require("faces"))
+    folder = train(ClassifierTask(settings, faces, "age", also=["gender"]), settings, tmp_path / "several")
+    file = release(folder, tmp_path / "judge.safetensors")
+    state = averages(folder, "classifier")
+    begin = settings.model_copy(update={"init_from": str(file)})
+    begun = {name: ClassifierTask(begin, faces, name).modules["classifier"].state_dict() for name in ("age", "gender")}
+    for name, part in (("age", slice(0, 4)), ("gender", slice(4, 6))):
+        head = {f"network.fc.{tensor}": state[f"network.fc.{tensor}"][part] for tensor in ("weight", "bias")}
+        assert same(begun[name], state | head), name
+    again = begin.model_copy(update={"seed": 1})
+    raced = Faces(faces.folder, faces.table.assign(race=np.where(faces.groups < 2, "one", "another")))
+    of_race = [ClassifierTask(chosen, raced, "race").modules["classifier"].state_dict() for chosen in (begin, again)]
+    assert all(torch.equal(of_race[0][name], state[name]) for name in state if "fc" not in name)
+    assert not torch.equal(*(begun["network.fc.weight"] for begun in of_race)), "its own, drawn by the seed"
 
 
 @pytest.mark.parametrize(

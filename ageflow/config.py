@@ -383,6 +383,7 @@ _DEMO_ICTM = {
     # From zero, T needs 150 updates before the target group matters at all: prior and couplings both start at nothing.
     "prior_start": "averages",
     "warmup": 40,
+    "cooldown": 120,
     "ema": 0.98,
     "preview_every": 120,
     "checkpoint_every": 120,
@@ -434,7 +435,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "checkpoint_every": 100,
         },
         "train_ictm": _DEMO_ICTM,
+        # 963 faces are few for a judge: it begins from one of 4,508 faces of other people (ageflow/pretrained/README.md).
         "train_classifiers": {
+            "init_from": "pretrained",
+            "architecture": "resnet14",
             "iterations": 320,
             "batch_size": 32,
             "learning_rate": 1e-3,

@@ -124,7 +124,10 @@ def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = 
         set_aside(folder)
     common = ("dataset", "preset", "run", "runs_root", "device", "progress", "gpus", "nodes", "rendezvous")
     given = {name: getattr(settings, name) for name in common} | {"seed": settings.seed + _NOT_THE_JUDGE}
-    given |= {"architecture": settings.age_classifier_architecture, "init_from": settings.age_classifier_from}
+    given |= {
+        "architecture": settings.age_classifier_architecture,
+        "init_from": settings.age_classifier_from or "nothing",
+    }
     also = faces.attributes
     if settings.age_classifier_from is not None:
         weights = weights_of(find(settings.age_classifier_from, settings.runs_root, _PART), _PART)

@@ -187,8 +187,8 @@ def test_what_is_not_there_is_told_with_where_it_was_looked_for(root, tmp_path, 
         find("demo/gone", root, "glow")
     with pytest.raises(CheckpointError, match=r"no trained race in any of .*demo/tiny/classifiers/race"):
         find("demo/tiny", root, "race")
-    with pytest.raises(CheckpointError, match=r"no pretrained weights for race .*name a run or a file"):
-        find("pretrained", root, "race")
+    with pytest.raises(CheckpointError, match=r"no pretrained weights for ictm .*name a run or a file"):
+        find("pretrained", root, "ictm")
     assert main([str(tmp_path / "gone"), str(tmp_path / "w.safetensors")]) == 1
     assert "no checkpoint in" in capsys.readouterr().err
     assert main([str(Workspace(root, "demo", "tiny").path("glow")), str(tmp_path / "w.bin")]) == 1

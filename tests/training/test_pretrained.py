@@ -59,12 +59,13 @@ def test_a_face_comes_back_every_value(glow: Glow, face: torch.Tensor):
     assert torch.equal(to_uint8(glow.decode(glow.encode(face))), face)
 
 
+@pytest.mark.parametrize("part", ["decoded_age", "age"])
 @torch.inference_mode()
-def test_the_classifier_of_decoded_faces_tells_ages_and_genders_of_people_it_never_saw(tmp_path, smoke_workspace):
+def test_the_classifiers_tell_ages_and_genders_of_people_they_never_saw(tmp_path, smoke_workspace, part):
     """The smoke preset's 96 faces, which lie in the cache by now, at 64×64."""
     parameters = {"preset": "smoke", "runs_root": tmp_path, "image_size": 64, "workers": 1, "progress": False}
     faces = prepare(ageflow.settings("prepare_data", parameters))
-    weights = weights_of(find("pretrained", PRETRAINED, "decoded_age"), "decoded_age")
+    weights = weights_of(find("pretrained", PRETRAINED, part), part)
     classifier = Classifier(**weights.config)
     classifier.load_state_dict(weights.state)
     ages, others = classifier.eval().apart(classifier(faces.images(slice(None))))
@@ -72,6 +73,16 @@ def test_the_classifier_of_decoded_faces_tells_ages_and_genders_of_people_it_nev
     assert classifier.labels == AGE_GROUPS
     genders = np.array(classifier.also["gender"])[others["gender"].argmax(1)]
     assert (genders == faces.table["gender"]).mean() > 0.85
+
+
+def test_t_learns_from_another_classifier_than_the_judges_begin_from():
+    demo = {step: ageflow.settings(step, {"dataset": "demo"}) for step in ("train_ictm", "train_classifiers")}
+    learned_from = find(demo["train_ictm"].age_classifier_from, PRETRAINED, "decoded_age")
+    judges = {find(demo["train_classifiers"].init_from, PRETRAINED, name) for name in ("age", "gender", "race")}
+    assert len(judges) == 1
+    one, other = (weights_of(path, "age").state for path in (learned_from, *judges))
+    name = "network.conv1.weight"
+    assert not torch.allclose(one[name], other[name], atol=1e-2)
 
 
 def test_the_card_tells_what_they_are(glow: Glow):

@@ -187,3 +187,12 @@ def test_without_an_evaluation_the_error_names_the_notebook(tmp_path):
     settings = ageflow.settings("tables", {"run": "empty", "runs_root": tmp_path})
     with pytest.raises(MissingArtefactError, match="06_ablations"):
         make_tables(settings)
+
+
+def test_whose_faces_were_judged_is_said_below_the_table(tmp_path):
+    told = []
+    for name, about in (("own", {}), ("other", {"external": "morph/paper"})):
+        settings = write_evaluation(tmp_path / name, **about)
+        told.append(make_table(3, Results.open(Workspace.of(settings)), settings).notes[0])
+    assert f"test faces of {PEOPLE} people. In brackets" in told[0]
+    assert f"test faces of {PEOPLE} people, morph/paper's, new to the run. In brackets" in told[1]

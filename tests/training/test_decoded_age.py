@@ -229,6 +229,16 @@ def test_with_other_values_it_is_kept_unless_told_to_begin_anew(runs_root, faces
     assert fingerprint(aside) == before, "the one before lies beside it"
 
 
+def test_from_nothing_it_does_not_begin_from_the_weights_of_the_preset_s_judges(runs_root, faces):
+    """The demo's judges begin from weights, which C shares nothing with."""
+    given = {"preset": "demo", "run": "nothing", "age_classifier_from": "nothing", "age_classifier_iterations": 1}
+    assert ageflow.settings("train_classifiers", {"preset": "demo"}).init_from is not None
+    settings = settings_of("train_ictm", runs_root, **given)
+    Workspace.of(settings).folder()
+    folder = train_age_classifier(settings, faces)
+    assert latest(folder).config.get("init_from") is None
+
+
 def test_it_begins_from_weights_and_takes_their_architecture(runs_root, faces, tmp_path):
     """Trained elsewhere as resnet14, released in half precision: one update of 1e-3 takes no weight further."""
     judge = settings_of("train_classifiers", runs_root, iterations=UPDATES, architecture="resnet14")

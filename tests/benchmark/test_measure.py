@@ -1,6 +1,10 @@
 """What notebook 10 measures, held against what is known."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pandas as pd
+import psutil
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -66,8 +70,26 @@ def test_a_case_that_fails_says_why():
         measure(Case(code="rosinality", glow=SMALL, repeats=1))
 
 
+def test_a_process_that_is_killed_is_an_error():
+    with ThreadPoolExecutor(1) as pool:
+        measuring = pool.submit(measure, Case(glow=SMALL, repeats=1_000_000, device="cpu"))
+        while not (cases := forked()):
+            assert not measuring.done()
+            time.sleep(0.1)
+        for process in cases:
+            process.kill()
+        with pytest.raises(MeasurementError, match=r"ended with -9"):
+            measuring.result(60)
+
+
+def forked() -> list[psutil.Process]:
+    """The processes that this one's forkserver forked."""
+    servers = [child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline())]
+    return [case for server in servers for case in server.children()]
+
+
 def test_the_peak_grows_with_neither_size_nor_luck():
-    small, large = gemm_peak("cpu", side=512, repeats=5), gemm_peak("cpu", side=1024, repeats=5)
+    small, large = gemm_peak("cpu", side=256, repeats=5), gemm_peak("cpu", side=512, repeats=5)
     assert 0.3 < small["fp32"] / large["fp32"] < 3
 
 

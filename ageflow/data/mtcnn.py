@@ -18,7 +18,6 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 __all__ = ["MTCNN"]
 
@@ -233,6 +232,8 @@ def _suppress(boxes: Tensor, score: Tensor, owners: Tensor, overlap: float) -> T
     The pictures are told apart by shifting their boxes; in double precision the shift loses no bit of a box, so that
     a picture's outcome does not depend on its place in the batch.
     """
+    from torchvision.ops import nms  # here: it takes three seconds to import
+
     return nms(boxes.double() + owners[:, None] * _APART, score.double(), overlap)
 
 

@@ -15,8 +15,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
 from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.second_judge import SecondAgeJudge
@@ -53,6 +51,8 @@ class InceptionFeatures:
     name = "kid_inception"
 
     def __init__(self, path: Path, device: str = "auto") -> None:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # slow to import
+
         path = Path(path).expanduser()
         if not path.is_file():
             raise FileNotFoundError(
@@ -90,6 +90,8 @@ def kernel_distance(first: Tensor, second: Tensor, subsets: int = 100, seed: int
     Returns:
         The mean and the standard deviation over the subsets; NaN where a crowd has fewer than two.
     """
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric  # slow too
+
     size = min(len(first), len(second), 1000)
     if size < 2:
         return float("nan"), float("nan")

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 from ageflow.config import TrainClassifiers
@@ -58,12 +57,14 @@ class Classifier(nn.Module):
         image_size: int,
         also: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
+        from torchvision.models import get_model  # here: it takes three seconds to import
+
         super().__init__()
         self.labels = tuple(labels)
         self.also = {name: tuple(values) for name, values in sorted((also or {}).items())}
         self.sizes = [len(self.labels), *map(len, self.also.values())]
         whole = "resnet18" if architecture == "resnet14" else architecture
-        self.network = torchvision.models.get_model(whole, weights=None, num_classes=sum(self.sizes))
+        self.network = get_model(whole, weights=None, num_classes=sum(self.sizes))
         if architecture == "resnet14":
             self.network.layer4 = nn.Identity()
             self.network.fc = nn.Linear(self.network.fc.in_features // 2, sum(self.sizes))

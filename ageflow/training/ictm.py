@@ -8,7 +8,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.utils import save_image
 
 from ageflow.config import OF_DECODED_AGE, TrainICTM
 from ageflow.data.faces import Faces
@@ -214,6 +213,8 @@ class TranslatorTask(Task):
         z = self.latents.batch(rows[:_PREVIEW_FACES]).to(self.device)
         columns = [z] + [translate_latents(translator, z, torch.full((len(z),), t)) for t in range(self.count)]
         images = self.glow.decode(torch.stack(columns, dim=1).flatten(0, 1))
+        from torchvision.utils import save_image  # here: it takes three seconds to import
+
         save_image(images.clamp(0, 1), folder / f"translations-{iteration:08d}.png", nrow=len(columns))
 
         z = self.latents.batch(rows[:256]).to(self.device)

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -49,12 +51,17 @@ class Picture(Figure):
         return written
 
     def _render(self, kind: str) -> bytes:
-        if self.get_layout_engine() is not None:  # laid out once, whatever it is then written as
-            self.draw_without_rendering()
+        engine = self.get_layout_engine()
+        if engine is not None:  # laid out once, whatever it is then written as
+            engine.execute(self)
             self.set_layout_engine("none")
         content = io.BytesIO()
+        # Not `savefig`, which draws everything once more beforehand, faces included.
         with rc_context(OUTPUT):
-            self.savefig(content, format=kind)
+            if kind == "png":
+                FigureCanvasAgg(self).print_png(content)
+            else:
+                FigureCanvasPdf(self).print_pdf(content)
         return content.getvalue()
 
 

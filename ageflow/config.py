@@ -406,7 +406,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         | {"levels": 2, "steps": 2, "hidden": 16, "iterations": 10, "learning_rate": 1e-3, "clip": 50.0},
         "prototypes": {"min_cell": 4},
         "train_ictm": _SMOKE_ICTM,
-        "train_classifiers": _SMOKE_TRAINING | {"iterations": 6, "learning_rate": 1e-3},
+        "train_classifiers": _SMOKE_TRAINING | {"architecture": "resnet14", "iterations": 6, "learning_rate": 1e-3},
         "ablations": _SMOKE_ICTM | {"evaluation_faces": 16},
         "tables": {"bootstrap": 50},
         "figures": {"rows": 3, "samples": 4},

@@ -109,10 +109,15 @@ def lead(
     people = pd.Index(pd.concat([part["identity"].astype(str) for part in every]).unique())
     if any(set(groups) - set(part["group"]) for part in every):
         return Estimate(math.nan, math.nan, math.nan, 0, 0, "no such test faces")
-    sums, counts = (
-        np.stack([[_per_person(part[part["group"] == group], people, how) for group in groups] for part in every])
-        for how in ("sum", "count")
-    )  # [methods, groups, people]
+
+    def per_person(part: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:  # sums and counts, [groups, people]
+        person = people.get_indexer(part["identity"].astype(str))
+        places = pd.Index(groups).get_indexer(part["group"]) * len(people) + person
+        shape = (len(groups), len(people))
+        values = part["value"].to_numpy(float)
+        return tuple(np.bincount(places, of, math.prod(shape)).reshape(shape) for of in (values, np.ones_like(values)))
+
+    sums, counts = map(np.stack, zip(*map(per_person, every), strict=True))  # [methods, groups, people]
 
     def ahead(times: np.ndarray) -> np.ndarray:  # [resamples, people], how often each is drawn
         means = np.mean((sums @ times.T) / (counts @ times.T), axis=1)  # [methods, resamples]
@@ -129,8 +134,3 @@ def lead(
     outside = 50 * (1 - confidence)
     low, high = np.nanpercentile(drawn, [outside, 100 - outside])
     return Estimate(value, float(low), float(high), faces, len(people))
-
-
-def _per_person(scores: pd.DataFrame, people: pd.Index, how: str) -> np.ndarray:
-    per_identity = scores.groupby(scores["identity"].astype(str))["value"].agg(how)
-    return per_identity.reindex(people, fill_value=0).to_numpy(float)

@@ -9,8 +9,6 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import FigureBase
 from matplotlib.ticker import MaxNLocator
-from sklearn.decomposition import PCA
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from ageflow.data.records import AGE_GROUPS
 from ageflow.report.picture import Picture
@@ -56,6 +54,8 @@ def project_latents(latents: Latents, attribute: str | None = "gender", seed: in
         attribute: a column of their table to separate in the second plane; None for none.
         seed: of the choice of faces where there are more than fit into memory.
     """
+    from sklearn.decomposition import PCA  # here: it takes two seconds to import
+
     most = min(_MOST_FACES, max(20, _MOST_NUMBERS // latents.array.shape[1]))
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(latents.table))[:most])
@@ -162,6 +162,8 @@ def _discriminants(scores: np.ndarray, labels: np.ndarray, training: np.ndarray)
     """Linear discriminants fitted on the training rows; None where they have but one label or too few rows."""
     if len(set(labels[training])) < 2 or training.sum() <= len(set(labels[training])):
         return None
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
     model = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto")
     return model.fit(scores[training], labels[training]).transform(scores)
 

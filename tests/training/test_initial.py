@@ -173,7 +173,7 @@ def test_every_judge_begins_from_one_network_that_tells_several(root, tmp_path):
     [
         ("train_glow", {"hidden": 8, "steps": 3}, r"steps = \[2, 2\], not \[3, 3\], hidden = 16, not 8"),
         ("train_ictm", {"couplings": 2}, r"couplings = 4, not 2$"),
-        ("train_classifiers", {"architecture": "resnet50"}, r"architecture = 'resnet18', not 'resnet50'$"),
+        ("train_classifiers", {"architecture": "resnet50"}, r"architecture = 'resnet14', not 'resnet50'$"),
     ],
 )
 def test_a_shape_that_does_not_fit_is_named(root, step, values, told):

@@ -1,10 +1,10 @@
-"""Time and memory of one case, in a process of its own."""
+"""Time and memory of one case, in a process of its own; `python -m ageflow.benchmark.measure '{json}'`."""
 
-import multiprocessing
+import json
+import subprocess
+import sys
 import time
-import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -52,6 +52,9 @@ class Case(BaseModel):
 def measure(case: Case) -> dict[str, float]:
     """Measure a case in a fresh process, so that no other's memory or cached kernels count.
 
+    Not in one forked from a process that has imported torch, which would start seconds sooner: the libraries' pages
+    that it has not touched again do not count as resident then, some 320 MB.
+
     Returns:
         ``train``, ``encode``, ``decode``: faces per second, each the median of `repeats`; ``peak``: bytes at the peak
         of training (CUDA: torch's counter; CPU: resident memory); ``activations``: of these, what is above parameters,
@@ -61,46 +64,14 @@ def measure(case: Case) -> dict[str, float]:
     Raises:
         MeasurementError: the process failed, or took longer than twenty minutes.
     """
-    context = _processes()
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_tell, args=(sender, case))
-    process.start()
-    sender.close()  # the process has its own, so `recv` ends when that ends
+    command = [sys.executable, "-m", "ageflow.benchmark.measure", case.model_dump_json()]
     try:
-        if not receiver.poll(_PATIENCE):
-            raise MeasurementError(f"{case!r} took longer than {_PATIENCE} seconds")
-        found, error = receiver.recv()
-    except EOFError:
-        process.join()
-        raise MeasurementError(
-            f"the process of {case!r} ended with {process.exitcode} (-9: most often the memory did not suffice)"
-        ) from None
-    finally:
-        process.kill()
-        process.join()
-    if error is not None:
-        raise MeasurementError(f"{case!r} failed: {error}")
-    return found
-
-
-def _tell(sender: Connection, case: Case) -> None:
-    try:
-        sender.send((_here(case), None))
-    except Exception:  # whatever it was, it is the caller's to tell
-        sender.send((None, traceback.format_exc()[-2000:]))
-
-
-def _processes() -> multiprocessing.context.BaseContext:
-    """How a case's process starts: forked from one that has imported torch and nothing more, where that can be.
-
-    So it is as fresh as any, and need not import torch for seconds.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    # The optimizers import _dynamo when they are made.
-    context.set_forkserver_preload([__name__, "torch._dynamo"])
-    return context
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise MeasurementError(f"{case!r} took longer than {_PATIENCE} seconds") from None
+    if done.returncode:
+        raise MeasurementError(f"{case!r} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def gemm_peak(device: str = "auto", side: int = 2048, repeats: int = 10) -> dict[str, float]:
@@ -176,3 +147,7 @@ def _times(run: Callable[[], object], repeats: int, device: torch.device) -> lis
         if number >= _WARM_UP:
             seconds.append(time.perf_counter() - began)
     return seconds
+
+
+if __name__ == "__main__":
+    print(json.dumps(_here(Case.model_validate_json(sys.argv[1]))))

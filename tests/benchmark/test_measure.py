@@ -73,7 +73,7 @@ def test_a_case_that_fails_says_why():
 def test_a_process_that_is_killed_is_an_error():
     with ThreadPoolExecutor(1) as pool:
         measuring = pool.submit(measure, Case(glow=SMALL, repeats=1_000_000, device="cpu"))
-        while not (cases := forked()):
+        while not (cases := measuring_processes()):
             assert not measuring.done()
             time.sleep(0.1)
         for process in cases:
@@ -82,10 +82,8 @@ def test_a_process_that_is_killed_is_an_error():
             measuring.result(60)
 
 
-def forked() -> list[psutil.Process]:
-    """The processes that this one's forkserver forked."""
-    servers = [child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline())]
-    return [case for server in servers for case in server.children()]
+def measuring_processes() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "ageflow.benchmark.measure" in child.cmdline()]
 
 
 def test_the_peak_grows_with_neither_size_nor_luck():

@@ -72,7 +72,8 @@ def test_two_processes_train_the_translator_as_one_does(root, age_classifier):
 
     The classifier of decoded faces is trained by the two, and one learns from what they left: its batch
     normalisation sees the faces of one pass only. Through one of 6 updates, whose statistics have not settled, what
-    rounding leaves of T's gradients grows a thousandfold in a few updates (2e-7 to 5e-4 measured); of 40, to 2e-5 (T/attributes to 8e-5; resnet14 in place of resnet18: to 6e-4).
+    rounding leaves of T's gradients grows a thousandfold in a few updates (2e-7 to 5e-4 measured); of 40, to 2e-5
+    (T/attributes to 8e-5). That is resnet18's; through a resnet14 of 40 it grew to 6e-4.
     """
     values = {"iterations": 12, "checkpoint_every": 12, "preview_every": 12, "age_classifier": age_classifier}
     if age_classifier == "decoded":

@@ -76,7 +76,10 @@ class FlowStep(Transform):
             self._kept.clear()
             return compute()
         # A changed weight has another version, a moved or converted one another address.
-        state = tuple((p.data_ptr(), p._version) for p in (*self.actnorm.parameters(), *self.linear.parameters()))
+        weights = (*self.actnorm.parameters(), *self.linear.parameters())
+        if any(weight.is_inference() for weight in weights):  # a flow made under inference_mode counts no versions
+            return compute()
+        state = tuple((weight.data_ptr(), weight._version) for weight in weights)
         if self._kept.get(name, (None,))[0] != state:
             self._kept[name] = (state, compute())
         return self._kept[name][1]

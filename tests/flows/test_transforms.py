@@ -174,3 +174,14 @@ def test_weights_kept_while_encoding_follow_every_change():
     step(x.float())[0].sum().backward()
     assert step.linear.lower.grad.abs().sum() > 0
     assert not step._kept
+
+
+def test_a_flow_made_under_inference_mode_encodes_and_follows_every_change():
+    with torch.inference_mode():
+        step, x = make("step, affine")
+        step.eval()
+        first = step(x)[0]
+        step.actnorm.log_scale += 0.1  # such a weight counts no versions
+        changed = step(x)[0]
+        assert (changed - first).abs().max() > 0.01
+        torch.testing.assert_close(step.inverse(changed)[0], x, rtol=0, atol=1e-11)

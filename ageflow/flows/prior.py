@@ -8,12 +8,17 @@ from ageflow.flows.transform import Transform
 
 __all__ = ["ConditionalWhitening", "ConstantWhitening"]
 
+# Of faces log σ lies within ±3 (the weights that ship). Far from any latent of a face it grows without end, as z₁ is
+# whatever a finer prior's exponential made it: at three times a face's z the decoded picture was not finite.
+LARGEST_LOG_SIGMA = 7.0
+
 
 class ConditionalWhitening(Transform):
     """The prior at a split: [z₁, z₂] → [z₁, ε] with ε = (z₂ − mean(z₁)) · exp(−log σ(z₁)).
 
     GLOW says z₂ ~ N(mean(z₁), σ(z₁)²); then ε ~ N(0, 1), and ln |det| = −Σ log σ(z₁) carries the rest of the
-    likelihood. It starts as the identity (zero-initialised convolution).
+    likelihood. It starts as the identity (zero-initialised convolution). log σ is kept within ± `LARGEST_LOG_SIGMA`,
+    so a latent that is no face's is decoded to a finite picture too, and through it gradients are finite.
 
     Arguments:
         channels: channels of z₁ and z₂ together, even.
@@ -39,7 +44,8 @@ class ConditionalWhitening(Transform):
 
     def _moments(self, first: Tensor) -> tuple[Tensor, Tensor]:
         # A convolution that pads first − 1 with zeros differs from one that pads `first` with ones by a constant.
-        return self.parameters_of(first - self.beyond if self.beyond else first).chunk(2, dim=1)
+        mean, log_sigma = self.parameters_of(first - self.beyond if self.beyond else first).chunk(2, dim=1)
+        return mean, log_sigma.clamp(-LARGEST_LOG_SIGMA, LARGEST_LOG_SIGMA)
 
 
 class ConstantWhitening(Transform):

@@ -185,3 +185,17 @@ def test_a_flow_made_under_inference_mode_encodes_and_follows_every_change():
         changed = step(x)[0]
         assert (changed - first).abs().max() > 0.01
         torch.testing.assert_close(step.inverse(changed)[0], x, rtol=0, atol=1e-11)
+
+
+def test_a_latent_far_from_any_face_is_decoded_to_finite_values():
+    """log σ there would be in the thousands: no finite value, and no gradient that leads back."""
+    prior, y = make("conditional whitening")
+    far = (2e4 * y).requires_grad_()
+    x, log_det = prior.inverse(far)
+    assert prior.parameters_of(far.chunk(2, dim=1)[0]).abs().max() > 1000
+    torch.testing.assert_close(prior(x)[0], far, rtol=1e-9, atol=1e-3)
+    torch.testing.assert_close(log_det, jacobian_log_det(prior.inverse, far.detach()), rtol=1e-9, atol=1e-9)
+    single, single_log_det = prior.float().inverse(far.float())
+    (single.sum() + single_log_det.sum()).backward()
+    assert torch.isfinite(single).all()
+    assert torch.isfinite(far.grad).all()

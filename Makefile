@@ -27,8 +27,9 @@ $(INSTALLED): pyproject.toml
 demo: $(INSTALLED)
 	$(BIN)/python -u -m ageflow.batch --dataset demo --preset demo $(ARGS)
 
+# Files as they are collected: sorted by their number of tests, long single ones come last, and one worker is idle.
 test: lint browser latex
-	$(BIN)/python -u -m pytest -m "not benchmark" --numprocesses 2 $(ARGS)
+	$(BIN)/python -u -m pytest -m "not benchmark" --numprocesses 2 --no-loadscope-reorder $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check ageflow tests notebooks

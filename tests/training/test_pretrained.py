@@ -55,7 +55,7 @@ def test_a_face_is_likelier_than_the_same_pixels_in_disorder(glow: Glow, face: t
     """Blocks of a face in another order are no face: of 48 drawn people it never saw, and of a photograph.
 
     The better a GLOW knows what pixels look like near by, the less the order of blocks adds: the margin of the drawn
-    faces is 0.45 for the weights of 1.61 bits per dimension and 0.37 for those of 1.48 that ship.
+    faces is 0.45 for the weights that shipped at 1.61 bits per dimension and 0.37 for the better ones that ship now.
     """
     faces = torch.cat([drawn.images(slice(0, 48)), face])
     orders = [torch.randperm(16, generator=torch.Generator().manual_seed(seed)) for seed in range(len(faces))]

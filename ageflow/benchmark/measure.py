@@ -78,13 +78,13 @@ def gemm_peak(device: str = "auto", side: int = 2048, repeats: int = 10) -> dict
     """10⁹ operations per second of a square matrix product, fp32 and bf16: what this machine can reach."""
     on = device_of(device)
     peaks = {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        for size in (side // 8, side):
+    # A processor without bf16 takes minutes for what another does in milliseconds; a small product tells.
+    for name, dtype, sizes in (("fp32", torch.float32, (side,)), ("bf16", torch.bfloat16, (side // 8, side))):
+        for size in sizes:
             a, b = (torch.randn(size, size, device=on).to(dtype) for _ in range(2))
             product = torch.empty(size, size, device=on, dtype=dtype)
             seconds = min(_times(lambda a=a, b=b, product=product: torch.mm(a, b, out=product), repeats, on))
             peaks[name] = 2 * size**3 / seconds / 1e9
-            # A processor without bf16 takes minutes for what another does in milliseconds; its small product tells.
             if 2 * side**3 / peaks[name] / 1e9 > _LONGEST_PRODUCT:
                 break
     return peaks

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import ageflow
 from ageflow.benchmark.measure import Case, MeasurementError, gemm_peak, measure
 from ageflow.benchmark.peers import CODES, multiply_adds
-from ageflow.benchmark.tables import ratios
+from ageflow.benchmark.tables import _too_slow, ratios
 from ageflow.flows.glow import GlowConfig
 
 SMALL = GlowConfig(image_size=16, levels=2, steps=[2, 3], hidden=24)
@@ -101,3 +101,17 @@ def test_ratios_are_over_the_best_public_code():
         }
     )
     assert ratios(table).to_dict("records") == [{"case": "plain, fp32", "train": 2.0, "encode": 2.0, "decode": 3.0}]
+
+
+@pytest.mark.parametrize(("train", "bf16", "left_out"), [(3.7, 1.3, True), (3.7, 412.0, False), (370.0, 1.3, False)])
+def test_bf16_is_left_out_only_where_a_step_would_take_minutes(train, bf16, left_out):
+    """3.7 faces a second in fp32 and a product 82 times as slow in bf16 are six minutes for a step of 16 faces."""
+    found = [{"case": "normflows", "train": 2.1}, {"case": "plain, fp32", "train": train}]
+    peaks = {"fp32": 107.0, "bf16": bf16}
+    glow = SMALL.model_copy(update={"precision": "bf16"})
+    reason = _too_slow(Case(glow=glow, batch=16), found, peaks)
+    assert (reason is not None) == left_out
+    if reason is not None:
+        assert "1.3 GFLOP/s in bf16" in reason["note"]
+        assert "356 seconds" in reason["note"]
+    assert _too_slow(Case(glow=SMALL, batch=16), found, peaks) is None, "fp32 is always measured"

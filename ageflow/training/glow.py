@@ -16,6 +16,7 @@ from ageflow.training.initial import find, weights_of
 from ageflow.training.launch import launched
 from ageflow.training.live import live
 from ageflow.training.loop import train
+from ageflow.training.metrics import save_faces
 from ageflow.training.task import Piece, Task, Turn, sample_batch
 from ageflow.workspace import Workspace
 
@@ -65,12 +66,9 @@ class GlowTask(Task):
     def preview(self, averaged: nn.ModuleDict, folder: Path, iteration: int) -> dict[str, float]:
         """A grid of samples, and the bits per dimension of held-out faces with fixed noise."""
         glow: Glow = averaged["glow"]
-        folder.mkdir(parents=True, exist_ok=True)
         at_a_time = _at_a_time(self.settings)
         samples = glow.sample(16, self.settings.temperature, self.settings.seed, at_a_time)
-        from torchvision.utils import save_image  # here: it takes three seconds to import
-
-        save_image(samples.clamp(0, 1), folder / f"samples-{iteration:08d}.png", nrow=8)
+        save_faces(samples, folder / f"samples-{iteration:08d}.png", columns=8)
         if len(self.testing) == 0:
             return {}
         total, count = 0.0, min(len(self.testing), _VALIDATION_FACES)

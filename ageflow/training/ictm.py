@@ -20,6 +20,7 @@ from ageflow.training.initial import find, weights_of
 from ageflow.training.launch import launched
 from ageflow.training.live import live
 from ageflow.training.loop import train
+from ageflow.training.metrics import save_faces
 from ageflow.training.task import Piece, Task, Turn
 from ageflow.translation import losses
 from ageflow.translation.discriminator import Discriminator
@@ -207,15 +208,12 @@ class TranslatorTask(Task):
     @torch.inference_mode()
     def preview(self, averaged: nn.ModuleDict, folder: Path, iteration: int) -> dict[str, float]:
         """Held-out faces in their own and the other age groups; D's and A's view of held-out latents."""
-        folder.mkdir(parents=True, exist_ok=True)
         translator, critic = averaged["translator"], averaged["discriminator"]
         rows = self.rows["test"] if len(self.rows["test"]) else self.rows["train"]
         z = self.latents.batch(rows[:_PREVIEW_FACES]).to(self.device)
         columns = [z] + [translate_latents(translator, z, torch.full((len(z),), t)) for t in range(self.count)]
         images = self.glow.decode(torch.stack(columns, dim=1).flatten(0, 1))
-        from torchvision.utils import save_image  # here: it takes three seconds to import
-
-        save_image(images.clamp(0, 1), folder / f"translations-{iteration:08d}.png", nrow=len(columns))
+        save_faces(images, folder / f"translations-{iteration:08d}.png", columns=len(columns))
 
         z = self.latents.batch(rows[:256]).to(self.device)
         group = self.groups[rows[:256]].to(self.device)

@@ -1,14 +1,18 @@
-"""Metrics as JSON lines, which anything reads, and as TensorBoard events."""
+"""What a training writes while it runs: metrics as JSON lines, which anything reads, and as TensorBoard events; faces."""
 
+import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from torch.utils.tensorboard import SummaryWriter
+from PIL import Image
+from torch import Tensor
 
+from ageflow.flows.glow import to_uint8
 from ageflow.storage import write_atomically
 
-__all__ = ["Metrics", "read_metrics"]
+__all__ = ["Metrics", "read_metrics", "save_faces"]
 
 
 class Metrics:
@@ -25,6 +29,8 @@ class Metrics:
         kept = [line for line in _lines(self.path) if line["iteration"] <= resume_at]
         write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self._file = self.path.open("a")
+        from torch.utils.tensorboard import SummaryWriter  # here: who only reads metrics need not wait for it
+
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1)
 
     def write(self, iteration: int, values: dict[str, float]) -> None:
@@ -47,6 +53,26 @@ class Metrics:
 def read_metrics(folder: Path) -> pd.DataFrame:
     """A training's metrics, one row an iteration that was logged; empty where there are none yet."""
     return pd.DataFrame(_lines(folder / "metrics.jsonl"))
+
+
+def save_faces(images: Tensor, file: Path, columns: int) -> None:
+    """Write faces as one PNG file, row by row, with two black pixels between them and around.
+
+    Not by `torchvision.utils.save_image`, whose package takes seconds to import: every training would wait for it.
+
+    Arguments:
+        images: [B, 3, S, S], float in [0, 1] (clamped) or uint8.
+        file: the PNG file; its folder is made.
+        columns: faces in a row.
+    """
+    cells = np.pad(
+        to_uint8(images).permute(0, 2, 3, 1).cpu().numpy(), ((0, -len(images) % columns), (2, 0), (2, 0), (0, 0))
+    )
+    rows, side = len(cells) // columns, cells.shape[1]
+    sheet = cells.reshape(rows, columns, side, side, 3).swapaxes(1, 2).reshape(rows * side, columns * side, 3)
+    held = io.BytesIO()
+    Image.fromarray(np.pad(sheet, ((0, 2), (0, 2), (0, 0)))).save(held, "PNG")
+    write_atomically(file, held.getvalue())
 
 
 def _lines(path: Path) -> list[dict[str, float]]:

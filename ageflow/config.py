@@ -214,6 +214,11 @@ class TrainICTM(Training):
     akd_reduction: Literal["mean", "sum"] = Field("mean", description="Eq. 6 over the dimensions: mean or sum")
     adversarial_weight: float = Field(1.0, ge=0, description="weight of the adversarial loss, Eq. 7")
     age_weight: float = Field(1.0, ge=0, description="weight of the age classification loss, Eq. 8")
+    age_focus: float = Field(
+        0.0,
+        ge=0,
+        description="focus of Eq. 8 on targets not reached yet, the focal loss's gamma (ours; 0: the paper's)",
+    )
     consistency_weight: float = Field(0.01, ge=0, description="weight of the consistency loss, Eq. 9")
     consistency: Literal["source", "literal"] = Field("source", description="reading of Eq. 9 (see losses.py)")
     discriminator_age_weight: float = Field(0.1, ge=0, description="weight of A's loss in Eq. 11")

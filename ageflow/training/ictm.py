@@ -109,9 +109,9 @@ class TranslatorTask(Task):
             "glow": latents.glow,
             "prototypes": {"attributes": list(prototypes.attributes), "counts": prototypes.cells["count"].tolist()},
         }
+        self.config["age_focus"] = settings.age_focus or None  # None: as before there was such a thing
         if age_classifier is not None:
             self.config["decoded_age"] = fingerprint(age_classifier)
-            # None: as before there was such a thing.
             self.config["attribute_weight"] = settings.attribute_weight or None
             self.config["source_colours"] = settings.source_colours or None
         self._translated: dict[Piece, Tensor] = {}
@@ -164,7 +164,7 @@ class TranslatorTask(Task):
         parts = {
             "distillation": losses.distillation(z_t, teacher, weights.akd_reduction),
             "adversarial": losses.adversarial(fake),
-            "age": F.cross_entropy(age, target),
+            "age": losses.age(age, target, weights.age_focus),
         }
         loss = (
             weights.akd_weight * parts["distillation"]

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["adversarial", "attributes", "consistency", "discriminator", "distillation"]
+__all__ = ["adversarial", "age", "attributes", "consistency", "discriminator", "distillation"]
 
 
 def distillation(z_t: Tensor, teacher: Tensor, reduction: str = "mean") -> Tensor:
@@ -31,6 +32,22 @@ def adversarial(fake: Tensor) -> Tensor:
 def discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """The first two terms of L_D, Eq. 11: ½ E[(D(z_t) − 1)²] + ½ E[D(z'_t)²]."""
     return 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean()
+
+
+def age(logits: Tensor, target: Tensor, focus: float = 0.0) -> Tensor:
+    """L_acl, Eq. 8: −log p of the age asked for, each face weighed by (1 − p)^γ (ours: the focal loss of Lin et al.,
+    2017; γ = 0 is the paper's cross-entropy).
+
+    Cross-entropy asks for more of a face that A already takes for the target, and the extreme groups, which are easy
+    to reach, go far past it; with γ > 0 what is left to learn is where T does not reach its target yet.
+
+    Arguments:
+        logits: A's, [B, groups].
+        target: int64 [B], the group asked for.
+        focus: γ.
+    """
+    each = F.cross_entropy(logits, target, reduction="none")
+    return ((1 - torch.exp(-each)) ** focus * each).mean() if focus else each.mean()
 
 
 def attributes(logits: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Tensor:

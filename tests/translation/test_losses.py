@@ -22,6 +22,18 @@ def test_adversarial_and_discriminator_are_least_squares_with_halves():
     assert float(losses.discriminator(real, fake)) == pytest.approx(0.5 * 0.5 + 0.5 * 2)
 
 
+def test_age_is_cross_entropy_and_its_focus_spares_the_faces_that_are_there():
+    logits = torch.tensor([[4.0, 0.0, 0.0], [0.0, 1.0, 0.0], [2.0, 0.0, 0.0]], requires_grad=True)
+    target = torch.tensor([0, 1, 2])
+    assert torch.equal(losses.age(logits, target), torch.nn.functional.cross_entropy(logits, target))
+    p = logits.detach().softmax(1)[range(3), target]
+    expected = ((1 - p) ** 2 * -p.log()).mean()
+    assert float(losses.age(logits, target, 2.0)) == pytest.approx(float(expected), rel=1e-5)
+    plain, focused = (torch.autograd.grad(losses.age(logits, target, focus), logits)[0].norm(dim=1) for focus in (0, 2))
+    assert focused[0] < 0.02 * plain[0], "A is sure of it (0.965) already"
+    assert focused[2] > 0.9 * plain[2], "A does not see it yet (0.107)"
+
+
 def test_consistency_is_the_gaussian_negative_log_likelihood():
     z, mu = torch.randn(4, 7), torch.randn(4, 7)
     log_sigma = torch.randn(4, 7) + 1

@@ -10,6 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import ageflow
+from ageflow.benchmark import measure as measuring
 from ageflow.benchmark.measure import Case, MeasurementError, gemm_peak, measure
 from ageflow.benchmark.peers import CODES, multiply_adds
 from ageflow.benchmark.tables import _too_slow, ratios
@@ -115,3 +116,14 @@ def test_bf16_is_left_out_only_where_a_step_would_take_minutes(train, bf16, left
         assert "1.3 GFLOP/s in bf16" in reason["note"]
         assert "356 seconds" in reason["note"]
     assert _too_slow(Case(glow=SMALL, batch=16), found, peaks) is None, "fp32 is always measured"
+
+
+def test_the_peak_in_fp32_is_of_the_large_product_however_busy_the_machine(monkeypatch):
+    """A slow moment must not make the small product, which only tells whether bf16 is emulated, the peak."""
+    monkeypatch.setattr(measuring, "_LONGEST_PRODUCT", 0.0)
+    sizes = []
+    monkeypatch.setattr(
+        torch, "mm", lambda a, b, out, mm=torch.mm: (sizes.append((a.dtype, len(a))), mm(a, b, out=out))
+    )
+    gemm_peak("cpu", side=256, repeats=1)
+    assert set(sizes) == {(torch.float32, 256), (torch.bfloat16, 32)}

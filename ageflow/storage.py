@@ -101,11 +101,11 @@ def remove_leftovers(folder: Path, name: str) -> None:
     """Remove the temporary files of writers that were killed.
 
     Arguments:
-        folder: where to look; its subfolders are not.
+        folder: where to look; its subfolders are not. There may be none.
         name: a regular expression of the files that were to be written.
     """
     temporary = re.compile(rf"\.(?:{name})\.[a-z0-9_]{{8}}")
-    for path in folder.iterdir():
+    for path in folder.iterdir() if folder.is_dir() else ():
         if temporary.fullmatch(path.name):
             path.unlink(missing_ok=True)
 

@@ -20,7 +20,15 @@ from torch import Tensor, nn
 from ageflow.config import Training
 from ageflow.memory import keep_freed_memory
 from ageflow.progress import progress_bar
-from ageflow.storage import CheckpointError, checkpoints, device_of, latest, read_checkpoint, write_atomically
+from ageflow.storage import (
+    CheckpointError,
+    checkpoints,
+    device_of,
+    latest,
+    read_checkpoint,
+    remove_leftovers,
+    write_atomically,
+)
 from ageflow.training.checkpoint import ConfigChangedError, describe_changes, set_aside
 from ageflow.training.distributed import Processes, losses_of, processes, quietly
 from ageflow.training.metrics import Metrics
@@ -34,6 +42,7 @@ __all__ = ["TrainingDivergedError", "train"]
 # So many updates in a row that are not finite: training goes back; after so many times, it gives up.
 _MOST_IN_A_ROW = 20
 _MOST_SETBACKS = 5
+_OUR_FILES = r"checkpoint-\d{8}\.safetensors|metrics\.jsonl|done\.json|[a-z]+-\d{8}\.png"
 # Updates after which the line about speed is said: the first ones are slower.
 _WARM = 3
 
@@ -75,6 +84,9 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
     config = _comparable(task.config)
     if settings.restart and together.first:
         set_aside(folder)
+    if together.first:
+        for each in (folder, folder / "samples"):
+            remove_leftovers(each, _OUR_FILES)  # of a training that was killed while it wrote one
     task.modules.to(device)
     state = _begin(task, settings, folder, config, together)
     if state.iteration >= settings.iterations and (folder / "done.json").is_file():

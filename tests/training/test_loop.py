@@ -64,6 +64,22 @@ def test_training_learns(tmp_path):
     assert json.loads((tmp_path / "a" / "done.json").read_text())["iterations"] == 200
 
 
+def test_what_a_killed_training_had_half_written_is_removed_and_nothing_else(tmp_path):
+    """SIGKILL in the middle of a checkpoint leaves its temporary file: gigabytes, for a GLOW of the paper's size."""
+    (tmp_path / "samples").mkdir()
+    ours = [
+        ".checkpoint-00000021.safetensors.p68ego6u",
+        ".metrics.jsonl.abcdefgh",
+        "samples/.samples-00000020.png.a_b1c2d3",
+    ]
+    others = [".checkpoint-00000021.safetensors", ".notes.abcdefgh", "samples/mine.png"]
+    for name in ours + others:
+        (tmp_path / name).write_bytes(b"half")
+    train(Line(), settings(iterations=3), tmp_path)
+    assert [name for name in ours if (tmp_path / name).exists()] == []
+    assert [name for name in others if not (tmp_path / name).exists()] == []
+
+
 def test_a_stopped_run_goes_on_to_the_same_numbers(tmp_path):
     train(Line(), settings(warmup=15, micro_batch=2, ema=0.9), tmp_path / "whole")
 

@@ -7,13 +7,15 @@ whatever the notebook or papermill's ``-p`` names. A name nobody knows stops the
 
 import ast
 import difflib
+import math
 import os
 import re
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 __all__ = [
     "DATASETS",
@@ -42,6 +44,16 @@ Dataset = Literal["demo", "morph", "cacd", "fgnet", "celeba", "utkface", "folder
 Preset = Literal["smoke", "demo", "paper"]
 Architecture = Literal["resnet14", "resnet18", "resnet50", "resnet101"]
 LatentChoice = Literal["all", "top"] | list[int]
+
+
+def _by_target(value: object) -> object:
+    each = value if isinstance(value, list | tuple) and len(value) == 4 else [value]
+    if any(isinstance(one, bool) or not isinstance(one, Real) or not 0 <= one < math.inf for one in each):
+        raise ValueError("expected a number of at least 0, or a list of 4: for the targets 30-, 31-40, 41-50 and 51+")
+    return value
+
+
+ByTarget = Annotated[float | list[float], BeforeValidator(_by_target)]
 # What asks for a classifier of decoded faces (age_classifier = decoded), and what asks for nothing.
 OF_DECODED_AGE: dict[str, object] = {
     "age_classifier_iterations": None,
@@ -210,14 +222,16 @@ class TrainICTM(Training):
     width: int = Field(64, ge=4, description="hidden channels of each F")
     prior_start: Literal["zero", "averages"] = Field("zero", description="prior generator's start (see ictm.py)")
     scale: float = Field(1.4, gt=0, description="s of Eq. 6 (MORPH 1.4, CACD 1.8)")
-    akd_weight: float = Field(1.0, ge=0, description="weight of the knowledge distillation loss, Eq. 6")
+    akd_weight: ByTarget = Field(
+        1.0, description="weight of the knowledge distillation loss, Eq. 6; or a list: one for each target group (ours)"
+    )
     akd_reduction: Literal["mean", "sum"] = Field("mean", description="Eq. 6 over the dimensions: mean or sum")
     adversarial_weight: float = Field(1.0, ge=0, description="weight of the adversarial loss, Eq. 7")
     age_weight: float = Field(1.0, ge=0, description="weight of the age classification loss, Eq. 8")
-    age_focus: float = Field(
+    age_focus: ByTarget = Field(
         0.0,
-        ge=0,
-        description="focus of Eq. 8 on targets not reached yet, the focal loss's gamma (ours; 0: the paper's)",
+        description="focus of Eq. 8 on targets not reached yet, the focal loss's gamma (ours; 0: the paper's); or a "
+        "list: one for each target group",
     )
     consistency_weight: float = Field(0.01, ge=0, description="weight of the consistency loss, Eq. 9")
     consistency: Literal["source", "literal"] = Field("source", description="reading of Eq. 9 (see losses.py)")
@@ -417,7 +431,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "figures": {"rows": 3, "samples": 4},
         "benchmarks": {
             **{"image_size": 16, "levels": 2, "steps": 2, "hidden": 16, "batch_size": 4, "repeats": 1, "rounds": 1},
-            **{"many_steps": [2, 4], "many_batches": [2], "large": False},
+            **{"many_steps": [2, 4], "many_batches": [4], "large": False},
         },
     },
     "demo": {

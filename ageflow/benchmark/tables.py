@@ -19,7 +19,7 @@ from ageflow.report.picture import Picture
 from ageflow.storage import device_of, write_atomically
 from ageflow.workspace import Workspace
 
-__all__ = ["large_table", "machine", "memory_by", "memory_plot", "ratios", "speed_table"]
+__all__ = ["large_table", "machine", "memory_plot", "memory_tables", "ratios", "speed_table"]
 
 _MODES = ("plain", "checkpoint", "reversible")
 _COLOURS = {"plain": "#d55e00", "checkpoint": "#009e73", "reversible": "#0072b2"}
@@ -69,23 +69,29 @@ def ratios(table: pd.DataFrame) -> pd.DataFrame:
     return (table[~public] / table[public].max()).round(2).reset_index()
 
 
-def memory_by(settings: Benchmarks, what: str) -> pd.DataFrame:
-    """Memory of a training step against ``steps`` a level, or ``batch``, in the three modes.
+def memory_tables(settings: Benchmarks) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Memory of a training step against ``steps`` a level and against ``batch``, in the three modes.
 
     Returns:
-        ``mode``, `what`, ``activations`` and ``peak`` (GB), ``train`` (faces per second).
+        Of each ``mode``, ``steps`` or ``batch``, ``activations`` and ``peak`` (GB), ``train`` (faces per second).
     """
-    values = settings.many_steps if what == "steps" else settings.many_batches
-    rows = []
-    with progress_bar(total=3 * len(values), unit="case", title=f"memory by {what}", show=settings.progress) as bar:
-        for mode in _MODES:
-            for value in values:
-                steps, batch = (value, settings.batch_size) if what == "steps" else (settings.steps, value)
-                glow = _glow(settings, memory=mode, steps=steps)
-                case = Case(glow=glow, batch=batch, device=settings.device, repeats=1, what=("train",))
-                rows.append({"mode": mode, what: value} | _measured(case))
-                bar.update()
-    return _keep(settings, f"memory_by_{what}", _summary(pd.DataFrame(rows), ["mode", what]))
+    points = {
+        "steps": [(steps, settings.batch_size) for steps in settings.many_steps],
+        "batch": [(settings.steps, batch) for batch in settings.many_batches],
+    }
+    # The two tables meet in a case, which is measured once.
+    cases = dict.fromkeys((mode, *point) for mode in _MODES for point in [*points["steps"], *points["batch"]])
+    with progress_bar(total=len(cases), unit="case", title="memory", show=settings.progress) as bar:
+        for mode, steps, batch in cases:
+            glow = _glow(settings, memory=mode, steps=steps)
+            case = Case(glow=glow, batch=batch, device=settings.device, repeats=1, what=("train",))
+            cases[mode, steps, batch] = {"mode": mode, "steps": steps, "batch": batch} | _measured(case)
+            bar.update()
+    tables = []
+    for what, along in points.items():
+        table = pd.DataFrame([cases[mode, *point] for mode in _MODES for point in along])
+        tables.append(_keep(settings, f"memory_by_{what}", _summary(table, ["mode", what])))
+    return tables[0], tables[1]
 
 
 def large_table(settings: Benchmarks) -> pd.DataFrame:

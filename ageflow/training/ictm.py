@@ -76,6 +76,9 @@ class TranslatorTask(Task):
         self.prototypes = prototypes.to(self.device)
         self.glow = load_glow(glow_folder, settings.device)
         self.count = len(prototypes.means)
+        # By target group.
+        self.akd_weight = torch.tensor(settings.akd_weight, device=self.device).expand(self.count)
+        self.age_focus = torch.tensor(settings.age_focus, device=self.device).expand(self.count)
         self.decoded_age = None
         if age_classifier is not None:
             self.decoded_age = DecodedAge(self.glow, load_classifier(age_classifier, settings.device))
@@ -161,13 +164,14 @@ class TranslatorTask(Task):
             age, told = self.decoded_age.told(z_t, piece, source_faces)
         # Eq. 6's target; for t = s the direction is zero and the face its own target.
         teacher = z_s + weights.scale * self.prototypes.direction(source, target, combination, check=False)
+        distance = losses.distillation(z_t, teacher, weights.akd_reduction)
         parts = {
-            "distillation": losses.distillation(z_t, teacher, weights.akd_reduction),
+            "distillation": distance.mean(),
             "adversarial": losses.adversarial(fake),
-            "age": losses.age(age, target, weights.age_focus),
+            "age": losses.age(age, target, self.age_focus[target]),
         }
         loss = (
-            weights.akd_weight * parts["distillation"]
+            (self.akd_weight[target] * distance).mean()
             + weights.adversarial_weight * parts["adversarial"]
             + weights.age_weight * parts["age"]
         )
@@ -181,7 +185,7 @@ class TranslatorTask(Task):
             loss = loss + weights.consistency_weight * parts["consistency"]
         with torch.no_grad():
             for name, latent in (("distance", z_t), ("untouched", z_s)):
-                parts[name] = losses.distillation(latent, teacher, "mean")
+                parts[name] = losses.distillation(latent, teacher, "mean").mean()
         self._translated[piece] = z_t.detach()
         return loss, parts
 

@@ -14,14 +14,17 @@ def distillation(z_t: Tensor, teacher: Tensor, reduction: str = "mean") -> Tenso
     """L_akd, Eq. 6: the L1 distance between z'_t and z_s + s·(z̄_{t,α} − z̄_{s,α}).
 
     The printed equation subtracts z̄_{t,α} from itself; the second is meant to be the source group's. The paper
-    does not say whether the dimensions are summed or averaged: `reduction`. The faces are always averaged.
+    does not say whether the dimensions are summed or averaged: `reduction`.
 
     Arguments:
         z_t, teacher: [B, D].
         reduction: ``mean`` or ``sum`` over D.
+
+    Returns:
+        Of each face, [B]: their mean is L_akd.
     """
     distance = (z_t - teacher).abs()
-    return distance.mean() if reduction == "mean" else distance.sum(1).mean()
+    return distance.mean(1) if reduction == "mean" else distance.sum(1)
 
 
 def adversarial(fake: Tensor) -> Tensor:
@@ -34,7 +37,7 @@ def discriminator(real: Tensor, fake: Tensor) -> Tensor:
     return 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean()
 
 
-def age(logits: Tensor, target: Tensor, focus: float = 0.0) -> Tensor:
+def age(logits: Tensor, target: Tensor, focus: float | Tensor = 0.0) -> Tensor:
     """L_acl, Eq. 8: −log p of the age asked for, each face weighed by (1 − p)^γ (ours: the focal loss of Lin et al.,
     2017; γ = 0 is the paper's cross-entropy).
 
@@ -44,10 +47,11 @@ def age(logits: Tensor, target: Tensor, focus: float = 0.0) -> Tensor:
     Arguments:
         logits: A's, [B, groups].
         target: int64 [B], the group asked for.
-        focus: γ.
+        focus: γ, or that of each face, [B].
     """
     each = F.cross_entropy(logits, target, reduction="none")
-    return ((1 - torch.exp(-each)) ** focus * each).mean() if focus else each.mean()
+    # The power of 0 has no finite gradient for a γ below 1.
+    return ((1 - torch.exp(-each)).clamp_min(1e-6) ** focus * each).mean()
 
 
 def attributes(logits: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Tensor:

@@ -20,6 +20,10 @@ def test_it_measures_and_keeps_its_tables(papermill, tmp_path: Path):
     by_steps = pd.read_csv(folder / "memory_by_steps.csv")
     assert by_steps["mode"].unique().tolist() == ["plain", "checkpoint", "reversible"]
     assert by_steps["steps"].unique().tolist() == [2, 4]
+    by_batch = pd.read_csv(folder / "memory_by_batch.csv")
+    assert by_batch["batch"].tolist() == [4, 4, 4]
+    both = by_steps[by_steps["steps"] == 2][["mode", "peak", "activations"]].reset_index(drop=True)
+    assert by_batch[["mode", "peak", "activations"]].equals(both), "the case that both tables have is measured once"
     assert json.loads((folder / "machine.json").read_text())["cores"] >= 1
     pictures = [
         output

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ageflow
-from ageflow.config import Settings
+from ageflow.config import ParameterError, Settings
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow
@@ -18,6 +18,7 @@ from ageflow.training.glow import GlowTask, describe_glow, train_glow
 from ageflow.training.ictm import TranslatorTask, round_trip, train_translator
 from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
+from ageflow.training.task import Piece
 from ageflow.translation.latents import Latents, encode_faces
 from ageflow.translation.methods import METHODS, load_method
 from ageflow.translation.prototypes import Prototypes, compute_prototypes, direction_lengths
@@ -81,6 +82,35 @@ def test_a_step_does_not_wait_for_the_device(trained, runs_root, tmp_path):
                 train(task, task.settings.model_copy(update=rare), tmp_path / f"{name}-{iterations}")
             reads[iterations] = counter.count
         assert reads[3] == reads[6] > 0, name
+
+
+def test_a_loss_weighs_a_face_by_the_group_it_is_to_reach(trained, runs_root):
+    """Over one batch: what is asked of one target group at a time adds up to what is asked of all."""
+    workspace = Workspace.of(settings_of("train_ictm", runs_root))
+    latents = Latents.open(workspace.require("latents"), Faces.open(workspace.require("faces")))
+    prototypes = Prototypes.load(workspace.require("prototypes"))
+
+    def losses(**values) -> tuple[float, dict[str, torch.Tensor]]:
+        settings = settings_of("train_ictm", runs_root, **values)
+        torch.manual_seed(0)
+        with torch.no_grad():
+            task = TranslatorTask(settings, latents, prototypes, workspace.require("glow"))
+            loss, parts = task.translator_loss(Piece(0, 0, 64, 64))
+        return float(loss), parts
+
+    one_at_a_time = [[20.0 if group == target else 0.0 for group in range(4)] for target in range(4)]
+    none, every = losses(akd_weight=0.0)[0], losses(akd_weight=20.0)[0]
+    each = [losses(akd_weight=weights)[0] - none for weights in one_at_a_time]
+    assert min(each) > 0.1 * (every - none)
+    assert sum(each) == pytest.approx(every - none, rel=1e-3)
+    ages = [float(losses(age_focus=focus)[1]["age"]) for focus in (0.0, [0, 2, 2, 0], 2.0)]
+    assert ages[0] > ages[1] > ages[2]
+
+
+@pytest.mark.parametrize("value", [[30, 2], -1, [1, 2, 3, -4], "many", True, float("nan")])
+def test_a_weight_is_one_number_or_one_for_each_target_group(value):
+    with pytest.raises(ParameterError, match=r"akd_weight = .*at least 0, or a list of 4: .*31-40"):
+        ageflow.settings("train_ictm", {"akd_weight": value})
 
 
 def test_glow_learns_real_faces(trained, runs_root):

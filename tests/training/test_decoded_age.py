@@ -241,7 +241,7 @@ def test_from_nothing_it_does_not_begin_from_the_weights_of_the_preset_s_judges(
 
 def test_it_begins_from_weights_and_takes_their_architecture(runs_root, faces, tmp_path):
     """Trained elsewhere as resnet14, released in half precision: one update of 1e-3 takes no weight further."""
-    judge = settings_of("train_classifiers", runs_root, iterations=UPDATES, architecture="resnet14")
+    judge = settings_of("train_classifiers", runs_root, iterations=10, architecture="resnet14")
     task = ClassifierTask(judge, faces, "age", faces.attributes, also=faces.attributes)
     assert sum(weight.numel() for weight in task.modules.parameters()) < 3e6
     file = release(train(task, judge, tmp_path / "elsewhere"), tmp_path / "classifier.safetensors", half=True)

@@ -39,7 +39,9 @@ def undisturbed(tmp_path_factory):
     root = tmp_path_factory.mktemp("undisturbed")
     with_faces(root, "whole")
     began = time.monotonic()
-    trained("train_glow", root, "whole", **VALUES)
+    process = start(command("train_glow", root, "whole", **VALUES), root)
+    said = finish(process)
+    assert process.returncode == 0, said
     return workspace(root, "whole").path("glow"), time.monotonic() - began
 
 

@@ -258,8 +258,9 @@ def test_every_notebook_is_given_the_seed_the_value_and_its_own_folder(tmp_path:
     ],
 )
 def test_a_wrong_command_names_the_value_and_what_to_do(
-    arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture
+    arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr("ageflow.workers._CONNECT_SECONDS", 2)
     assert main(["--preset", "smoke", "--runs-root", str(tmp_path / "runs"), *arguments]) == 2
     assert re.search(told, capsys.readouterr().err)
     assert not (tmp_path / "runs").exists(), "nothing has run"

@@ -78,7 +78,8 @@ def test_the_workers_of_a_scheduler_make_the_same_bytes(settings, whole, tmp_pat
     assert bytes_of(faces.folder) == whole
 
 
-def test_a_scheduler_that_is_not_there_is_named(settings, tmp_path: Path):
+def test_a_scheduler_that_is_not_there_is_named(settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ageflow.workers._CONNECT_SECONDS", 2)
     with pytest.raises(ParameterError, match=r"tcp://127.0.0.1:9.*no dask scheduler answers"):
         prepare(another(settings, tmp_path, scheduler="tcp://127.0.0.1:9"))
 

@@ -42,6 +42,7 @@ __all__ = ["TrainingDivergedError", "train"]
 # So many updates in a row that are not finite: training goes back; after so many times, it gives up.
 _MOST_IN_A_ROW = 20
 _MOST_SETBACKS = 5
+# What a training writes into its folder and its samples' folder, each file first under another name.
 _OUR_FILES = r"checkpoint-\d{8}\.safetensors|metrics\.jsonl|done\.json|[a-z]+-\d{8}\.png"
 # Updates after which the line about speed is said: the first ones are slower.
 _WARM = 3

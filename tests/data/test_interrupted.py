@@ -65,10 +65,14 @@ def another(settings: PrepareData, runs_root: Path, **more) -> PrepareData:
     return settings.model_copy(update={"runs_root": runs_root, **more})
 
 
+def test_three_workers_make_the_same_bytes(settings, whole, tmp_path: Path):
+    assert sum(name.endswith(".npy") for name in whole) == 8
+    assert bytes_of(prepare(another(settings, tmp_path, workers=3)).folder) == whole
+
+
 def test_a_worker_for_each_processor_makes_the_same_bytes(settings, whole, tmp_path: Path):
     """The default: a local cluster, here of as many workers as there are processors."""
     assert PrepareData.model_fields["workers"].default == 0
-    assert sum(name.endswith(".npy") for name in whole) == 8
     assert bytes_of(prepare(another(settings, tmp_path, workers=0)).folder) == whole
 
 
@@ -100,7 +104,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(settings, whole, tmp
     for delay in delays():
         before = len(list(folder.glob("shard-*.json"))) if folder.is_dir() else 0
         process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE)
-        while process.poll() is None and killed < 2:
+        while process.poll() is None and killed < (4 if workers == 1 else 2):
             if len(list(folder.glob("shard-*.json"))) > before or (folder / "faces.parquet").is_file():
                 time.sleep(delay)
                 os.killpg(process.pid, signal.SIGKILL)

@@ -6,6 +6,8 @@ Names are loaded when first used, so that a misspelt parameter stops a notebook 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ageflow.memory import untidied
+
 if TYPE_CHECKING:
     from ageflow.config import ParameterError, settings
     from ageflow.flows.glow import Glow, GlowConfig, to_uint8
@@ -47,7 +49,8 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'ageflow' has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
+    with untidied():
+        return getattr(importlib.import_module(_WHERE[name]), name)
 
 
 def __dir__() -> list[str]:

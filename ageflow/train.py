@@ -16,26 +16,14 @@ from pathlib import Path
 
 import ageflow
 from ageflow.config import STEPS, ParameterError, Training, literal
-from ageflow.storage import CheckpointError, write_atomically
-from ageflow.training.classifier import train_classifiers
-from ageflow.training.distributed import join
-from ageflow.training.glow import train_glow
-from ageflow.training.ictm import train_translator
-from ageflow.training.launch import TrainingFailedError
-from ageflow.training.loop import TrainingDivergedError
+from ageflow.memory import untidied
 from ageflow.workspace import MissingArtefactError
+
+# torch is imported only when the parameters are known to be right: --help and a misspelt name do not wait for it.
 
 __all__ = ["main"]
 
-TRAININGS: dict[str, Callable[[Training], object]] = {
-    "train_glow": train_glow,
-    "train_ictm": train_translator,
-    "ablations": partial(train_translator, kind="no_ictm"),
-    "train_classifiers": train_classifiers,
-}
-
-# What is wrong with the data, the values or the disk, and would be again after a restart.
-_CLEAR = (ParameterError, CheckpointError, MissingArtefactError, TrainingDivergedError, TrainingFailedError, OSError)
+TRAININGS = ("train_glow", "train_ictm", "ablations", "train_classifiers")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,23 +38,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.until_stdin_closes:
         _stop_with_the_caller()
     try:
-        if given.settings:
-            settings = STEPS[given.step].checked(json.loads(given.settings.read_text()))
-        else:
-            values = {name: literal(value) for name, value in given.parameters}
-            settings = ageflow.settings(given.step, values)
-        if "TORCHELASTIC_RUN_ID" in os.environ:
-            with join(settings.device) as device:
-                TRAININGS[given.step](settings.model_copy(update={"device": device}))
-        else:
-            TRAININGS[given.step](settings)
-    except _CLEAR as error:
+        _train(_settings(given))
+    except Exception as error:
+        if not _is_clear(error):
+            raise
         if given.report is None:
             print(error, file=sys.stderr)
             return 1
+        from ageflow.storage import write_atomically
+
         # The caller raises it; a failure here would only be tried again.
         write_atomically(given.report, json.dumps({"type": type(error).__name__, "message": str(error)}).encode())
     return 0
+
+
+def _settings(given: argparse.Namespace) -> Training:
+    if given.settings:
+        return STEPS[given.step].checked(json.loads(given.settings.read_text()))
+    return ageflow.settings(given.step, {name: literal(value) for name, value in given.parameters})
+
+
+def _train(settings: Training) -> None:
+    with untidied():
+        from ageflow.training.classifier import train_classifiers
+        from ageflow.training.distributed import join
+        from ageflow.training.glow import train_glow
+        from ageflow.training.ictm import train_translator
+
+    trainings: dict[str, Callable[[Training], object]] = {
+        "train_glow": train_glow,
+        "train_ictm": train_translator,
+        "ablations": partial(train_translator, kind="no_ictm"),
+        "train_classifiers": train_classifiers,
+    }
+    training = trainings[settings.step]
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        with join(settings.device) as device:
+            training(settings.model_copy(update={"device": device}))
+    else:
+        training(settings)
+
+
+def _is_clear(error: Exception) -> bool:
+    """Whether the data, the values or the disk are wrong, and would be again after a restart."""
+    if isinstance(error, (ParameterError, MissingArtefactError, OSError)):
+        return True
+    from ageflow.storage import CheckpointError
+    from ageflow.training.launch import TrainingFailedError
+    from ageflow.training.loop import TrainingDivergedError
+
+    return isinstance(error, (CheckpointError, TrainingDivergedError, TrainingFailedError))
 
 
 def _stop_with_the_caller() -> None:

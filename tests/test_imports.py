@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SLOW = ("torchvision", "torch._dynamo", "torch_fidelity", "sklearn", "matplotlib.pyplot", "distributed", "dlib")
 MODULES = (
     "ageflow.data.prepare",
@@ -15,7 +17,30 @@ MODULES = (
 )
 
 
+# What a person types, and waits for when it is mistyped.
+COMMANDS = {
+    "ageflow.train": ["train_glow", "-p", "iteration", "5"],
+    "ageflow.batch.__main__": ["--dataset", "morf"],
+}
+
+
 def test_nothing_slow_is_imported_before_it_is_used():
     program = f"import sys, {', '.join(MODULES)}\nprint(*(name for name in {SLOW} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_a_mistyped_command_does_not_wait_for_torch(module):
+    program = f"""
+import sys, {module}
+try:
+    code = {module}.main({COMMANDS[module]})
+except SystemExit as end:
+    code = end.code
+assert code, "it has to fail"
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert COMMANDS[module][-1] in done.stderr or COMMANDS[module][-2] in done.stderr

@@ -1,4 +1,4 @@
-"""Time and memory of one case, in a process of its own; `python -m ageflow.benchmark.measure '{json}'`."""
+"""Time and memory of one case, in a process of its own; `python -m ageflow.benchmark '{json}'`."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ from ageflow.flows.glow import GlowConfig
 from ageflow.memory import keep_freed_memory, peak_memory, reset_peak_memory
 from ageflow.storage import device_of
 
-__all__ = ["Case", "MeasurementError", "gemm_peak", "measure"]
+__all__ = ["Case", "MeasurementError", "gemm_peak", "measure", "measure_here"]
 
 _LONGEST_PRODUCT = 1.0  # seconds that one matrix product may take
 _WARM_UP = 2
@@ -64,7 +64,7 @@ def measure(case: Case) -> dict[str, float]:
     Raises:
         MeasurementError: the process failed, or took longer than twenty minutes.
     """
-    command = [sys.executable, "-m", "ageflow.benchmark.measure", case.model_dump_json()]
+    command = [sys.executable, "-m", "ageflow.benchmark", case.model_dump_json()]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
     except subprocess.TimeoutExpired:
@@ -90,7 +90,8 @@ def gemm_peak(device: str = "auto", side: int = 2048, repeats: int = 10) -> dict
     return peaks
 
 
-def _here(case: Case) -> dict[str, float]:
+def measure_here(case: Case) -> dict[str, float]:
+    """Measure a case in this process, which should have done nothing else yet; returns what `measure` does."""
     device = device_of(case.device)
     if case.keep_freed and device.type == "cpu":
         keep_freed_memory()
@@ -147,7 +148,3 @@ def _times(run: Callable[[], object], repeats: int, device: torch.device) -> lis
         if number >= _WARM_UP:
             seconds.append(time.perf_counter() - began)
     return seconds
-
-
-if __name__ == "__main__":
-    print(json.dumps(_here(Case.model_validate_json(sys.argv[1]))))

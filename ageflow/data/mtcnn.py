@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ageflow.memory import untidied
+
 __all__ = ["MTCNN"]
 
 _PYRAMID = 0.709  # each level's side, of the one before
@@ -45,7 +47,8 @@ class MTCNN:
         thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
         device: str | torch.device = "cpu",
     ) -> None:
-        from facenet_pytorch.models.mtcnn import ONet, PNet, RNet  # takes seconds to import
+        with untidied():
+            from facenet_pytorch.models.mtcnn import ONet, PNet, RNet  # takes seconds to import
 
         self.min_face_size, self.thresholds, self.device = min_face_size, thresholds, torch.device(device)
         # Channels last: with these few channels, pooling and convolution are vectorised only so.
@@ -232,7 +235,8 @@ def _suppress(boxes: Tensor, score: Tensor, owners: Tensor, overlap: float) -> T
     The pictures are told apart by shifting their boxes; in double precision the shift loses no bit of a box, so that
     a picture's outcome does not depend on its place in the batch.
     """
-    from torchvision.ops import nms  # here: it takes three seconds to import
+    with untidied():
+        from torchvision.ops import nms  # here: it takes three seconds to import
 
     return nms(boxes.double() + owners[:, None] * _APART, score.double(), overlap)
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ageflow.memory import untidied
+
 __all__ = ["Piece", "Task", "Turn", "keep_spectral_norms", "pieces", "sample_batch", "seed_of"]
 
 
@@ -77,9 +79,10 @@ class Turn:
     optimizer: torch.optim.Optimizer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
-        )
+        with untidied():  # the first optimiser imports torch._dynamo
+            self.optimizer = torch.optim.AdamW(
+                self.parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+            )
 
     def step(self, bad: Tensor, rate: float) -> None:
         """Update the parameters.

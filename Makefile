@@ -28,7 +28,9 @@ demo: $(INSTALLED)
 	$(BIN)/python -u -m ageflow.batch --dataset demo --preset demo $(ARGS)
 
 # Files as they are collected: sorted by their number of tests, long single ones come last, and one worker is idle.
+# Compiled first: with PYTHONDONTWRITEBYTECODE, usual in containers, each of the tests' processes would do it again.
 test: lint browser latex
+	$(BIN)/python -m compileall -q ageflow tests
 	$(BIN)/python -u -m pytest -m "not benchmark" --numprocesses 2 --no-loadscope-reorder $(ARGS)
 
 lint: $(INSTALLED)

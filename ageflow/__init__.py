@@ -6,7 +6,7 @@ Names are loaded when first used, so that a misspelt parameter stops a notebook 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ageflow.memory import untidied
+from ageflow.memory import no_garbage_collection
 
 if TYPE_CHECKING:
     from ageflow.config import ParameterError, settings
@@ -49,7 +49,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'ageflow' has no attribute {name!r}")
-    with untidied():
+    with no_garbage_collection():
         return getattr(importlib.import_module(_WHERE[name]), name)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import ageflow
 from ageflow.config import STEPS, ParameterError, Training, literal
-from ageflow.memory import untidied
+from ageflow.memory import no_garbage_collection
 from ageflow.workspace import MissingArtefactError
 
 # torch is imported only when the parameters are known to be right: --help and a misspelt name do not wait for it.
@@ -59,7 +59,7 @@ def _settings(given: argparse.Namespace) -> Training:
 
 
 def _train(settings: Training) -> None:
-    with untidied():
+    with no_garbage_collection():
         from ageflow.training.classifier import train_classifiers
         from ageflow.training.distributed import join
         from ageflow.training.glow import train_glow

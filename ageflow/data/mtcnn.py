@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ageflow.memory import untidied
+from ageflow.memory import no_garbage_collection
 
 __all__ = ["MTCNN"]
 
@@ -47,7 +47,7 @@ class MTCNN:
         thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
         device: str | torch.device = "cpu",
     ) -> None:
-        with untidied():
+        with no_garbage_collection():
             from facenet_pytorch.models.mtcnn import ONet, PNet, RNet  # takes seconds to import
 
         self.min_face_size, self.thresholds, self.device = min_face_size, thresholds, torch.device(device)
@@ -235,7 +235,7 @@ def _suppress(boxes: Tensor, score: Tensor, owners: Tensor, overlap: float) -> T
     The pictures are told apart by shifting their boxes; in double precision the shift loses no bit of a box, so that
     a picture's outcome does not depend on its place in the batch.
     """
-    with untidied():
+    with no_garbage_collection():
         from torchvision.ops import nms  # here: it takes three seconds to import
 
     return nms(boxes.double() + owners[:, None] * _APART, score.double(), overlap)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ageflow.config import TrainClassifiers
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
-from ageflow.memory import untidied
+from ageflow.memory import no_garbage_collection
 from ageflow.storage import CheckpointError, device_of, latest, load_state, write_atomically
 from ageflow.training.distributed import processes
 from ageflow.training.initial import Weights, find, weights_of
@@ -58,7 +58,7 @@ class Classifier(nn.Module):
         image_size: int,
         also: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        with untidied():
+        with no_garbage_collection():
             from torchvision.models import get_model  # here: it takes three seconds to import
 
         super().__init__()

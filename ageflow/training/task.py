@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ageflow.memory import untidied
+from ageflow.memory import no_garbage_collection
 
 __all__ = ["Piece", "Task", "Turn", "keep_spectral_norms", "pieces", "sample_batch", "seed_of"]
 
@@ -79,7 +79,7 @@ class Turn:
     optimizer: torch.optim.Optimizer = field(init=False)
 
     def __post_init__(self) -> None:
-        with untidied():  # the first optimiser imports torch._dynamo
+        with no_garbage_collection():  # the first optimiser imports torch._dynamo
             self.optimizer = torch.optim.AdamW(
                 self.parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
             )

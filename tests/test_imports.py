@@ -13,14 +13,15 @@ MODULES = (
     "ageflow.report.figures",
     "ageflow.report.tables",
     "ageflow.train",
+    "ageflow.training.classifier",
+    "ageflow.training.distributed",
+    "ageflow.training.glow",
     "ageflow.training.ictm",
 )
-
-
-# What a person types, and waits for when it is mistyped.
+# What a person types, and waits for when it is mistyped; what it is told.
 COMMANDS = {
-    "ageflow.train": ["train_glow", "-p", "iteration", "5"],
-    "ageflow.batch.__main__": ["--dataset", "morf"],
+    "ageflow.train": (["train_glow", "-p", "iteration", "5"], "unknown parameter 'iteration'"),
+    "ageflow.batch.__main__": (["--dataset", "morf"], "morf"),
 }
 
 
@@ -30,12 +31,12 @@ def test_nothing_slow_is_imported_before_it_is_used():
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("module", COMMANDS)
-def test_a_mistyped_command_does_not_wait_for_torch(module):
+@pytest.mark.parametrize(("module", "arguments", "told"), [(name, *command) for name, command in COMMANDS.items()])
+def test_a_mistyped_command_does_not_wait_for_torch(module, arguments, told):
     program = f"""
 import sys, {module}
 try:
-    code = {module}.main({COMMANDS[module]})
+    code = {module}.main({arguments})
 except SystemExit as end:
     code = end.code
 assert code, "it has to fail"
@@ -43,4 +44,4 @@ assert "torch" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert COMMANDS[module][-1] in done.stderr or COMMANDS[module][-2] in done.stderr
+    assert told in done.stderr

@@ -235,8 +235,7 @@ def _suppress(boxes: Tensor, score: Tensor, owners: Tensor, overlap: float) -> T
     The pictures are told apart by shifting their boxes; in double precision the shift loses no bit of a box, so that
     a picture's outcome does not depend on its place in the batch.
     """
-    with no_garbage_collection():
-        from torchvision.ops import nms  # here: it takes three seconds to import
+    from torchvision.ops import nms  # here: it takes three seconds to import
 
     return nms(boxes.double() + owners[:, None] * _APART, score.double(), overlap)
 

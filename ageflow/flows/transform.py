@@ -10,6 +10,11 @@ from torch import Tensor, nn
 
 __all__ = ["Chain", "NotInitializedError", "ShapeError", "Transform", "full_precision"]
 
+# PyTorch lets a GPU's convolutions round what they multiply to TF32's ten bits unless told otherwise. A 1×1 convolution
+# and its inverse then do not undo each other, and `reversible` finds other gradients than `plain`. For all of the
+# process and not around each call: a backward pass runs outside of these.
+torch.backends.cudnn.allow_tf32 = False
+
 
 def full_precision(method: Callable) -> Callable:
     """Run a method, whose first argument is a tensor, outside any autocast of its caller."""

@@ -199,3 +199,8 @@ def test_a_latent_far_from_any_face_is_decoded_to_finite_values():
     (single.sum() + single_log_det.sum()).backward()
     assert torch.isfinite(single).all()
     assert torch.isfinite(far.grad).all()
+
+
+def test_a_gpus_convolutions_compute_in_fp32_and_not_in_tf32():
+    """Ten bits of what they multiply are not enough for an inverse; no GPU is needed to see what was asked for."""
+    assert not torch.backends.cudnn.allow_tf32

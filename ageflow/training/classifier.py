@@ -212,11 +212,20 @@ def train_classifiers(settings: TrainClassifiers) -> dict[str, Path]:
     with live(workspace.path("classifiers"), settings.progress):
         if launched(settings, workspace.path("classifiers")):
             return folders
+        done = workspace.path("classifiers", "done.json")
+        if processes().first and not all(_finished(settings, folder) for folder in folders.values()):
+            done.unlink(missing_ok=True)  # until all of them are: a judge that is half trained judges nothing
         for name, folder in folders.items():
             train(ClassifierTask(settings, faces, name), settings, folder)
     if processes().first:
-        write_atomically(workspace.path("classifiers", "done.json"), json.dumps(sorted(folders)).encode())
+        write_atomically(done, json.dumps(sorted(folders)).encode())
     return folders
+
+
+def _finished(settings: TrainClassifiers, folder: Path) -> bool:
+    """Whether the judge in `folder` is trained as far as it is asked to be."""
+    done = folder / "done.json"
+    return not settings.restart and done.is_file() and json.loads(done.read_text())["iterations"] >= settings.iterations
 
 
 def load_classifier(folder: Path, device: str = "auto") -> Classifier:

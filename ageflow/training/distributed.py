@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ageflow.storage import device_of
-from ageflow.training.task import Piece, Turn
+from ageflow.training.task import Piece, Turn, running_statistics
 
 __all__ = ["Processes", "join", "processes"]
 
@@ -90,11 +90,9 @@ class Processes:
         """Average the running statistics of batch normalisation, of which each process saw its own faces."""
         if self.count == 1:
             return
-        layers = [layer for layer in modules.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
-        for layer in layers:
-            for statistic in (layer.running_mean, layer.running_var):
-                dist.all_reduce(statistic)
-                statistic /= self.count
+        for statistic in running_statistics(modules):
+            dist.all_reduce(statistic)
+            statistic /= self.count
 
 
 class Losses(nn.Module):

@@ -112,6 +112,7 @@ class TranslatorTask(Task):
             "glow": latents.glow,
             "prototypes": {"attributes": list(prototypes.attributes), "counts": prototypes.cells["count"].tolist()},
         }
+        self.config["averages_of"] = prototypes.cells["average_of"].tolist()  # small cells fall back on other faces
         self.config["age_focus"] = settings.age_focus or None  # None: as before there was such a thing
         if age_classifier is not None:
             self.config["decoded_age"] = fingerprint(age_classifier)

@@ -35,7 +35,7 @@ from ageflow.training.metrics import Metrics
 from ageflow.training.size import faces_a_pass, outlook
 from ageflow.training.state import State
 from ageflow.training.stopping import Stopping
-from ageflow.training.task import Task, Turn, keep_spectral_norms, pieces, seed_of
+from ageflow.training.task import Task, Turn, keep_spectral_norms, pieces, running_statistics, seed_of
 
 __all__ = ["TrainingDivergedError", "train"]
 
@@ -52,6 +52,8 @@ _WARM = 3
 _FREE = {"iterations", "cooldown", "log_every", "preview_every", "checkpoint_every", "restart", "progress", "device"}
 _FREE |= {"data_root", "runs_root", "run", "preset", "dataset"}
 _FREE |= {"micro_batch", "gpus", "nodes", "rendezvous", "max_restarts"}
+# What checkpoints of earlier versions do not tell, though it was there: not compared with theirs.
+_LATER = {"averages_of"}
 
 
 class TrainingDivergedError(RuntimeError):
@@ -90,7 +92,10 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
             remove_leftovers(each, _OUR_FILES)  # of a training that was killed while it wrote one
     task.modules.to(device)
     state = _begin(task, settings, folder, config, together)
-    if state.iteration >= settings.iterations and (folder / "done.json").is_file():
+    finished = (folder / "done.json").is_file()
+    if state.iteration >= settings.iterations and (finished or state.iteration):
+        if together.first and not finished:
+            _conclude(folder, state, 0.0)  # it was stopped on its way to more iterations, and has enough of them now
         return folder
     if together.first:
         (folder / "done.json").unlink(missing_ok=True)  # more iterations were asked for
@@ -151,10 +156,13 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
             if metrics:
                 metrics.close()
     if together.first and state.iteration == settings.iterations:
-        seconds = time.perf_counter() - began
-        summary = {"iterations": settings.iterations, "skipped": state.skipped.total, "seconds": seconds}
-        write_atomically(folder / "done.json", json.dumps(summary).encode())
+        _conclude(folder, state, time.perf_counter() - began)
     return folder
+
+
+def _conclude(folder: Path, state: State, seconds: float) -> None:
+    summary = {"iterations": state.iteration, "skipped": state.skipped.total, "seconds": seconds}
+    write_atomically(folder / "done.json", json.dumps(summary).encode())
 
 
 def _begin(task: Task, settings: Training, folder: Path, config: dict[str, Any], together: Processes) -> State:
@@ -170,6 +178,7 @@ def _begin(task: Task, settings: Training, folder: Path, config: dict[str, Any],
         return State(task, settings.ema, device_of(settings.device))
     checkpoint = checkpoint or read_checkpoint(dict(checkpoints(folder))[number])
     before = _comparable(checkpoint.config)
+    config = {name: value for name, value in config.items() if name not in _LATER - before.keys()}
     if before != config:
         raise ConfigChangedError(
             f"{folder} holds a training with other values ({describe_changes(before, config)}): "
@@ -194,9 +203,12 @@ def _update(
     for place, (turn, loss) in enumerate(zip(task.turns, losses, strict=True)):
         # After a setback other noise than what led there.
         seed = seed_of(settings.seed + 1_000_003 * state.setbacks, iteration * len(task.turns) + place)
+        statistics = [(held, held.clone()) for held in running_statistics(task.modules)]
         norm, of_turn = _accumulate(task, turn, loss, mine, settings.clip, seed, together)
         bad = (~(torch.isfinite(norm) & torch.isfinite(of_turn["loss"]))).float()
         turn.step(bad, rate)
+        for held, before in statistics:  # a skipped update leaves nothing behind, or they would not be finite for good
+            held.copy_(torch.where(bad > 0, before, held))
         any_bad = torch.maximum(any_bad, bad)
         values |= {f"{turn.name}/{name}": value for name, value in of_turn.items()}
         values[f"{turn.name}/gradient_norm"] = norm

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ageflow.memory import no_garbage_collection
 
-__all__ = ["Piece", "Task", "Turn", "keep_spectral_norms", "pieces", "sample_batch", "seed_of"]
+__all__ = ["Piece", "Task", "Turn", "keep_spectral_norms", "pieces", "running_statistics", "sample_batch", "seed_of"]
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,12 @@ class Task(ABC):
     @abstractmethod
     def preview(self, averaged: nn.ModuleDict, folder: Path, iteration: int) -> dict[str, float]:
         """Write sample pictures into `folder`; return validation numbers of the `averaged` modules."""
+
+
+def running_statistics(modules: nn.Module) -> list[Tensor]:
+    """The running means and variances of batch normalisation: what a forward pass in training changes."""
+    layers = [layer for layer in modules.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    return [statistic for layer in layers for statistic in (layer.running_mean, layer.running_var)]
 
 
 def keep_spectral_norms(modules: nn.Module) -> None:

@@ -1,6 +1,7 @@
 """The loop: what it resumes to, what it skips, and how it accumulates and clips."""
 
 import json
+import signal
 
 import pytest
 import torch
@@ -235,3 +236,44 @@ def test_set_aside_keeps_every_earlier_folder(tmp_path):
     assert (tmp_path / "glow.1" / "x").read_text() == "first"
     assert (tmp_path / "glow.2" / "x").read_text() == "second"
     assert set_aside(folder) is None
+
+
+def test_what_was_stopped_is_finished_where_fewer_iterations_are_enough(tmp_path):
+    task = Line()
+
+    def until_the_seventh(piece):
+        if piece.number == 7:
+            signal.raise_signal(signal.SIGINT)
+        return Line.loss(task, piece)
+
+    task.turns[0].loss = until_the_seventh
+    with pytest.raises(KeyboardInterrupt):
+        train(task, settings(), tmp_path / "a")
+    assert not (tmp_path / "a" / "done.json").exists()
+    train(Line(), settings(iterations=5), tmp_path / "a")
+    assert json.loads((tmp_path / "a" / "done.json").read_text())["iterations"] == 8, "those it has"
+    train(Line(), settings(), tmp_path / "a")
+    train(Line(), settings(), tmp_path / "b")
+    assert weights(tmp_path / "a").keys() == weights(tmp_path / "b").keys()
+    assert all(torch.equal(value, weights(tmp_path / "b")[name]) for name, value in weights(tmp_path / "a").items())
+
+
+def test_a_skipped_update_leaves_the_running_statistics_as_they_were(tmp_path):
+    class Normalised(Line):
+        def __init__(self, infinite_at=()):
+            super().__init__()
+            self.modules = nn.ModuleDict({"line": nn.Sequential(nn.Linear(1, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))})
+            self.turns = [Turn("line", list(self.modules.parameters()), self.loss, 0.05)]
+            self.infinite_at = infinite_at
+
+        def loss(self, piece):
+            x = self.x[piece.choose(64, 0)]
+            if piece.number in self.infinite_at:
+                x = x * float("inf")
+            return (self.modules["line"](x) - (3 * x - 1)).square().mean(), {}
+
+    train(Normalised(infinite_at={4}), settings(iterations=6), tmp_path / "a")
+    metrics = read_metrics(tmp_path / "a")
+    assert metrics["skipped"].dropna().iloc[-1] == 1
+    assert metrics["test/loss"].notna().any()
+    assert all(bool(torch.isfinite(value).all()) for value in weights(tmp_path / "a").values())

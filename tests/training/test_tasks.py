@@ -1,8 +1,10 @@
 """GLOW, the translators and the judges, trained on real faces at smoke size."""
 
 import shutil
+import signal
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -13,7 +15,8 @@ from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow
 from ageflow.storage import CheckpointError, latest
-from ageflow.training.classifier import held_out_accuracy, load_classifier, train_classifiers
+from ageflow.training.checkpoint import ConfigChangedError
+from ageflow.training.classifier import ClassifierTask, held_out_accuracy, load_classifier, train_classifiers
 from ageflow.training.glow import GlowTask, describe_glow, train_glow
 from ageflow.training.ictm import TranslatorTask, round_trip, train_translator
 from ageflow.training.loop import train
@@ -23,6 +26,9 @@ from ageflow.translation.latents import Latents, encode_faces
 from ageflow.translation.methods import METHODS, load_method
 from ageflow.translation.prototypes import Prototypes, compute_prototypes, direction_lengths
 from ageflow.workspace import MissingArtefactError, Workspace
+from tests.training.processes import with_faces
+
+STRONG = {"iterations": 120, "akd_weight": 20.0, "learning_rate": 3e-3, "preview_every": 120}
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +52,8 @@ def trained(runs_root):
     glow = train_glow(settings_of("train_glow", runs_root, iterations=40))
     settings = settings_of("prototypes", runs_root)
     compute_prototypes(settings, encode_faces(settings))
-    strong = {"iterations": 120, "akd_weight": 20.0, "learning_rate": 3e-3, "preview_every": 120}
-    train_translator(settings_of("train_ictm", runs_root, **strong))
-    train_translator(settings_of("train_ictm", runs_root, **strong), "no_ictm")
+    train_translator(settings_of("train_ictm", runs_root, **STRONG))
+    train_translator(settings_of("train_ictm", runs_root, **STRONG), "no_ictm")
     return glow
 
 
@@ -208,6 +213,15 @@ def test_latents_of_another_glow_stop_the_training_before_it_begins(trained, run
     assert (root / "ictm" / "done.json").is_file(), "what was trained is left where it is"
 
 
+def test_averages_that_fall_back_elsewhere_are_another_teacher(trained, runs_root, tmp_path):
+    """`min_cell` changes what a small cell's average is of, and so what T learned from, and no count."""
+    shutil.copytree(runs_root / "demo" / "whole", tmp_path / "demo" / "whole", symlinks=True)
+    averages = settings_of("prototypes", tmp_path, min_cell=8)
+    assert (compute_prototypes(averages, encode_faces(averages)).cells["average_of"] != "cell").any()
+    with pytest.raises(ConfigChangedError, match="averages_of"):
+        train_translator(settings_of("train_ictm", tmp_path, **STRONG))
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_ages_images(trained, runs_root, name):
     method = load_method(name, run="whole", runs_root=runs_root)
@@ -251,6 +265,36 @@ def test_judges_learn_and_say_how_well(runs_root):
     assert classifier.labels == ("female", "male")
     images = Faces.open(runs_root / "demo" / "whole" / "faces").images(slice(0, 4))
     torch.testing.assert_close(classifier(images), classifier(images / 255))
+
+
+def test_judges_that_are_half_trained_do_not_pass_for_finished(runs_root, monkeypatch):
+    quick = {"run": "judges", "iterations": 2, "preview_every": 2, "checkpoint_every": 2}
+    (runs_root / "demo" / "judges").mkdir()
+    (runs_root / "demo" / "judges" / "faces").symlink_to(runs_root / "demo" / "whole" / "faces")
+    train_classifiers(settings_of("train_classifiers", runs_root, **quick))
+    workspace = Workspace(runs_root, "demo", "judges")
+    train_classifiers(settings_of("train_classifiers", runs_root, **quick | {"iterations": 1}))
+    assert workspace.has("classifiers"), "they have what was asked for"
+    loss = ClassifierTask.loss
+
+    def interrupted(task, piece):
+        if piece.number == 3:
+            signal.raise_signal(signal.SIGINT)
+        return loss(task, piece)
+
+    monkeypatch.setattr(ClassifierTask, "loss", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_classifiers(settings_of("train_classifiers", runs_root, **quick | {"iterations": 9}))
+    assert not workspace.has("classifiers")
+
+
+def test_of_a_set_without_test_faces_the_others_are_described(tmp_path):
+    faces = with_faces(tmp_path, "tiny").path("faces")
+    table = pd.read_parquet(faces / "faces.parquet")
+    table.assign(split="train").to_parquet(faces / "faces.parquet")
+    settings = settings_of("train_glow", tmp_path, "tiny", iterations=2)
+    told = describe_glow(load_glow(train_glow(settings)), Faces.open(faces), settings, count=4).iloc[0]
+    assert (told["faces"], told["split"]) == (4, "train")
 
 
 def test_a_step_before_its_turn_names_the_notebook(runs_root):

@@ -58,7 +58,7 @@ def launched(settings: Training, folder: Path, *more: Path) -> bool:
         chosen, report = Path(scratch) / "settings.json", Path(scratch) / "error.json"
         chosen.write_text(settings.model_dump_json())
         code, said = _run(_command(settings, chosen, report), _environment(settings))
-        if report.is_file():
+        if code and report.is_file():  # else they failed once, were started again, and came to the end
             error = json.loads(report.read_text())
             raise TrainingFailedError(f"{error['type']}: {error['message']}")
     if code:

@@ -9,6 +9,7 @@ import pytest
 
 from ageflow.storage import read_checkpoint
 from ageflow.train import main
+from ageflow.training import launch
 from ageflow.training.glow import train_glow
 from ageflow.training.metrics import read_metrics
 from ageflow.translation.latents import encode_faces
@@ -139,3 +140,17 @@ def test_more_processes_than_faces_are_refused(root, capsys):
     words = [word for name, value in given.items() for word in ("-p", name, str(value))]
     assert main(["train_glow", *words]) == 1
     assert "batch_size = 1 is less than a face for each of 2 processes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_an_error_counts_where_no_later_attempt_came_to_the_end(root, monkeypatch, code):
+    """A short program in torchrun's place, which leaves the report that a process leaves when it fails."""
+    error = json.dumps({"type": "OSError", "message": "Stale file handle"})
+    program = f"import pathlib, sys; pathlib.Path(sys.argv[1]).write_text({error!r}); sys.exit({code})"
+    monkeypatch.setattr(launch, "_command", lambda _, chosen, report: [sys.executable, "-c", program, str(report)])
+    settings = settings_of("train_glow", root, "tiny", gpus=2)
+    if code:
+        with pytest.raises(launch.TrainingFailedError, match="OSError: Stale file handle"):
+            launch.launched(settings, root / "glow")
+    else:
+        assert launch.launched(settings, root / "glow")

@@ -9,11 +9,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ageflow.config import DATASET_VALUES, Slider
+from ageflow.config import DATASET_VALUES, ParameterError, Slider
 from ageflow.data.align import Aligner
 from ageflow.data.faces import Faces
 from ageflow.data.pictures import open_image
 from ageflow.evaluation.identity import Embedder, cosine, load_embedder
+from ageflow.evaluation.judging import ATTRIBUTES
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.storage import device_of, latest
 from ageflow.training.classifier import load_classifier
@@ -88,6 +89,7 @@ class Explorer:
 
     Raises:
         MissingArtefactError: the run has no faces or no GLOW; the message names the notebook to run.
+        ParameterError: nobody's age is known in the run's data set, so that it has no directions.
 
     Example:
         ``explorer.at_age(explorer.portrait(3), 62.0)`` → uint8 [3, S, S]
@@ -97,8 +99,12 @@ class Explorer:
         self.settings = settings
         self.workspace = Workspace.of(settings)
         faces = Faces.open(self.workspace.require("faces"))
-        test = faces.select(split="test")
-        self.faces = test if len(test) else faces
+        if not faces.ages_known:
+            raise ParameterError(
+                f"{settings.dataset}/{self.workspace.run}: its data set tells no ages, so nothing was learned about "
+                "them; choose a run on faces with ages (it may have begun from this one's GLOW, by init_from)"
+            )
+        self.faces = faces.select(split="test") or faces
         self.glow = load_glow(self.workspace.require("glow"), settings.device)
         self._loaded: dict[str, LatentMethod] = {}
         # A face is encoded once, however far the slider is dragged; two faces are kept.
@@ -125,8 +131,9 @@ class Explorer:
     def portrait(self, index: int) -> Portrait:
         """A test face, `index` from 0."""
         row = self.faces.table.iloc[index]
-        attributes = {name: None if pd.isna(row[name]) else row[name] for name in self.faces.attributes}
-        told = [f"test face {index}", f"{row['age']:.0f} years", *filter(None, attributes.values())]
+        attributes = {name: None if pd.isna(row[name]) else row[name] for name in ATTRIBUTES if name in row}
+        known = [attributes[name] for name in self.faces.attributes if attributes[name]]
+        told = [f"test face {index}", f"{row['age']:.0f} years", *known]
         image = self.faces.images([index])[0].contiguous()
         return Portrait(image, float(row["age"]), attributes, ", ".join(told))
 
@@ -270,7 +277,7 @@ class Explorer:
         return classifier(image[None].to(next(classifier.parameters()).device))[0]
 
     def _judged(self, image: Tensor) -> Portrait:
-        attributes: dict[str, str | None] = {}
+        attributes: dict[str, str | None] = {name: None for name in ATTRIBUTES if name in self.faces.table}
         for name in self.faces.attributes:
             attributes[name] = self._classifiers[name].labels[int(self._logits(name, image).argmax())]
         age = self.estimated_age(image)

@@ -1,16 +1,22 @@
 """The age slider's logic: ages between groups, ways back, faces of pictures of every kind."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
 import ageflow
-from ageflow.explore import GROUP_CENTRES, Explorer, NoFaceError, age_to_weights
+from ageflow.config import ParameterError
+from ageflow.explore import GROUP_CENTRES, AgeSlider, Explorer, NoFaceError, age_to_weights
+from ageflow.training.glow import train_glow
+from ageflow.translation.latents import encode_faces
 from ageflow.translation.methods import METHODS, load_method
+from ageflow.translation.prototypes import compute_prototypes
 from ageflow.workspace import MissingArtefactError
 from tests.conftest import Run
 from tests.explore.conftest import astronaut, in_format
+from tests.training.processes import with_faces
 
 WITH_AN_INVERSE = ("glow", "glow+attribute", "ageflow")
 
@@ -155,3 +161,33 @@ def test_a_picture_of_144_million_pixels_is_refused_before_it_is_decoded(explore
 def test_without_a_trained_run_it_says_which_notebook_to_run(tmp_path):
     with pytest.raises(MissingArtefactError, match=r"run 01_prepare_data\.ipynb first"):
         Explorer(ageflow.settings("age_slider", {"runs_root": tmp_path}))
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A run on tiny faces up to its averages, of which only women are known: its settings, and its faces' table."""
+    folder = with_faces(tmp_path, "tiny").path("faces")
+    table = pd.read_parquet(folder / "faces.parquet")
+    table.assign(gender="female").to_parquet(folder / "faces.parquet")
+    given = {"preset": "smoke", "runs_root": tmp_path, "run": "tiny", "progress": False}
+    train_glow(ageflow.settings("train_glow", given | {"iterations": 2}))
+    averages = ageflow.settings("prototypes", given)
+    compute_prototypes(averages, encode_faces(averages))
+    return ageflow.settings("age_slider", given), folder / "faces.parquet"
+
+
+def test_where_all_are_women_the_averages_of_women_are_taken(tiny):
+    explorer = Explorer(tiny[0])
+    portrait = explorer.portrait(0)
+    assert "female" not in portrait.about, "of nobody there is it told, as it tells nobody apart"
+    plain, women = (explorer.at_age(portrait, 60, method) for method in ("glow", "glow+attribute"))
+    assert (plain.int() - women.int()).abs().max() <= 1
+
+
+def test_a_run_on_faces_without_ages_is_refused_in_words(tiny):
+    settings, path = tiny
+    pd.read_parquet(path).assign(age=np.nan, group=-1).to_parquet(path)
+    with pytest.raises(ParameterError, match="demo/tiny: its data set tells no ages"):
+        Explorer(settings)
+    slider = AgeSlider(settings)
+    assert "tells no ages" in slider.parts.problem_text

@@ -183,8 +183,9 @@ def _told_genders(path: Path, identity: pd.Series, number: pd.Series, meta: Path
     if not path.is_file():
         raise ParameterError(f"genders = {path} is not there: it should be {_GENDERS_CSV}; None lets a classifier vote")
     table = read_table(path, ("gender",), ("name", "identity", "gender"), file_column="name").rows
+    broken = int((table["reason"] != "").sum())
     table = table[table["reason"] == ""]
-    by_name = "name" in table and (table["name"] != "").any()
+    by_name = "name" in table and table["name"].fillna("").ne("").any()
     if not by_name and "identity" not in table:
         raise ParameterError(f"genders = {path} has neither a column name nor identity: it should be {_GENDERS_CSV}")
     keys = table["name" if by_name else "identity"]
@@ -201,7 +202,9 @@ def _told_genders(path: Path, identity: pd.Series, number: pd.Series, meta: Path
     gender = (number if by_number else identity.map(name_key, na_action="ignore")).map(
         dict(zip(told["key"], told["gender"], strict=True)), na_action="ignore"
     )
-    return gender.astype(object), f"Genders are those of the user's {path.name}, {len(told):,} people."
+    left_out = f" {broken:,} of its rows have another number of fields than its header, and count for nothing."
+    sentence = f"Genders are those of the user's {path.name}, {len(told):,} people."
+    return gender.astype(object), sentence + (left_out if broken else "")
 
 
 def _nfc(name: str) -> str:

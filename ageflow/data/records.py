@@ -112,7 +112,6 @@ def checked(table: pd.DataFrame, ages_known: bool = True) -> tuple[pd.DataFrame,
     ages = pd.to_numeric(table["age"], errors="coerce").astype(float)
     tests: tuple[tuple[pd.Series, Callable[[pd.Series], str]], ...] = (
         (table["file"].isna() | (table["file"].astype(str) == ""), lambda row: "no file is named"),
-        (table["file"].duplicated(keep="first"), lambda row: "the file stands in an earlier row too"),
         (~np.isfinite(ages) & ages_known, lambda row: f"the age {row['age']!r} is not a number"),
         ((ages < 0) | (ages > MAX_AGE), lambda row: f"the age {row['age']} lies outside 0 to {MAX_AGE} years"),
         (
@@ -123,6 +122,9 @@ def checked(table: pd.DataFrame, ages_known: bool = True) -> tuple[pd.DataFrame,
     for wrong, reason in tests:
         for index in table.index[wrong & (reasons == "")]:
             reasons[index] = reason(table.loc[index])
+    # Last, so that a bad row does not stand in the way of a good one of the same file.
+    usable = table.loc[reasons == "", "file"]
+    reasons[usable.index[usable.duplicated(keep="first")]] = "the file stands in an earlier row too"
 
     rejections = [
         Rejection(str(file), position, reason)

@@ -105,3 +105,21 @@ def test_the_notebook_turns_the_tree_into_faces_and_loses_nothing(dataset, tree,
 
     card = (faces.folder / "data.md").read_text()
     assert ("names no identities" in card) == (not tree.identities)
+
+
+@pytest.mark.parametrize(
+    ("header", "people"),
+    [
+        ("identity,gender", {"1": "male", "3": "female"}),
+        ("name,gender", {"Aaron Johnson": "male", "Zoë Kravitz": "female"}),
+    ],
+)
+def test_cacds_genders_may_be_told_by_number_or_name_and_a_broken_row_spoils_no_other(tmp_path, drawn, header, people):
+    tree = TREES["cacd"](tmp_path / "raw", drawn)
+    told = tmp_path / "genders.csv"
+    lines = [header, *(f"{key},{gender}" for key, gender in people.items()), "50 Cent,male,extra"]
+    told.write_text("\n".join(lines))
+    reading = READERS["cacd"](settings_for("cacd", tree.data_root, genders=told))
+    known = reading.table.dropna(subset="gender").groupby("identity")["gender"].agg(set)
+    assert known.to_dict() == {"Aaron_Johnson": {"male"}, "Zoë_Kravitz": {"female"}}
+    assert any("2 people. 1 of its rows have another number of fields" in note for note in reading.notes)

@@ -36,12 +36,13 @@ def test_every_row_is_kept_or_told():
             row(file="g.jpg", gender=None, identity=None),
             row(file=None),
             row(file="h.jpg", age=0),
+            row(file="e.jpg", age=52),
         ]
     )
     kept, rejections = checked(table)
-    assert kept["file"].tolist() == ["a.jpg", "b.jpg", "g.jpg", "h.jpg"]
-    assert kept["age"].tolist() == [30, 41, 30, 0]
-    assert kept["identity"].tolist() == ["7", "7", "g.jpg", "7"], "a picture that names nobody is its own identity"
+    assert kept["file"].tolist() == ["a.jpg", "b.jpg", "g.jpg", "h.jpg", "e.jpg"], "whose first row was bad"
+    assert kept["age"].tolist() == [30, 41, 30, 0, 52]
+    assert kept["identity"].tolist() == ["7", "7", "g.jpg", "7", "7"], "a picture that names nobody is its own identity"
     reasons = {line.row: line.reason for line in rejections}
     assert sorted(reasons) == [2, 3, 4, 5, 6, 8]
     assert "'n/a' is not a number" in reasons[2]

@@ -17,7 +17,7 @@ __all__ = ["run_notebooks"]
 _IRRELEVANT = {"progress", "runs_root", "cache"}
 _NAMES = tuple(chapter.notebook for chapter in CHAPTERS)
 # Parameters that may name a file or a folder outside the run; what lies there counts as an input.
-_OUTSIDE = ("data_root", "init_from", "embedder")
+_OUTSIDE = ("data_root", "genders", "init_from", "age_classifier_from", "embedder", "external", "inception")
 
 
 def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | None]:
@@ -70,6 +70,8 @@ def _inputs(chapter: Chapter, source: Path, chosen: Settings, workspace: Workspa
     for name in _OUTSIDE:
         value = getattr(chosen, name, None)
         for place in () if value is None else (Path(value).expanduser(), chosen.runs_root / value):  # or another run
+            if name == "external" and (place / "faces").is_dir():
+                place = place / "faces"  # all that is taken of a run
             if place.exists():
                 folders.setdefault(name, place)
     states = {name: folder_state(path) for name, path in folders.items()}

@@ -112,6 +112,20 @@ def test_unchanged_is_skipped_and_a_change_runs_what_depends_on_it(folder: Path,
     assert [name for name, minutes in run_notebooks(plan(folder, force=True)).items() if minutes is None] == []
 
 
+def test_another_runs_faces_are_an_input_and_what_else_lies_there_is_none(folder: Path, tmp_path: Path):
+    write_notebook(folder, "08_figures", extra="external = None  # run\n")
+    chapters = [chapter for chapter in CHAPTERS if chapter.number == "08"]
+    drawn = plan(folder, chapters=chapters, parameters={"external": "demo/other"})
+    other = drawn.runs_root / "demo" / "other"
+    (other / "faces").mkdir(parents=True)
+    (other / "faces" / "faces.parquet").write_text("1")
+    assert run_notebooks(drawn)["08_figures"] is not None
+    (other / "report.html").write_text("1")
+    assert run_notebooks(drawn)["08_figures"] is None
+    (other / "faces" / "faces.parquet").write_text("22")
+    assert run_notebooks(drawn)["08_figures"] is not None
+
+
 def test_times_are_kept(folder: Path):
     taken = run_notebooks(plan(folder))
     state = json.loads(plan(folder).workspace.path("notebooks", "state.json").read_text())

@@ -100,7 +100,7 @@ class Settings(BaseModel):
     data_root: Path | None = Field(None, description="folder that holds the raw data set; the demo set needs none")
     runs_root: Path = Field(default_factory=default_runs_root, description="folder of all runs")
     seed: int = Field(0, ge=0, description="where every random number of this step comes from")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1")
     progress: bool = Field(True, description="draw progress bars")
 
     @field_validator("data_root", "runs_root", "photo", "inception", mode="after", check_fields=False)
@@ -149,12 +149,12 @@ class Training(Settings):
     iterations: int = Field(1000, ge=1, description="optimiser updates")
     batch_size: int = Field(16, ge=1, description="faces in one update, over all its passes and processes")
     micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
-        None, description="faces in one forward pass of a process; auto: as many as fit; None: its whole share"
+        None, description="faces in one forward pass of a process; auto: as many as fit; nothing: its whole share"
     )
     learning_rate: float = Field(1e-5, gt=0, description="Adam's learning rate")
     warmup: int = Field(0, ge=0, description="updates over which the learning rate rises linearly")
     cooldown: int = Field(0, ge=0, description="last updates, over which the learning rate falls linearly to zero")
-    clip: float | None = Field(None, gt=0, description="largest gradient norm, after accumulation; None: no clipping")
+    clip: float | None = Field(None, gt=0, description="largest gradient norm, after accumulation, or nothing")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights; 0: keep no average")
     log_every: int = Field(10, ge=1, description="updates between two lines of metrics")
     preview_every: int = Field(500, ge=1, description="updates between two sample grids and validations")
@@ -168,10 +168,10 @@ class Training(Settings):
     rendezvous: str | None = Field(None, description="host:port of one of several machines, where they meet")
     max_restarts: int = Field(3, ge=0, description="times that processes which died are started again")
 
-    @field_validator("init_from", "age_classifier_from", mode="before", check_fields=False)
+    @field_validator("init_from", "age_classifier_from", "clip", "micro_batch", mode="before", check_fields=False)
     @classmethod
-    def _weights_by_name(cls, value: object) -> object:
-        # None leaves it to the preset, so beginning from new weights has a word of its own.
+    def _nothing_has_a_word(cls, value: object) -> object:
+        # None leaves it to the preset, so beginning from new weights, or no clipping, has a word of its own.
         return None if value == "nothing" else str(value) if isinstance(value, Path) else value
 
     @model_validator(mode="after")
@@ -302,8 +302,8 @@ class Ablations(TrainICTM):
     )
     evaluation_faces: int | None = Field(None, ge=4, description="judge on so many test faces; None: all")
     evaluation_batch: int = Field(64, ge=1, description="faces judged at a time")
-    cycle_faces: int | None = Field(32, ge=4, description="of them, faces translated there and back; None: all")
-    continuous_faces: int | None = Field(64, ge=4, description="of them, faces taken from 20 to 70; None: all")
+    cycle_faces: int | None = Field(32, ge=4, description="of them, faces translated there and back")
+    continuous_faces: int | None = Field(64, ge=4, description="of them, faces taken from 20 to 70")
     inception: Path | None = Field(
         None, description="torch-fidelity's InceptionV3 weights (.pth) for KID; None: the second age judge's features"
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["keep_freed_memory", "no_garbage_collection", "peak_memory", "reset_peak_memory"]
 
+_PROC = Path("/proc/self")  # Linux
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
@@ -60,7 +61,7 @@ def peak_memory(device: "torch.device | str" = "cpu") -> int:
 
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return _status("VmHWM")
+    return _status("VmHWM") if _PROC.is_dir() else _peak_of_process()
 
 
 def reset_peak_memory(device: "torch.device | str" = "cpu") -> int:
@@ -74,13 +75,22 @@ def reset_peak_memory(device: "torch.device | str" = "cpu") -> int:
     with_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if with_trim is not None:
         with_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the high-water mark
+    if not _PROC.is_dir():  # macOS: no new peak can be started
+        return _peak_of_process()
+    (_PROC / "clear_refs").write_text("5")  # proc(5): resets the high-water mark
     return _status("VmRSS")
+
+
+def _peak_of_process() -> int:
+    """The largest resident set since the process started, in bytes: what systems without /proc tell."""
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _status(name: str) -> int:
     """A line of /proc/self/status, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in (_PROC / "status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     raise OSError(f"/proc/self/status has no {name}")

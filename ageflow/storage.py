@@ -23,6 +23,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from ageflow.config import ParameterError
+
 __all__ = [
     "Checkpoint",
     "CheckpointError",
@@ -216,8 +218,15 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 
 def device_of(name: str) -> torch.device:
-    """The device of a name; ``auto`` is the first accelerator there is, or the CPU."""
+    """The device of a name; ``auto`` is the first accelerator there is that has float64, or the CPU.
+
+    Raises:
+        ParameterError: Apple's GPUs (``mps``), which have none: ActNorm's first values and boxes of faces need it.
+    """
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return accelerator or torch.device("cpu")
-    return torch.device(name)
+        return accelerator if accelerator and accelerator.type != "mps" else torch.device("cpu")
+    device = torch.device(name)
+    if device.type == "mps":
+        raise ParameterError(f"device = {name!r}: it has no float64, which this needs; name cpu, cuda or auto")
+    return device

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ageflow.storage import CheckpointError, checkpoints, latest, read_checkpoint
+from ageflow.config import ParameterError
+from ageflow.memory import peak_memory, reset_peak_memory
+from ageflow.storage import CheckpointError, checkpoints, device_of, latest, read_checkpoint
 from ageflow.training.checkpoint import ConfigChangedError
 from ageflow.training.loop import train
 from tests.conftest import ROOT
@@ -111,3 +113,19 @@ def test_a_file_larger_than_allowed_is_an_error_that_says_so(tmp_path):
     assert re.search(r"OSError.*File too large.*checkpoint-000000\d\d\.safetensors is not written", done.stderr)
     assert latest(tmp_path / "a").iteration == 30
     assert not list((tmp_path / "a").glob(".checkpoint*")), "a half-written file was left"
+
+
+def test_a_device_without_float64_is_not_taken_and_refused_by_name(monkeypatch):
+    """Apple's; none is here, so that what PyTorch would say there is put in its place."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("mps"))
+    assert device_of("auto") == torch.device("cpu")
+    with pytest.raises(ParameterError, match="device = 'mps': it has no float64"):
+        device_of("mps")
+
+
+def test_memory_is_told_where_there_is_no_proc(monkeypatch, tmp_path):
+    """macOS has none; the process's peak is told instead of a traceback."""
+    peak = peak_memory()
+    monkeypatch.setattr("ageflow.memory._PROC", tmp_path / "proc")
+    assert peak / 2 < reset_peak_memory() <= peak_memory() < 2**40

@@ -221,3 +221,11 @@ def find_and_read(file: Path) -> None:
     from ageflow.training.initial import weights_of
 
     weights_of(find(str(file), file.parent, "age"), "age")
+
+
+def test_no_clipping_and_a_pass_of_the_whole_share_have_a_word_for_it():
+    """None is the preset's, and the demo's and the paper's have a number there."""
+    settings = ageflow.settings("train_glow", {"dataset": "demo", "clip": "nothing", "micro_batch": "nothing"})
+    assert (settings.clip, settings.micro_batch) == (None, None)
+    assert ageflow.settings("train_glow", {"dataset": "demo"}).clip is not None
+    assert ageflow.settings("train_glow", {"dataset": "morph"}).micro_batch is not None

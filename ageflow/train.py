@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.until_stdin_closes:
         _stop_with_the_caller()
+    if given.report is not None and os.environ.get("LOCAL_RANK") == "0":
+        given.report.unlink(missing_ok=True)  # an earlier attempt's, after which torchrun started this one
     try:
         _train(_settings(given))
     except Exception as error:

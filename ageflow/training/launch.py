@@ -50,23 +50,32 @@ def launched(settings: Training, folder: Path, *more: Path) -> bool:
     device = device_of(settings.device)
     if device.type == "cuda" and settings.gpus > torch.cuda.device_count():
         raise ParameterError(f"gpus = {settings.gpus}: this machine has {torch.cuda.device_count()}")
+    aside: dict[Path, Path | None] = {}
     if settings.restart:
-        for each in (folder, *more):
-            set_aside(each)  # once, and not again each time that torchrun starts them
+        aside = {each: set_aside(each) for each in (folder, *more)}  # once, not each time that torchrun starts them
         settings = settings.model_copy(update={"restart": False})
     with _ending_in_order(), tempfile.TemporaryDirectory(prefix="ageflow-") as scratch:
         chosen, report = Path(scratch) / "settings.json", Path(scratch) / "error.json"
         chosen.write_text(settings.model_dump_json())
         code, said = _run(_command(settings, chosen, report), _environment(settings))
-        if code and report.is_file():  # else they failed once, were started again, and came to the end
+        if report.is_file():
             error = json.loads(report.read_text())
+            _put_back(aside)
             raise TrainingFailedError(f"{error['type']}: {error['message']}")
     if code:
+        _put_back(aside)
         raise TrainingFailedError(
             f"the {settings.gpus * settings.nodes} processes ended with code {code}; run again, it goes on from the last "
             f"checkpoint in {folder}. Their last lines:\n{said}"
         )
     return True
+
+
+def _put_back(aside: dict[Path, Path | None]) -> None:
+    """What was set aside for a training that did not even begin (a mistyped `init_from`, say)."""
+    for folder, kept in aside.items():
+        if kept is not None and not folder.exists():
+            kept.rename(folder)
 
 
 class _Told(BaseException):

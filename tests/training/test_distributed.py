@@ -9,12 +9,12 @@ import pytest
 
 from ageflow.storage import read_checkpoint
 from ageflow.train import main
-from ageflow.training import launch
 from ageflow.training.glow import train_glow
 from ageflow.training.metrics import read_metrics
 from ageflow.translation.latents import encode_faces
 from ageflow.translation.prototypes import compute_prototypes
 from tests.training.processes import (
+    command,
     distance,
     end_all,
     finish,
@@ -142,15 +142,24 @@ def test_more_processes_than_faces_are_refused(root, capsys):
     assert "batch_size = 1 is less than a face for each of 2 processes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("code", [0, 1])
-def test_an_error_counts_where_no_later_attempt_came_to_the_end(root, monkeypatch, code):
-    """A short program in torchrun's place, which leaves the report that a process leaves when it fails."""
-    error = json.dumps({"type": "OSError", "message": "Stale file handle"})
-    program = f"import pathlib, sys; pathlib.Path(sys.argv[1]).write_text({error!r}); sys.exit({code})"
-    monkeypatch.setattr(launch, "_command", lambda _, chosen, report: [sys.executable, "-c", program, str(report)])
-    settings = settings_of("train_glow", root, "tiny", gpus=2)
-    if code:
-        with pytest.raises(launch.TrainingFailedError, match="OSError: Stale file handle"):
-            launch.launched(settings, root / "glow")
-    else:
-        assert launch.launched(settings, root / "glow")
+def test_a_mistyped_value_is_told_by_several_processes_too_and_takes_nothing_away(root, capsys):
+    with_faces(root, "tiny")
+    values = {"iterations": 2, "checkpoint_every": 2, "preview_every": 2}
+    trained("train_glow", root, "tiny", **values)
+    wrong = {"gpus": 2, "restart": True, "init_from": "demo/none", **values}
+    assert main(command("train_glow", root, "tiny", **wrong)[3:]) == 1
+    assert "init_from = 'demo/none': no file of that name" in capsys.readouterr().err
+    assert (workspace(root, "tiny").path("glow") / "done.json").is_file(), "what is there stays where it is"
+
+
+def test_an_error_of_an_earlier_attempt_does_not_count(root, monkeypatch):
+    """What torchrun starts again is this process, without its agent."""
+    with_faces(root, "tiny")
+    chosen, report = root / "settings.json", root / "error.json"
+    report.write_text(json.dumps({"type": "OSError", "message": "Stale file handle"}))
+    settings = settings_of("train_glow", root, "tiny", iterations=1, checkpoint_every=1, preview_every=1)
+    chosen.write_text(settings.model_dump_json())
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert main(["train_glow", "--settings", str(chosen), "--report", str(report)]) == 0
+    assert not report.exists()
+    assert (workspace(root, "tiny").path("glow") / "done.json").is_file()

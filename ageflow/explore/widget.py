@@ -13,7 +13,7 @@ import numpy as np
 from IPython.display import HTML
 from torch import Tensor
 
-from ageflow.config import Slider
+from ageflow.config import ParameterError, Slider
 from ageflow.data.pictures import read_picture
 from ageflow.data.records import AGE_GROUPS
 from ageflow.explore.explorer import Explorer, Portrait
@@ -75,7 +75,7 @@ class AgeSlider(widgets.VBox):
         runs = list(zip(models["data set"], models["run"], strict=True))
         parts.model.options = [(" / ".join(run), run) for run in runs]
         parts.model.value = own if (own := (settings.dataset, settings.run)) in runs else None
-        self._open(settings)
+        self._open(settings, choose=settings.photo is None)  # where a photo cannot be used, nobody stands in its place
         if settings.photo:
             self._take_photo(settings.photo)
         parts.model.observe(self._on_model, "value")
@@ -117,15 +117,18 @@ class AgeSlider(widgets.VBox):
 
     # -- choosing ------------------------------------------------------------------------------------------------
 
-    def _open(self, settings: Slider) -> None:
-        """Take a run; what it lacks is told."""
+    def _open(self, settings: Slider, choose: bool = True) -> None:
+        """Take a run, and one of its faces if `choose`; what it lacks is told."""
         parts = self.parts
         self.explorer, self.portrait, self.shown = None, None, None
         parts.blank(parts.original, parts.aged, parts.difference, *parts.groups)
         parts.say("")
         try:
             explorer = Explorer(settings)
-            face = min(settings.face, len(explorer) - 1)
+            face = settings.face
+            if face >= len(explorer):
+                where = f"{settings.dataset}/{explorer.workspace.run}"
+                raise ParameterError(f"face = {face}: {where} has {len(explorer)} test faces, 0 to {len(explorer) - 1}")
             strength = explorer.strength
             parts.gallery.fill(
                 len(explorer), explorer.faces.images, lambda number: explorer.portrait(number).about, face
@@ -136,7 +139,8 @@ class AgeSlider(widgets.VBox):
             return
         self.explorer = explorer
         parts.strength.value = strength
-        self._choose_test_face(face)
+        if choose:
+            self._choose_test_face(face)
 
     def _choose_test_face(self, number: int) -> None:
         if self.explorer is None:

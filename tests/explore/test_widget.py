@@ -163,6 +163,15 @@ def test_a_photo_may_be_a_parameter(smoke_run: Run, tmp_path: Path):
     missing = AgeSlider(slider_settings(smoke_run, photo=tmp_path / "not there.png"))
     assert missing.wait()
     assert "cannot be read" in missing.parts.problem_text
+    assert (missing.portrait, missing.shown) == (None, None), "nobody is shown in its place"
+    assert "cannot be read" in missing.figure().data
+
+
+def test_a_face_that_is_not_there_is_named(smoke_run: Run):
+    made = AgeSlider(slider_settings(smoke_run, face=999))
+    assert made.wait()
+    assert "face = 999: demo/smoke has" in made.parts.problem_text
+    assert made.shown is None
 
 
 @pytest.fixture

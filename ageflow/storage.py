@@ -221,12 +221,20 @@ def device_of(name: str) -> torch.device:
     """The device of a name; ``auto`` is the first accelerator there is that has float64, or the CPU.
 
     Raises:
-        ParameterError: Apple's GPUs (``mps``), which have none: ActNorm's first values and boxes of faces need it.
+        ParameterError: no device's name, or one that is not here; or Apple's GPUs (``mps``), which have no float64,
+            in which ActNorm's first values and the boxes of faces are computed.
     """
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return accelerator if accelerator and accelerator.type != "mps" else torch.device("cpu")
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ParameterError(f"device = {name!r}: expected auto, cpu, cuda or cuda:1") from None
+    if device.type == "cuda":
+        there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= there:
+            raise ParameterError(f"device = {name!r}: this machine has {there} CUDA devices; auto takes what there is")
     if device.type == "mps":
         raise ParameterError(f"device = {name!r}: it has no float64, which this needs; name cpu, cuda or auto")
     return device

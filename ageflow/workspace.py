@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from ageflow.config import Settings
+from ageflow.config import ParameterError, Settings
 
 __all__ = ["ARTEFACTS", "Artefact", "MissingArtefactError", "Workspace"]
 
@@ -63,7 +63,7 @@ class Workspace:
     def __post_init__(self) -> None:
         for name in (self.dataset, self.run):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]*", name):
-                raise ValueError(
+                raise ParameterError(
                     f"{name!r} cannot name a folder: use letters, digits, '.', '_', '+', '=' and '-', beginning with a "
                     "letter or digit"
                 )

@@ -164,6 +164,8 @@ def test_wrong_parameters_stop_before_anything_runs(folder: Path, capsys: pytest
     arguments = ["--preset", "smoke", "--runs-root", str(folder.parent / "runs"), "--notebooks", "02"]
     assert main([*arguments, "-p", "levels", "none"]) == 2
     assert "levels = 'none'" in capsys.readouterr().err
+    assert main([*arguments, "--run", "my run"]) == 2
+    assert "'my run' cannot name a folder: use letters" in capsys.readouterr().err
     assert not (folder.parent / "runs").exists()
 
 

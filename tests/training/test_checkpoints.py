@@ -124,6 +124,12 @@ def test_a_device_without_float64_is_not_taken_and_refused_by_name(monkeypatch):
         device_of("mps")
 
 
+@pytest.mark.parametrize("name", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(name):
+    with pytest.raises(ParameterError, match=f"device = '{name}': (expected auto|this machine has)"):
+        device_of(name)
+
+
 def test_memory_is_told_where_there_is_no_proc(monkeypatch, tmp_path):
     """macOS has none; the process's peak is told instead of a traceback."""
     peak = peak_memory()

@@ -162,7 +162,7 @@ class Training(Settings):
     init_from: str | None = Field(
         None, description="weights to begin from: dataset/run, a path of a run or a file, pretrained, or nothing"
     )
-    restart: bool = Field(False, description="begin anew; what was there is kept beside it, under a number")
+    restart: bool = Field(False, description="begin anew, once; what was there is kept under a number")
     gpus: int = Field(1, ge=1, description="processes on this machine, one a GPU; without GPUs they share the CPU")
     nodes: int = Field(1, ge=1, description="machines that train together, each started with the same values")
     rendezvous: str | None = Field(None, description="host:port of one of several machines, where they meet")

@@ -46,6 +46,7 @@ def execute(source: Path, copy: Path, parameters: dict[str, Any], log: TextIO | 
                 stdout_file=_Lines(log or sys.stdout),
                 stderr_file=_Lines(log or sys.stderr),
                 config=_encrypted(),
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # or it tells how it is shut down, as an error
             )
     except PapermillExecutionError as error:
         running.replace(failed)

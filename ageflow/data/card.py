@@ -1,7 +1,5 @@
 """The data card: what a prepared set holds, where it comes from and what its labels are worth."""
 
-import re
-
 import pandas as pd
 
 from ageflow.config import PrepareData
@@ -71,11 +69,12 @@ def data_card(settings: PrepareData, reading: Reading, faces: pd.DataFrame, reje
         title = f"## Faces per age group, half and {attribute}"
         lines += ["", title, "", _markdown(counts_table(faces, attribute))]
     if rejected:
-        kinds = [
-            re.sub(r"-?\d+(\.\d+)?", "…", line.reason) for line in rejected
-        ]  # a reason counts once, whatever its numbers
-        reasons = pd.Series(kinds).value_counts()
-        lines += ["", "## Turned away", "", *(f"* {count:,}: {reason}" for reason, count in reasons.items())]
+        # A reason counts once, whatever its numbers, which are told where they are always the same.
+        told = pd.Series([line.reason for line in rejected])
+        kinds = told.str.replace(r"-?\d+(\.\d+)?", "…", regex=True)
+        reasons = told.groupby(kinds).agg(lambda same: same.iloc[0] if same.nunique() == 1 else kinds[same.index[0]])
+        counts = kinds.value_counts()
+        lines += ["", "## Turned away", "", *(f"* {count:,}: {reasons[kind]}" for kind, count in counts.items())]
     parameters = {name: value for name, value in settings.model_dump().items() if name not in _UNSAID}
     lines += ["", "## Parameters", "", *(f"* {name}: {value}" for name, value in parameters.items()), ""]
     return "\n".join(lines)

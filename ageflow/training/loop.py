@@ -183,6 +183,7 @@ def _begin(task: Task, settings: Training, folder: Path, config: dict[str, Any],
         raise ConfigChangedError(
             f"{folder} holds a training with other values ({describe_changes(before, config)}): "
             "name another run, or pass restart=True, which keeps the old one under a number"
+            + (f" (in a batch: -p {settings.step}.restart True)" if settings.step else "")
         )
     state = State(task, settings.ema, device_of(settings.device))
     state.load(checkpoint)

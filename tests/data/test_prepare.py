@@ -137,6 +137,8 @@ def test_every_row_becomes_a_face_or_a_reason(sharded, tmp_path: Path, monkeypat
     assert "300" in turned_away.loc["old.jpg", "reason"]
     for name in ("cut.jpg", "empty.jpg", "text.jpg"):
         assert "does not open" in turned_away.loc[name, "reason"]
+    card = (faces.folder / "data.md").read_text()
+    assert "* 1: the age 300 lies outside 0 to 120 years" in card, "the numbers of a reason that is told of one"
     assert faces.attributes == []
     with pytest.raises(ValueError, match="does not open"):
         open_image(b"")

@@ -1,7 +1,6 @@
 """GLOW, the translators and the judges, trained on real faces at smoke size."""
 
 import shutil
-import signal
 
 import numpy as np
 import pandas as pd
@@ -279,7 +278,7 @@ def test_judges_that_are_half_trained_do_not_pass_for_finished(runs_root, monkey
 
     def interrupted(task, piece):
         if piece.number == 3:
-            signal.raise_signal(signal.SIGINT)
+            raise KeyboardInterrupt
         return loss(task, piece)
 
     monkeypatch.setattr(ClassifierTask, "loss", interrupted)

@@ -144,7 +144,8 @@ def describe_glow(glow: Glow, faces: Faces, settings: TrainGlow, count: int = 64
 
     Returns:
         ``faces``, ``split`` (of which half they are), ``bits_per_dim`` (at the flow's bits, one draw of noise),
-        ``largest_error`` of decode(encode(·)) in the [0, 1] range, and ``equal_8_bit``, the share of 8-bit values that come back.
+        ``largest_error`` of decode(encode(·)) in the [0, 1] range, and ``equal_8_bit``, the share of 8-bit values that
+        come back.
     """
     held_out = faces.select(split="test")
     testing = held_out or faces

@@ -61,6 +61,7 @@ OF_DECODED_AGE: dict[str, object] = {
     "age_classifier_from": None,
     "attribute_weight": 0.0,
     "source_colours": False,
+    "source_surroundings": False,
 }
 DATASETS: tuple[str, ...] = Dataset.__args__
 
@@ -256,6 +257,9 @@ class TrainICTM(Training):
     )
     source_colours: bool = Field(
         False, description="show the classifier of decoded faces a face in its source's colours (ours)"
+    )
+    source_surroundings: bool = Field(
+        False, description="show it a face in its source's hair and background, beyond an oval (ours)"
     )
 
     @model_validator(mode="after")

@@ -7,7 +7,9 @@ A(z) = C(G⁻¹(z)) is a classifier of latents as well, whose gradient reaches T
 
 What pleases C need not be age: a set's groups differ in the pictures' tint and contrast too. Shown a face in its
 source's colours (`source_colours`), C rewards nothing of that, and both judges see more of what T then does (the same
-study). Nor does C hold them: where no other loss keeps T near its teacher, the colours drift.
+study). Nor does C hold them: where no other loss keeps T near its teacher, the colours drift. Nor need it be of the
+face: T darkens hair and lightens what is behind it, and the face pales. Shown the translated face in its source's
+surroundings (`source_surroundings`), C rewards nothing that lies outside the face, and T leaves it to its teacher.
 
 The same C tells the attributes too, by logits of their own, and T may be asked to keep them (`attribute_weight`). Left
 to please C's ages alone it changes whatever goes with age; asked to keep them, it may move further from its teacher
@@ -20,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ageflow import config
+from ageflow.data.align import EYES
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow
 from ageflow.training.checkpoint import set_aside
@@ -30,12 +33,15 @@ from ageflow.training.loop import train
 from ageflow.training.task import Piece
 from ageflow.workspace import Workspace
 
-__all__ = ["DecodedAge", "age_classifier_folder", "in_colours_of", "train_age_classifier"]
+__all__ = ["DecodedAge", "age_classifier_folder", "in_colours_of", "in_surroundings_of", "train_age_classifier"]
 
 _PART = "decoded_age"  # its folder in a run, and its file among the weights that ship
 # Added to the seed: notebook 05's judge starts from other weights and sees the faces in another order.
 _NOT_THE_JUDGE = 1009
 _LEAST_DEVIATION = 1e-3  # of a colour: a picture of one colour has none
+# The oval of an aligned face, in eye distances: how far its centre is below the eyes, half its width and height, and
+# over which share of these it ends.
+_OVAL_BELOW, _OVAL_WIDTH, _OVAL_HEIGHT, _OVAL_EDGE = 0.27, 1.1, 1.43, 0.06
 
 
 class DecodedAge(nn.Module):
@@ -44,12 +50,20 @@ class DecodedAge(nn.Module):
     Arguments:
         glow: a trained flow, fixed.
         classifier: an age classifier of its faces, fixed.
+        source_colours: C sees a face whose source is known in that one's colours (`in_colours_of`), so that T cannot
+            please it by paler or redder pictures.
+        source_surroundings: C sees it in the source's hair and background (`in_surroundings_of`), so that T cannot
+            please it by what is no face.
     """
 
-    def __init__(self, glow: Glow, classifier: Classifier) -> None:
+    def __init__(
+        self, glow: Glow, classifier: Classifier, source_colours: bool = False, source_surroundings: bool = False
+    ) -> None:
         super().__init__()
         self.glow = glow
         self.classifier = classifier
+        self.source_colours = source_colours
+        self.source_surroundings = source_surroundings
         self.requires_grad_(False).eval()
 
     def forward(self, z: Tensor, piece: Piece | None = None) -> Tensor:
@@ -57,7 +71,7 @@ class DecodedAge(nn.Module):
         return self.told(z, piece)[0]
 
     def told(
-        self, z: Tensor, piece: Piece | None = None, colours_of: Tensor | None = None
+        self, z: Tensor, piece: Piece | None = None, source: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits [B, groups] of latents z [B, D], and those [B, values] of each attribute that C tells.
 
@@ -65,13 +79,17 @@ class DecodedAge(nn.Module):
             z: latents of every level.
             piece: T learns from faces that are turned, shifted and lit as those that C learned from were, so that
                 it cannot please C by single pixels; None: the faces as they are.
-            colours_of: faces [B, 3, S, S], uint8 or float in [0, 1], whose colours C is to see these in (see
-                `in_colours_of`), so that T cannot please it by paler or redder pictures; None: their own.
+            source: faces [B, 3, S, S], uint8 or float in [0, 1], that these were translated from, for `source_colours`
+                and `source_surroundings`; None: the faces as they are.
         """
         # As it would be saved: T may draw outside [0, 1], where C has learnt nothing and says anything.
         images = self.glow.decode(z).clamp(0, 1)
-        if colours_of is not None:
-            images = in_colours_of(colours_of.to(images.device), images)
+        if source is not None:
+            source = source.to(images.device)
+            if self.source_colours:
+                images = in_colours_of(source, images)
+            if self.source_surroundings:
+                images = in_surroundings_of(source, images)
         return self.classifier.apart(self.classifier(images if piece is None else augmented(images, piece)))
 
 
@@ -88,10 +106,38 @@ def in_colours_of(source: Tensor, images: Tensor) -> Tensor:
     Returns:
         Float, the same shape, with gradients for `images`.
     """
-    source = source.to(images.dtype) / 255 if source.dtype == torch.uint8 else source.to(images.dtype)
+    source = _as_float(source, images.dtype)
     mean, deviation = source.mean((2, 3), keepdim=True), source.std((2, 3), keepdim=True)
     own = images.std((2, 3), keepdim=True).clamp_min(_LEAST_DEVIATION)
     return (images - images.mean((2, 3), keepdim=True)) / own * deviation + mean
+
+
+def in_surroundings_of(source: Tensor, images: Tensor) -> Tensor:
+    """`images` inside the oval in which an aligned face lies, `source` outside it, one fading into the other.
+
+    Arguments:
+        source: faces [B, 3, S, S], uint8 or float in [0, 1], aligned as `Aligner` aligns them.
+        images: the same faces translated, float in [0, 1], the same shape.
+
+    Returns:
+        Float, the same shape, with gradients for `images` inside the oval.
+    """
+    share = _oval(images.shape[-1]).to(images)
+    return share * images + (1 - share) * _as_float(source, images.dtype)
+
+
+def _oval(size: int) -> Tensor:
+    """1 inside the face of an aligned picture, 0 outside, [size, size]."""
+    (left, eyes), (right, _) = EYES
+    distance = right - left
+    across = (torch.arange(size) + 0.5) / size
+    x = (across - (left + right) / 2) / (_OVAL_WIDTH * distance)
+    y = (across - (eyes + _OVAL_BELOW * distance)) / (_OVAL_HEIGHT * distance)
+    return torch.sigmoid((1 - torch.hypot(y[:, None], x[None])) / _OVAL_EDGE)
+
+
+def _as_float(images: Tensor, dtype: torch.dtype) -> Tensor:
+    return images.to(dtype) / 255 if images.dtype == torch.uint8 else images.to(dtype)
 
 
 def age_classifier_folder(settings: config.TrainICTM) -> Path:

@@ -49,7 +49,7 @@ class TranslatorTask(Task):
         latents, prototypes: of the run's GLOW.
         kind: ``ictm``, or ``no_ictm`` for the ablation, which has no consistency loss as it has no inverse.
         age_classifier: folder of the classifier of faces that `DecodedAge` makes A of; None: A is D's head.
-        faces: whose latents they are; for `source_colours`.
+        faces: whose latents they are; for `source_colours` and `source_surroundings`.
     """
 
     def __init__(
@@ -64,9 +64,10 @@ class TranslatorTask(Task):
     ) -> None:
         self.settings = settings
         self.faces = None
-        if age_classifier is not None and settings.source_colours:
+        wanted = [name for name in ("source_colours", "source_surroundings") if getattr(settings, name)]
+        if age_classifier is not None and wanted:
             if faces is None:
-                raise ValueError("source_colours = True needs the faces whose latents these are: pass faces")
+                raise ValueError(f"{wanted[0]} = True needs the faces whose latents these are: pass faces")
             self.faces = faces
         self.device = device_of(settings.device)
         self.latents = latents
@@ -81,7 +82,8 @@ class TranslatorTask(Task):
         self.age_focus = torch.tensor(settings.age_focus, device=self.device).expand(self.count)
         self.decoded_age = None
         if age_classifier is not None:
-            self.decoded_age = DecodedAge(self.glow, load_classifier(age_classifier, settings.device))
+            shown = {"source_colours": settings.source_colours, "source_surroundings": settings.source_surroundings}
+            self.decoded_age = DecodedAge(self.glow, load_classifier(age_classifier, settings.device), **shown)
             # What each face is to stay, −1 where it is not known.
             self.values = {
                 name: torch.tensor(pd.Categorical(latents.table[name], labels).codes.astype(np.int64))
@@ -118,6 +120,7 @@ class TranslatorTask(Task):
             self.config["decoded_age"] = fingerprint(age_classifier)
             self.config["attribute_weight"] = settings.attribute_weight or None
             self.config["source_colours"] = settings.source_colours or None
+            self.config["source_surroundings"] = settings.source_surroundings or None
         self._translated: dict[Piece, Tensor] = {}
 
     def start(self) -> None:

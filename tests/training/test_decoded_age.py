@@ -12,7 +12,7 @@ from ageflow.report.origins import origins
 from ageflow.storage import CheckpointError, fingerprint, latest, load_state
 from ageflow.training.checkpoint import ConfigChangedError
 from ageflow.training.classifier import ClassifierTask, load_classifier, train_classifiers
-from ageflow.training.decoded_age import DecodedAge, in_colours_of, train_age_classifier
+from ageflow.training.decoded_age import DecodedAge, in_colours_of, in_surroundings_of, train_age_classifier
 from ageflow.training.ictm import TranslatorTask, train_translator
 from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
@@ -107,26 +107,47 @@ def test_in_the_source_s_colours_c_sees_places_but_no_tint_brightness_or_contras
     assert flat.grad.isfinite().all(), "a picture of one colour has no deviation"
 
 
-def test_t_s_loss_is_of_its_faces_in_the_colours_of_their_own_sources(runs_root, faces):
-    settings = ictm(runs_root, source_colours=True)
-    with pytest.raises(ValueError, match="source_colours = True needs the faces"):
+@pytest.mark.parametrize("size", [32, 64, 256])
+def test_in_the_source_s_surroundings_c_sees_the_face_and_nothing_beyond_it(size):
+    torch.manual_seed(0)
+    source = torch.randint(256, (2, 3, size, size), dtype=torch.uint8)
+    images = torch.rand(2, 3, size, size, requires_grad=True)
+    shown = in_surroundings_of(source, images)
+    shown.sum().backward()
+    share = images.grad[0, 0]
+    torch.testing.assert_close(shown, share * images + (1 - share) * source / 255)
+
+    def at(x, y):  # of the side, as `EYES` and the template's mouth and chin lie
+        return float(share[int(y * size), int(x * size)])
+
+    assert min(at(0.36, 0.465), at(0.64, 0.465), at(0.5, 0.6), at(0.4, 0.74), at(0.6, 0.74)) > 0.95, "the face"
+    edges = torch.cat([share[0], share[-1], share[:, 0], share[:, -1]])
+    assert edges.max() < 0.15
+    assert max(at(0.1, 0.1), at(0.9, 0.9)) < 1e-3, "hair and background"
+    torch.testing.assert_close(share, share.flip(1))
+
+
+@pytest.mark.parametrize("shown", ["source_colours", "source_surroundings"])
+def test_t_s_loss_is_of_its_faces_as_shown_beside_their_own_sources(runs_root, faces, shown):
+    settings = ictm(runs_root, **{shown: True})
+    with pytest.raises(ValueError, match=f"{shown} = True needs the faces"):
         task_of(runs_root, None, settings)
     task = task_of(runs_root, faces, settings)
-    assert task.config["source_colours"]
+    assert task.config[shown]
     translator = task.modules["translator"]
     load_state(translator, Workspace.of(settings).path("ictm"), "translator")  # one that moves faces
     piece = pieces(3, size=8, micro_batch=8)[0]
     torch.manual_seed(0)
     told = task.translator_loss(piece)[1]["age"]
 
-    def expected(*colours_of):
+    def expected(*source):
         torch.manual_seed(0)
         target = torch.randint(4, (8,))
         z_t = translator(task.batch(piece)[0], target)[0]
-        return torch.nn.functional.cross_entropy(task.decoded_age.told(z_t, piece, *colours_of)[0], target)
+        return torch.nn.functional.cross_entropy(task.decoded_age.told(z_t, piece, *source)[0], target)
 
     torch.testing.assert_close(told, expected(faces.images(task.chosen(piece))))
-    assert abs(told - expected()) > 0.1, "in its own colours a face pleases C more or less"
+    assert abs(told - expected()) > 0.1, "as it is a face pleases C more or less"
     assert abs(told - expected(faces.images(task.chosen(piece)).flip(0))) > 0.1, "each face has its own source"
 
 

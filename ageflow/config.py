@@ -401,6 +401,8 @@ _DEMO_ICTM = {
     "attribute_weight": 1.0,
     # Without it part of what pleases C is the picture's tint and contrast, which the judges see less of.
     "source_colours": True,
+    # Without it T darkens hair, lightens the background and pales faces in the middle groups, which C takes for age.
+    "source_surroundings": True,
     # At 1 fewer faces reach the extreme groups, by both age judges.
     "adversarial_weight": 0.1,
     # From zero, T needs 150 updates before the target group matters at all: prior and couplings both start at nothing.

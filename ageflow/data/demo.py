@@ -35,6 +35,8 @@ __all__ = ["DemoFace", "Round", "Studio", "choose_moves", "read"]
 IDENTITIES_A_ROUND = 8
 LARGEST_MOVE = 3.0  # in w; further out, the identity drifts
 AIMS = ((20, 29), (32, 39), (42, 49), (54, 64))  # years to aim at in each age group, clear of its edges
+# Seeds whose faces the weights that ship learned from (ageflow/pretrained/README.md), and which of them.
+_LEARNED_FROM = {1: "glow", 2: "glow, decoded_age", 5: "judge"}
 _RECIPE = 4  # to be raised when any number in this file changes what a seed draws
 
 
@@ -261,7 +263,13 @@ def _same_gender(face: DemoFace, gender: str | None) -> DemoFace:
 
 def _notes(studio: Studio) -> list[str]:
     facts = AgeDirection.load().facts
-    return [
+    learned = _LEARNED_FROM.get(studio.seed)
+    warning = [
+        f"Faces of seed {studio.seed} are among those that weights that ship with the kit learned from ({learned}): what "
+        "begins from them (`pretrained`) has seen some of these test faces' people. Take another seed (0, 3 and 4 are "
+        "free), or let nothing begin from `pretrained`."
+    ]
+    return (warning if learned else []) + [
         f"The faces are not of people: the generator of the package random-face {package_version()} drew them "
         f"(MobileStyleGAN, published under Apache-2.0, derived from FFHQ), at {studio.resolution}×{studio.resolution} "
         "pixels, truncation 0.75.",

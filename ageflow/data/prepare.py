@@ -10,7 +10,7 @@
     faces.parquet     labels, split, landmarks, checksums; written last, so that it tells that the rest is whole
 
 While it is being made, ``shard-00000.json`` beside a shard holds its rows, and is written after it: stopped and
-called again, `prepare` goes on with the shards that have none. Shards are made in this process, in several
+called again, `prepare` goes on with the shards that have none, or whose rows the data set has changed since. Shards are made in this process, in several
 (`workers`) or on many machines (`scheduler`); what comes out is the same to the last bit, because a shard depends on
 its own rows only. This process holds the tables, and never more pixels than one batch.
 """
@@ -32,7 +32,7 @@ from ageflow.data.card import data_card
 from ageflow.data.faces import SETTINGS_FILE, TABLE_FILE, Faces
 from ageflow.data.readers import READERS
 from ageflow.data.records import NO_GROUP, Reading, Rejection, age_group, checked
-from ageflow.data.shards import Shard, make_shard, rows_file
+from ageflow.data.shards import Shard, finished_shard, make_shard
 from ageflow.data.split import split_as_given
 from ageflow.progress import progress_bar
 from ageflow.storage import device_of, remove_leftovers, write_atomically
@@ -130,14 +130,17 @@ def _shards(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: R
     with progress_bar(total=len(table), unit="face", title="aligning faces", show=settings.progress) as bar:
         for number, start in enumerate(range(0, len(table), settings.shard_size)):
             rows = table.iloc[start : start + settings.shard_size]
-            if rows_file(folder, number).is_file():
-                parts[number] = _compact(json.loads(rows_file(folder, number).read_text()))
-                bar.update(len(rows))
-                continue
             known = None if reading.landmarks is None else reading.landmarks[rows["position"].to_numpy()]
             root = reading.root.resolve()
-            missing.append(Shard(folder.resolve(), number, rows, root, known, settings.image_size, settings.device))
-        workers = min(settings.workers or _processors(settings), len(missing))
+            shard = Shard(folder.resolve(), number, rows, root, known, settings.image_size, settings.device)
+            made = finished_shard(shard)
+            if made is None:
+                missing.append(shard)
+                continue
+            parts[number] = _compact(made)
+            bar.update(len(rows))
+        # Of a scheduler's workers this machine knows nothing: it may be without the GPUs that they have.
+        workers = len(missing) if settings.scheduler else min(settings.workers or _processors(settings), len(missing))
         if workers <= 1 and settings.scheduler is None:
             for shard in missing:
                 parts[shard.number] = _compact(make_shard(shard, bar.update))

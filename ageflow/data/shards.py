@@ -25,7 +25,7 @@ from ageflow.data.pictures import open_image, read_picture
 from ageflow.memory import keep_freed_memory
 from ageflow.storage import atomic_file, device_of, write_atomically
 
-__all__ = ["Shard", "make_shard", "rows_file"]
+__all__ = ["Shard", "finished_shard", "make_shard", "rows_file"]
 
 _HEADER = 128  # bytes; numpy pads the header so that any number of faces fits in
 
@@ -58,6 +58,20 @@ def rows_file(folder: Path, number: int) -> Path:
     return shard_file(folder, number).with_suffix(".json")
 
 
+def finished_shard(shard: Shard) -> dict[str, Any] | None:
+    """What `make_shard` returned for it before; None: it is not there, or was made from other rows."""
+    file = rows_file(shard.folder, shard.number)
+    part = json.loads(file.read_text()) if file.is_file() else None
+    return part if part is not None and part.get("made_from") == _made_from(shard) else None
+
+
+def _made_from(shard: Shard) -> str:
+    """A checksum of a shard's rows; the pictures' own are in its table."""
+    content = [shard.rows.to_json(orient="split", index=False, double_precision=15), str(shard.root)]
+    known = b"" if shard.landmarks is None else np.ascontiguousarray(shard.landmarks).tobytes()
+    return hashlib.sha256(json.dumps(content).encode() + known).hexdigest()
+
+
 def make_shard(shard: Shard, done: Callable[[int], Any] = lambda rows: None) -> dict[str, Any]:
     """Align the faces of a shard and write them: the pixels first, then `rows_file`.
 
@@ -68,7 +82,8 @@ def make_shard(shard: Shard, done: Callable[[int], Any] = lambda rows: None) -> 
         done: told how many rows were finished, again and again.
 
     Returns:
-        What `rows_file` holds: ``faces`` and ``rejected``, lists of rows, and the file's ``checksum``.
+        What `rows_file` holds: ``faces`` and ``rejected``, lists of rows, the file's ``checksum``, and
+        ``made_from``, that of the rows it was asked to make.
 
     Raises:
         FileNotFoundError: this machine does not see the folders.
@@ -108,7 +123,7 @@ def make_shard(shard: Shard, done: Callable[[int], Any] = lambda rows: None) -> 
                 )
             done(len(batch))
         checksum = _finish(file, (len(faces), shard.image_size, shard.image_size, 3))
-    part = {"faces": faces, "rejected": rejected, "checksum": checksum}
+    part = {"faces": faces, "rejected": rejected, "checksum": checksum, "made_from": _made_from(shard)}
     write_atomically(rows_file(shard.folder, shard.number), json.dumps(part).encode())
     return part
 

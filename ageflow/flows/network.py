@@ -85,32 +85,32 @@ class _Network(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, h1, h2, w1, w2, w3 = ctx.saved_tensors
-        # Either all the parameters train or none does (a trained GLOW, decoded with gradients for its latents).
-        training = ctx.needs_input_grad[1]
-        gw1 = gb1 = gw2 = gb2 = gw3 = gb3 = None
+        # A trained GLOW, decoded with gradients for its latents, needs none of its parameters'.
+        of_w1, of_b1, of_w2, of_b2, of_w3, of_b3 = ctx.needs_input_grad[1:7]
+        gw3 = gb3 = None
 
         g = grad_y.to(x.dtype)
-        if training:
+        if of_b3:
             gb3 = grad_y.sum((0, 2, 3))
         if _is_narrow(w3.shape[0]):
             # Σ over taps, the other way round: gather the 3×3 neighbourhood of the gradient, then 1×1.
             weight, g = _taps_out(w3), _gather(g)
-            if training:
+            if of_w3:
                 gw3 = _from_taps_out(_weight_gradient(g, h2, weight), w3.shape)
             g = _input_gradient(g, h2, weight)
         else:
-            if training:
+            if of_w3:
                 gw3 = _weight_gradient(g, h2, w3)
             g = _input_gradient(g, h2, w3)
 
         g = _mask(g, h2, ctx.floor)
-        if training:
-            gb2, gw2 = g.sum((0, 2, 3)), _weight_gradient(g, h1, w2)
+        gb2 = g.sum((0, 2, 3)) if of_b2 else None
+        gw2 = _weight_gradient(g, h1, w2) if of_w2 else None
         g = _input_gradient(g, h1, w2)
 
         g = _mask(g, h1, 0.0)
-        if training:
-            gb1, gw1 = g.sum((0, 2, 3)), _weight_gradient(g, x, w1)
+        gb1 = g.sum((0, 2, 3)) if of_b1 else None
+        gw1 = _weight_gradient(g, x, w1) if of_w1 else None
         if not ctx.needs_input_grad[0]:
             gx = None
         elif _is_narrow(w1.shape[1]):

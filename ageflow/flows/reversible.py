@@ -77,7 +77,7 @@ def _undo(
     with torch.no_grad():
         moved_x, _ = step.coupling.move_back(moved_y, drive)
     moved_x.requires_grad_()
-    network = list(step.coupling.parameters())
+    network = [parameter for parameter in step.coupling.parameters() if parameter.requires_grad]
     with torch.enable_grad():
         moved_again, log_det = step.coupling.move(moved_x, drive)
     grad_kept_y, grad_moved_y = grad_y.chunk(2, dim=1)
@@ -93,10 +93,15 @@ def _undo(
         x = step.linear_inverse(middle)
     x.requires_grad_()
     linear = [*step.actnorm.parameters(), *step.linear.parameters()]
+    linear = [parameter for parameter in linear if parameter.requires_grad]
     with torch.enable_grad():
         weight, bias = step.folded()
         again = F.conv2d(x, weight, bias)
         log_det = step.linear_log_det(x)
-    grad_x, *grad_linear = torch.autograd.grad([again, log_det], [x, *linear], [grad_middle, grad_log_det])
+    outputs, their_gradients = [again], [grad_middle]
+    if log_det.requires_grad:  # it is of the parameters alone, which may be fixed
+        outputs.append(log_det)
+        their_gradients.append(grad_log_det)
+    grad_x, *grad_linear = torch.autograd.grad(outputs, [x, *linear], their_gradients, allow_unused=True)
     found = dict(zip([id(parameter) for parameter in [*network, *linear]], [*grad_network, *grad_linear], strict=True))
-    return x.detach(), grad_x, [found[id(parameter)] for parameter in step.parameters()]
+    return x.detach(), grad_x, [found.get(id(parameter)) for parameter in step.parameters()]

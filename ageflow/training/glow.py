@@ -115,6 +115,13 @@ def _public_glow(path: Path, config: GlowConfig) -> Glow:
 def glow_config(settings: TrainGlow, image_size: int) -> GlowConfig:
     """The flow that `settings` ask for, at the faces' size."""
     names = ("levels", "steps", "hidden", "coupling", "prior", "bits", "memory", "precision", "seed")
+    deepest = image_size >> settings.levels
+    if deepest % 2:
+        warnings.warn(
+            f"levels = {settings.levels} leaves faces of {image_size} pixels a deepest level of {deepest}×{deepest}: the "
+            "ICTM halves every level that it sees, so for notebook 04 take fewer levels, or its latent without this one",
+            stacklevel=2,
+        )
     return GlowConfig(image_size=image_size, **{name: getattr(settings, name) for name in names})
 
 

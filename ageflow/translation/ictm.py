@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ageflow.flows.network import zero_convolution
 from ageflow.flows.squeeze import Squeeze
+from ageflow.flows.transform import ShapeError
 from ageflow.translation.prototypes import as_weights
 
 __all__ = ["ICTM", "ChannelAttention", "ICTMConfig", "PriorGenerator", "Translator", "VisibleLatent"]
@@ -228,7 +229,20 @@ class ICTM(Translator):
         >>> z_t, mu_s, log_sigma_s = translator(z, torch.tensor([3, 0]))
         >>> bool((z_t == z).all())  # the identity at the start
         True
+
+    Raises:
+        ShapeError: a visible level has an odd side, so its couplings cannot halve it.
     """
+
+    def __init__(self, config: ICTMConfig, latent_shapes: Shapes, groups: int = 4) -> None:
+        super().__init__(config, latent_shapes, groups)
+        fitting = [level for level, (_, *sides) in enumerate(latent_shapes) if not any(side % 2 for side in sides)]
+        if odd := [level for level in self.visible.levels if level not in fitting]:
+            raise ShapeError(
+                f"latent = {config.latent!r}: level {odd[0]} of this GLOW is {latent_shapes[odd[0]][1]}×"
+                f"{latent_shapes[odd[0]][2]}, and T halves every level that it sees: pass latent = {fitting}, or train "
+                "a GLOW of fewer levels"
+            )
 
     def level(self, channels: int) -> nn.Module:
         """T's couplings on a level of so many channels."""

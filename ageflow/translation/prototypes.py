@@ -65,7 +65,7 @@ class Prototypes:
             raise ValueError(f"attributes {missing} are needed (the prototypes hold {list(self.attributes)})")
         values = zip(*(list(attributes[name]) for name in self.attributes), strict=True)
         number = {combination: index for index, combination in enumerate(self.combinations)}
-        return torch.tensor([number.get(tuple(value), self.any) for value in values])
+        return torch.tensor([number.get(tuple(value), self.any) for value in values], dtype=torch.int64)
 
     def direction(self, source: Tensor, target: Tensor, combination: Tensor, check: bool = True) -> Tensor:
         """z̄_{t,α} − z̄_{s,α} of Eqs. 5 and 6, [B, D].

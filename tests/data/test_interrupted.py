@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from distributed import LocalCluster
 
@@ -17,6 +18,7 @@ import ageflow
 from ageflow.config import ParameterError, PrepareData
 from ageflow.data.faces import Faces
 from ageflow.data.prepare import prepare, source_folder
+from ageflow.data.shards import make_shard
 from ageflow.workspace import Workspace
 from tests.conftest import ROOT
 
@@ -80,6 +82,49 @@ def test_the_workers_of_a_scheduler_make_the_same_bytes(settings, whole, tmp_pat
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         faces = prepare(another(settings, tmp_path, scheduler=cluster.scheduler_address))
     assert bytes_of(faces.folder) == whole
+
+
+def test_with_other_rows_than_before_it_goes_on_with_the_shards_that_are_still_right(
+    settings, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Stopped, and the labels mended meanwhile: no face keeps its old label, and none is lost or there twice."""
+    mended = tmp_path / "mended"
+    shutil.copytree(raw, mended)
+    made = []
+
+    def stopped(shard, done):
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        made.append(shard.number)
+        return make_shard(shard, done)
+
+    def remembered(shard, done):
+        made.append(shard.number)
+        return make_shard(shard, done)
+
+    wanted = another(settings, tmp_path / "runs", data_root=mended)
+    with monkeypatch.context() as patch:
+        patch.setattr("ageflow.data.prepare.make_shard", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(wanted)
+    table = pd.read_csv(mended / "faces.csv", dtype=str)
+    table.loc[30, "age"] = str(float(table.loc[30, "age"]) - 20)
+    table = table.drop(index=17)
+    table.to_csv(mended / "faces.csv", index=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("ageflow.data.prepare.make_shard", remembered)
+        faces = prepare(wanted)
+    assert made[:3] == [0, 1, 2]
+    assert made[3:] == list(range(1, 8)), "the first twelve rows are what they were"
+    assert bytes_of(faces.folder) == bytes_of(prepare(another(wanted, tmp_path / "at once")).folder)
+
+
+def test_the_devices_of_a_scheduler_s_workers_are_not_asked_of_this_machine(
+    settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ageflow.workers._CONNECT_SECONDS", 1)
+    with pytest.raises(ParameterError, match="no dask scheduler answers"):
+        prepare(another(settings, tmp_path, scheduler="tcp://127.0.0.1:9", device="cuda:7"))
 
 
 def test_a_scheduler_that_is_not_there_is_named(settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -53,6 +53,18 @@ def test_bf16_rounds_inside_alone(inputs, outputs):
         assert (mine.grad - theirs.grad).norm() < 3e-2 * theirs.grad.norm(), name
 
 
+@pytest.mark.parametrize("fixed", ["first", "middle", "last"])
+def test_with_one_convolution_fixed_the_others_get_their_gradients(fixed):
+    network = network_with(6, 6)
+    getattr(network, fixed).requires_grad_(False)
+    x = torch.randn(2, 6, 4, 4, dtype=torch.float64)
+    network(x).square().sum().backward()
+    learning = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    expected = torch.autograd.grad(by_autograd(network, x, 0.0).square().sum(), list(learning.values()))
+    for (name, parameter), gradient in zip(learning.items(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-10, atol=1e-10, msg=name)
+
+
 def test_frozen_it_passes_gradients_to_its_input_alone():
     network = network_with(6, 6).requires_grad_(False)
     x = torch.randn(2, 6, 4, 4, dtype=torch.float64, requires_grad=True)

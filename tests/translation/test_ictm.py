@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import ageflow
 from ageflow.flows.transform import ShapeError
 from ageflow.translation.convolutional import ConvolutionalTranslator
 from ageflow.translation.ictm import ICTM, ICTMConfig, VisibleLatent
@@ -111,6 +112,14 @@ def test_a_latent_choice_that_does_not_fit_is_named():
         VisibleLatent([0, 3], SHAPES)
     with pytest.raises(ShapeError):
         ICTM(ICTMConfig(couplings=1, width=4), [(12, 1, 1)])(torch.zeros(1, 12), torch.tensor([0]))
+
+
+def test_a_level_that_t_cannot_halve_is_named():
+    shapes = ageflow.Glow(ageflow.GlowConfig(image_size=24, levels=3, steps=1, hidden=2)).latent_shapes
+    with pytest.raises(ShapeError, match=r"level 2 of this GLOW is 3×3, .* latent = \[0, 1\]"):
+        ICTM(ICTMConfig(couplings=2, width=4), shapes)
+    translator = ICTM(ICTMConfig(couplings=2, width=4, latent=[0, 1]), shapes)
+    assert translator(torch.randn(2, 3 * 24 * 24), torch.tensor([0, 3]))[0].shape == (2, 3 * 24 * 24)
 
 
 def test_t_learns_a_direction_per_target():

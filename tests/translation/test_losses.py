@@ -92,6 +92,13 @@ def test_direction_to_the_own_group_is_zero_and_between_groups_is_between():
     torch.testing.assert_close(half, (whole[0] + whole[1]) / 2)
 
 
+def test_a_batch_of_no_faces_is_no_error():
+    none = torch.zeros(0, dtype=torch.int64)
+    combination = prototypes().combination_of({"gender": []}, 0)
+    assert combination.dtype == torch.int64
+    assert prototypes().direction(none, none, combination).shape == (0, 2)
+
+
 def test_attributes_that_are_missing_are_named():
     with pytest.raises(ValueError, match=r"\['gender'\] are needed"):
         prototypes().combination_of({"race": ["W"]}, 1)

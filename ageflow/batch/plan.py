@@ -110,6 +110,11 @@ class Plan:
                 near = difflib.get_close_matches(name, reachable, n=1)
                 hint = f": did you mean {near[0]!r}?" if near else ""
                 raise ParameterError(f"no notebook of this batch takes a parameter {name!r}{hint}")
+        if "external" in self.parameters and {"ablations", "figures"} <= {chapter.step for chapter in self.chapters}:
+            raise ParameterError(
+                "external means two things: to notebook 06, whose test faces to judge on; to notebook 08, what to draw "
+                "Figure A.1 of. Pass ablations.external or figures.external, or both"
+            )
         for chapter in self.chapters:
             self.settings_of(chapter)
 

@@ -76,6 +76,8 @@ def evaluate_all(settings: Ablations) -> pd.DataFrame:
         dates.append(judged.about["evaluated"])
     dates += [judged.about["evaluated"] for judged in (evaluation.cycles(), evaluation.continuous())]
     done = {"methods": list(settings.methods), "evaluated": max(dates), "summary": summary}
+    if settings.external is not None:
+        done["external"] = settings.external
     _write_if_new(evaluation.folder / "done.json", json.dumps(done, indent=2))
     return pd.DataFrame(summary).T.rename_axis("method")
 

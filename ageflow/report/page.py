@@ -120,12 +120,13 @@ def _held_out_bits(metrics: Path) -> float | None:
 def _judged(workspace: Workspace) -> list[Headline]:
     if not workspace.has("evaluation"):
         return []
-    summary = json.loads(workspace.path("evaluation", "done.json").read_text())["summary"].get("ageflow", {})
-    told = []
+    done = json.loads(workspace.path("evaluation", "done.json").read_text())
+    summary, told = done["summary"].get("ageflow", {}), []
+    where = f", on the test faces of {done['external']}" if done.get("external") else ""
     if summary.get("age_accuracy") is not None:
-        told.append(Headline(f"{summary['age_accuracy']:.1f} %", "age accuracy of AgeFlow"))
+        told.append(Headline(f"{summary['age_accuracy']:.1f} %", f"age accuracy of AgeFlow{where}"))
     if summary.get("cosine") is not None:
-        told.append(Headline(f"{summary['cosine']:.3f}", "cosine similarity of face and aged face"))
+        told.append(Headline(f"{summary['cosine']:.3f}", f"cosine similarity of face and aged face{where}"))
     return told
 
 

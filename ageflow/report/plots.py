@@ -75,7 +75,8 @@ def project_latents(latents: Latents, attribute: str | None = "gender", seed: in
             known = table[attribute].notna().to_numpy()
             by_attribute = _discriminants(scores, table[attribute].astype(str).to_numpy(), training & known)
         plane.attribute = attribute if by_attribute is not None else None
-        second = by_attribute[:, 0] if by_attribute is not None else by_age[:, -1]
+        # Of two groups there is one discriminant only.
+        second = by_attribute[:, 0] if by_attribute is not None else by_age[:, min(1, by_age.shape[1] - 1)]
         sign = np.sign(np.corrcoef(by_age[:, 0], groups)[0, 1]) or 1.0  # old to the right
         plane.supervised = np.stack([sign * by_age[:, 0], second], axis=1)
     return plane

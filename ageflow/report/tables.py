@@ -145,7 +145,7 @@ def _block(
     for label, groups in columns:
         parts = {m: part[part["group"].isin(groups)] for m, part in found.items()}
         values = {m: estimate(part, *_chosen(settings)) for m, part in parts.items()}
-        best = _best(metric, values, {m: p.assign(value=sign * p["value"]) for m, p in parts.items()}, groups, settings)
+        best = _best(metric, values, {m: p.assign(value=sign * p["value"]) for m, p in parts.items()}, settings)
         for method, reason in reasons.items():
             value = _bare(math.nan, reason) if reason else values[method]
             rows.append(_row(metric, source, METHODS[method], label, value, best == method))
@@ -157,7 +157,6 @@ def _best(
     metric: str,
     values: dict[str, Estimate],
     higher: dict[str, pd.DataFrame],
-    groups: tuple[int, ...],
     settings: Tables,
 ) -> str | None:
     """The method whose lead over the second best excludes 0 in the paired bootstrap, if any; `higher` is better."""
@@ -168,7 +167,9 @@ def _best(
     first, second = sorted(known_values, key=lambda method: sign * values[method].value, reverse=True)[:2]
     # What reads 1.000 beside 1.000 is not better.
     shown = {f"{values[method].value:{digits(metric, values[method].low)}}" for method in (first, second)}
-    ahead = lead(higher[first], [higher[second]], sorted(set(higher[first]["group"]) & set(groups)), *_chosen(settings))
+    # What is compared is what is printed: the mean over the faces, of whichever groups they are.
+    one, other = higher[first].assign(group=0), higher[second].assign(group=0)
+    ahead = lead(one, [other], [0], *_chosen(settings))
     return first if ahead.low > 0 and len(shown) == 2 else None
 
 
@@ -216,8 +217,10 @@ def _kid_rows(results: Results) -> list[dict]:
             continue
         kid = pd.DataFrame(part.about["kid"])
         values = [(AGE_GROUPS[row.target], row.kid, row.faces) for row in kid.itertuples()]
-        for label, value, faces in [*values, (MEAN, kid["kid"].mean(), kid["faces"].sum())]:
-            found = Estimate(1000 * value, math.nan, math.nan, int(faces), part.about["identities"])
+        # Groups differ by more than methods do: a mean over fewer of them could not be compared.
+        for label, value, faces in [*values, (MEAN, kid["kid"].mean(skipna=False), kid["faces"].sum())]:
+            why = "fewer than two faces of a group on one side" if math.isnan(value) else ""
+            found = Estimate(1000 * value, math.nan, math.nan, int(faces), part.about["identities"], why)
             rows.append(_row(part.about["features"], source, name, label, found))
     return rows
 

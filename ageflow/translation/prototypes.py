@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +155,8 @@ def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int) 
     """Averages per age group × attribute combination over the training split.
 
     A cell with fewer than `min_cell` faces takes the average over its last attribute's values, then over the one
-    before, and at last its group's; `cells` says which.
+    before, and at last its group's; `cells` says which. Where that happens in some groups only, a direction between
+    these and the others (Eqs. 5 and 6) changes those attributes too: a warning names them.
 
     Raises:
         ValueError: faces without ages, an age group without any training face, or an attribute the faces do not have.
@@ -207,7 +209,28 @@ def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int) 
             row.append(mean)
         cells.append({"group": name, **dict.fromkeys(attributes, "any"), "count": group_count, "average_of": "cell"})
         means.append(torch.stack([*row, group_mean]))
-    return Prototypes(torch.stack(means).float(), tuple(attributes), combinations, pd.DataFrame(cells), latents.glow)
+    table = pd.DataFrame(cells)
+    _warn_of_uneven(table, attributes, min_cell)
+    return Prototypes(torch.stack(means).float(), tuple(attributes), combinations, table, latents.glow)
+
+
+def _warn_of_uneven(cells: pd.DataFrame, attributes: Sequence[str], min_cell: int) -> None:
+    """Name the combinations whose averages are over fewer attributes in some age groups than in others."""
+    uneven = []
+    for combination, own in cells.groupby(list(attributes), sort=False) if attributes else []:
+        if own["average_of"].nunique() > 1:
+            coarse = own[own["average_of"] != "cell"]
+            groups = ", ".join(
+                f"{group} ({count})" for group, count in zip(coarse["group"], coarse["count"], strict=True)
+            )
+            uneven.append(f"{' × '.join(combination)} in {groups}")
+    if uneven:
+        warnings.warn(
+            f"fewer than min_cell = {min_cell} training faces: {'; '.join(uneven)}. Averages of more faces take their "
+            "place, so directions from or to these groups change the attributes as well. A smaller min_cell or fewer "
+            "attributes avoid it.",
+            stacklevel=3,
+        )
 
 
 def _sums(latents: Latents, rows: np.ndarray, keys: list[tuple]) -> tuple[dict[tuple, Tensor], dict[tuple, int]]:

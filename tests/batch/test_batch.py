@@ -161,6 +161,9 @@ def test_wrong_parameters_stop_before_anything_runs(folder: Path, capsys: pytest
         run_notebooks(plan(folder, parameters={"learning_rat": 0.1}))
     with pytest.raises(ParameterError, match=r"no notebook of this batch takes a parameter 'train_glow\.bootstrap'"):
         run_notebooks(plan(folder, parameters={"train_glow.bootstrap": 10}))
+    with pytest.raises(ParameterError, match=r"external means two things.*ablations\.external or figures\.external"):
+        Plan("demo", parameters={"external": "demo/held"}).check()
+    Plan("demo", parameters={"ablations.external": "demo/held", "figures.external": "pictures"}).check()
     arguments = ["--preset", "smoke", "--runs-root", str(folder.parent / "runs"), "--notebooks", "02"]
     assert main([*arguments, "-p", "levels", "none"]) == 2
     assert "levels = 'none'" in capsys.readouterr().err

@@ -49,6 +49,24 @@ def test_without_an_inverse_there_is_no_number_for_it(runs_root, faces):
     assert rows[["condition_error", "condition_equal"]].notna().all(axis=None)
 
 
+@pytest.mark.parametrize("way", ["inverse", "condition"])
+def test_a_face_that_comes_back_not_finite_is_an_error_and_no_smaller_number(runs_root, faces, way, monkeypatch):
+    method = method_of(runs_root, "ageflow")
+    own = torch.from_numpy(faces.groups[np.arange(2)])
+    whole = {"inverse": method.glow.decode, "condition": method.translate}[way]
+
+    def broken(x, *others, **more):
+        images = whole(x, *others, **more)
+        back = way == "inverse" or more["source"].tolist() != own.repeat_interleave(3).tolist()
+        return torch.where(torch.arange(len(images))[:, None, None, None] == 1, torch.nan, images) if back else images
+
+    monkeypatch.setattr(
+        method.glow if way == "inverse" else method, "decode" if way == "inverse" else "translate", broken
+    )
+    with pytest.raises(FloatingPointError, match=f"1 of 6 faces came back .* by the {way}"):
+        cycle_errors(method, "ageflow", faces, np.arange(2), progress=False)
+
+
 def test_the_way_back_by_the_condition_goes_to_the_faces_own_group(runs_root, faces):
     method, rows = method_of(runs_root, "glow"), np.array([3])
     told = cycle_errors(method, "glow", faces, rows, progress=False)

@@ -4,10 +4,13 @@ import math
 import shutil
 import subprocess
 
+import pandas as pd
 import pytest
 
+import ageflow
+from ageflow.report.estimates import estimate
 from ageflow.report.results import MixedResultsError, Results
-from ageflow.report.tables import make_table, make_tables
+from ageflow.report.tables import _best, make_table, make_tables
 from ageflow.workspace import Workspace
 from tests.report.evaluations import PEOPLE, judged_rows, numbers_of, write_beyond, write_evaluation
 
@@ -29,6 +32,34 @@ def test_table_5_has_what_the_paper_does_not_measure(tmp_path):
     assert best.loc[("Back by the condition: error", "this run (demo/r1)", "GLOW")].all()  # lower is better
     assert not best.loc[("Back by the condition: error", "this run (demo/r1)", "AgeFlow")].any()
     assert "1.0e-06" in table.to_markdown()
+
+
+def test_a_mean_of_kid_over_fewer_groups_is_no_number_and_says_why(tmp_path):
+    kid = [{"target": group, "kid": 0.001 if group else math.nan, "spread": 0.0, "faces": 9} for group in range(4)]
+    settings = write_evaluation(tmp_path, kid=kid, features="kid_face_api")
+    write_beyond(settings)
+    found = numbers_of(make_table(5, Results.open(Workspace.of(settings)), settings))
+    for group in ("30-", "mean"):
+        row = found.loc[("kid_face_api", "AgeFlow", group)]
+        assert math.isnan(row["value"])
+        assert row["note"] == "fewer than two faces of a group on one side"
+    assert found.loc[("kid_face_api", "AgeFlow", "51+"), "value"] == pytest.approx(1)
+
+
+def test_the_best_mean_is_told_by_the_mean_that_is_printed():
+    """Over the faces, of which the groups have different numbers: the mean of the groups' means says the opposite."""
+
+    def rows(often, seldom):
+        shares = [(0, 100, often), (1, 10, seldom)]
+        faces = [
+            (f"{group}-{face}", group, float(face < share * of)) for group, of, share in shares for face in range(of)
+        ]
+        return pd.DataFrame(faces, columns=["identity", "group", "value"])
+
+    higher = {"ageflow": rows(0.8, 0.0), "glow": rows(0.5, 1.0)}
+    settings = ageflow.settings("tables", {"bootstrap": 200})
+    values = {method: estimate(part, 200) for method, part in higher.items()}
+    assert _best("age_accuracy", values, higher, settings) == "ageflow"
 
 
 def test_numbers_beyond_the_paper_of_other_weights_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """Figures: what is drawn where."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -263,3 +264,18 @@ def test_a_figure_that_cannot_be_drawn_says_what_would_draw_it_and_leaves_no_old
     write_figures(folder, left_out)
     assert not list(folder.glob("figure_ages.*"))
     assert not list(folder.glob("figure_a1.*"))
+
+
+def test_without_an_attribute_figure_1_has_the_first_two_discriminants_of_age():
+    """Four groups on a square have two that tell them apart, and a third that does not."""
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(4), 200)
+    values = random.normal(size=(800, 64))
+    values[:, 0] += 6 * (groups >= 2)
+    values[:, 1] += 4 * (groups % 2)
+    table = pd.DataFrame({"group": groups, "split": "train"})
+    plane = project_latents(SimpleNamespace(table=table, array=values), attribute=None)
+    for axis in (0, 1):
+        score = plane.supervised[:, axis]
+        between = np.var([score[groups == group].mean() for group in range(4)])
+        assert between / score.var() > 0.7, axis

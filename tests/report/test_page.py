@@ -66,6 +66,14 @@ def test_page_shows_numbers_tables_figures_and_notebooks(workspace: Workspace):
     assert "not run" in text
 
 
+def test_page_names_the_set_whose_faces_were_judged(workspace: Workspace):
+    judged = {"summary": {"ageflow": {"age_accuracy": 61.25, "cosine": 0.8714}}, "external": "demo/held"}
+    (workspace.folder("evaluation") / "done.json").write_text(json.dumps(judged))
+    text = write_page(workspace, "demo", [Executed("06_ablations")]).read_text()
+    assert "age accuracy of AgeFlow, on the test faces of demo/held" in text
+    assert "cosine similarity of face and aged face, on the test faces of demo/held" in text
+
+
 def test_page_of_a_run_that_has_made_nothing_says_what_makes_it(workspace: Workspace):
     text = write_page(workspace, "smoke", [Executed("01_prepare_data")]).read_text()
     assert "notebook 07_tables makes them" in text

@@ -221,6 +221,26 @@ def test_averages_that_fall_back_elsewhere_are_another_teacher(trained, runs_roo
         train_translator(settings_of("train_ictm", tmp_path, **STRONG))
 
 
+def test_averages_that_fall_back_in_some_groups_only_are_named(trained, runs_root, tmp_path, recwarn):
+    """A direction from one of them to another holds a change of gender beside that of age."""
+    shutil.copytree(runs_root / "demo" / "whole", tmp_path / "demo" / "whole", symlinks=True)
+    settings = settings_of("prototypes", tmp_path, min_cell=8)
+    latents = encode_faces(settings)
+    recwarn.clear()
+    cells = compute_prototypes(settings, latents).cells
+    (said,) = [str(warning.message) for warning in recwarn]
+    small = cells[cells["average_of"] != "cell"]
+    assert "fewer than min_cell = 8 training faces" in said
+    for gender in ("female", "male"):
+        groups = small[small["gender"] == gender]
+        named = ", ".join(f"{group} ({count})" for group, count in zip(groups["group"], groups["count"], strict=True))
+        assert (f"{gender} in {named}" in said) == (0 < len(groups) < 4)
+    recwarn.clear()
+    for everywhere in (1, 10_000):
+        compute_prototypes(settings.model_copy(update={"min_cell": everywhere}), latents)
+    assert not list(recwarn)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_ages_images(trained, runs_root, name):
     method = load_method(name, run="whole", runs_root=runs_root)

@@ -51,8 +51,16 @@ def notes(number: int, numbers: pd.DataFrame, results: Results, settings: Tables
     if number in (2, 4):
         told.append("Preserved: the attribute classifier's answer on the aged face is the face's own label.")
     if number == 5:
-        told += _beyond()
+        told += _beyond() + _of_fewer(numbers, about["identities"])
     return told + _reasons(numbers)
+
+
+def _of_fewer(numbers: pd.DataFrame, people: int) -> list[str]:
+    """What was measured on a choice of the faces, and of how many people these are."""
+    own = numbers[(numbers["group"] == "mean") & numbers["value"].notna()]
+    largest = own.groupby("metric", sort=False)["identities"].max()
+    fewer = [f"{METRIC_NAMES[metric]}, {count}" for metric, count in largest.items() if count < people]
+    return [f"Measured on a choice of the test faces, of so many people: {'; '.join(fewer)}."] if fewer else []
 
 
 def _beyond() -> list[str]:

@@ -32,6 +32,9 @@ def test_table_5_has_what_the_paper_does_not_measure(tmp_path):
     assert best.loc[("Back by the condition: error", "this run (demo/r1)", "GLOW")].all()  # lower is better
     assert not best.loc[("Back by the condition: error", "this run (demo/r1)", "AgeFlow")].any()
     assert "1.0e-06" in table.to_markdown()
+    (fewer,) = [note for note in table.notes if note.startswith("Measured on a choice of the test faces")]
+    assert "Continuous target: rank correlation, 10; Continuous target: monotone faces (%), 10" in fewer
+    assert "Back by" not in fewer
 
 
 def test_a_mean_of_kid_over_fewer_groups_is_no_number_and_says_why(tmp_path):

@@ -97,8 +97,8 @@ class Gallery:
         """Faces of another set in every age group, by AgeFlow; left out where no other set is named."""
         if self.external is None:
             return LeftOut(
-                "no other set is named: pass external, another prepared run (dataset/run) or a folder of pictures, to "
-                "08_figures.ipynb (to a batch: -p figures.external …)"
+                "no other set is named: pass -p external with another prepared run (dataset/run) or with a folder of "
+                "pictures to 08_figures.ipynb, or -p figures.external to a batch"
             )
         return foreign_grid(self._method("ageflow"), self.external.images, self.external.labels)
 

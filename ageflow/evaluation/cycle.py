@@ -77,7 +77,6 @@ def _compared(way: str, images: Tensor, back: Tensor) -> dict[str, np.ndarray]:
             f"{int((~finite).sum())} of {len(back)} faces came back with values that are not finite by the {way}: look at "
             "the method's training curves, and train it again"
         )
-    back = back.clamp(0, 1)
     error = (back - images.float() / 255).abs().flatten(1).mean(dim=1)
     equal = (to_uint8(back) == images).flatten(1).double().mean(dim=1)
     return {f"{way}_error": error.numpy().astype(float), f"{way}_equal": 100 * equal.numpy()}

@@ -1,6 +1,7 @@
 """The command line of the batch."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -132,9 +133,19 @@ def _sweep(given: argparse.Namespace) -> Sweep:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code.
 
-    0; 1 for a notebook or a run that failed; 2 for wrong parameters; 130 where it was stopped.
+    0; 1 for a notebook or a run that failed; 2 for wrong parameters; 130 where it was stopped, by Ctrl-C or SIGTERM.
     """
     given = _parser().parse_args(arguments)
+    # SIGTERM (Slurm's, at the end of a job) as Ctrl-C, which a notebook is told of and saves.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _run(given)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(given: argparse.Namespace) -> int:
+    """What the command line asks for; the exit code."""
     try:
         members = _sweep(given).members()
         if len(members) == 1 and given.scheduler is None:

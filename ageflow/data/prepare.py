@@ -10,9 +10,10 @@
     faces.parquet     labels, split, landmarks, checksums; written last, so that it tells that the rest is whole
 
 While it is being made, ``shard-00000.json`` beside a shard holds its rows, and is written after it: stopped and
-called again, `prepare` goes on with the shards that have none, or whose rows the data set has changed since. Shards are made in this process, in several
-(`workers`) or on many machines (`scheduler`); what comes out is the same to the last bit, because a shard depends on
-its own rows only. This process holds the tables, and never more pixels than one batch.
+called again, `prepare` goes on with the shards that have none, or whose rows the data set has changed since. Shards
+are made in this process, in several (`workers`) or on many machines (`scheduler`); what comes out is the same to the
+last bit, because a shard depends on its own rows only. This process holds the tables, and never more pixels than one
+batch.
 """
 
 import io

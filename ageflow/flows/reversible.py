@@ -92,8 +92,7 @@ def _undo(
     with torch.no_grad():
         x = step.linear_inverse(middle)
     x.requires_grad_()
-    linear = [*step.actnorm.parameters(), *step.linear.parameters()]
-    linear = [parameter for parameter in linear if parameter.requires_grad]
+    linear = [p for p in (*step.actnorm.parameters(), *step.linear.parameters()) if p.requires_grad]
     with torch.enable_grad():
         weight, bias = step.folded()
         again = F.conv2d(x, weight, bias)
@@ -102,6 +101,6 @@ def _undo(
     if log_det.requires_grad:  # it is of the parameters alone, which may be fixed
         outputs.append(log_det)
         their_gradients.append(grad_log_det)
-    grad_x, *grad_linear = torch.autograd.grad(outputs, [x, *linear], their_gradients, allow_unused=True)
+    grad_x, *grad_linear = torch.autograd.grad(outputs, [x, *linear], their_gradients)
     found = dict(zip([id(parameter) for parameter in [*network, *linear]], [*grad_network, *grad_linear], strict=True))
     return x.detach(), grad_x, [found.get(id(parameter)) for parameter in step.parameters()]

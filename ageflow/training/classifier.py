@@ -213,10 +213,12 @@ def train_classifiers(settings: TrainClassifiers) -> dict[str, Path]:
         if launched(settings, workspace.path("classifiers")):
             return folders
         done = workspace.path("classifiers", "done.json")
+        # Made first: what is wrong with the settings is told before anything that is there is touched.
+        tasks = {name: ClassifierTask(settings, faces, name) for name in folders}
         if processes().first and not all(_finished(settings, folder) for folder in folders.values()):
             done.unlink(missing_ok=True)  # until all of them are: a judge that is half trained judges nothing
         for name, folder in folders.items():
-            train(ClassifierTask(settings, faces, name), settings, folder)
+            train(tasks[name], settings, folder)
     if processes().first:
         write_atomically(done, json.dumps(sorted(folders)).encode())
     return folders

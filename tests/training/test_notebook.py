@@ -45,6 +45,24 @@ def test_papermill_trains_with_two_processes_and_shows_how_far_it_is(root):
     assert left_behind(root) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_batch_that_is_stopped_has_its_training_save(root, number):
+    """Signalled alone, as by `kill`: the update in work is on the disk, and the same command goes on from there."""
+    folder = with_faces(root, "tiny").path("glow")
+    given = ["--preset", "smoke", "--run", "tiny", "--runs-root", str(root), "--notebooks", "02"]
+    endless = ["-p", "iterations", "100000", "-p", "checkpoint_every", "100000", "-p", "preview_every", "100000"]
+    process = start([sys.executable, "-m", "ageflow.batch", *given, *endless], root)
+    assert wait_until(lambda: len(lines(folder)) > 8), finish(process, 5)
+    process.send_signal(number)
+    said = finish(process)
+    assert process.returncode == 130, said
+    assert "stopped; the same command goes on from here" in said
+    assert wait_until(lambda: not left_behind(root), seconds=60), [p.cmdline() for p in left_behind(root)]
+    saved = max(int(path.stem.split("-")[1]) for path in folder.glob("checkpoint-*.safetensors"))
+    assert saved == json.loads(lines(folder)[-1])["iteration"], "the update in work was not saved"
+    assert not list(root.rglob("*.running.ipynb"))
+
+
 @pytest.mark.parametrize("how", ["papermill is interrupted", "the kernel is killed"])
 def test_when_it_is_stopped_no_process_is_left(root, how):
     """Ctrl-C of papermill, and SIGKILL of the kernel: the two trainings save and end, and so does all else."""

@@ -294,6 +294,9 @@ def test_judges_that_are_half_trained_do_not_pass_for_finished(runs_root, monkey
     workspace = Workspace(runs_root, "demo", "judges")
     train_classifiers(settings_of("train_classifiers", runs_root, **quick | {"iterations": 1}))
     assert workspace.has("classifiers"), "they have what was asked for"
+    with pytest.raises(CheckpointError):
+        train_classifiers(settings_of("train_classifiers", runs_root, **quick, init_from="typo/run", restart=True))
+    assert workspace.has("classifiers"), "mistyped, nothing that is there is touched"
     loss = ClassifierTask.loss
 
     def interrupted(task, piece):

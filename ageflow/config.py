@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -104,10 +104,27 @@ class Settings(BaseModel):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1")
     progress: bool = Field(True, description="draw progress bars")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_papermill_passes_it(cls, values: Any) -> Any:
+        # Its -p knows numbers, True and False: a list comes as text, a run that is called 2024 as a number.
+        if not isinstance(values, Mapping):
+            return values
+        fields = {name: field.annotation for name, field in cls.model_fields.items()}
+        return {name: _meant(value, fields[name]) if name in fields else value for name, value in values.items()}
+
     @field_validator("data_root", "runs_root", "photo", "inception", mode="after", check_fields=False)
     @classmethod
     def _expand(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().resolve()
+
+    @field_validator("attributes", "methods", "latent", mode="after", check_fields=False)
+    @classmethod
+    def _each_once(cls, values: Any) -> Any:
+        twice = [value for value in dict.fromkeys(values) if isinstance(values, list) and values.count(value) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} stands there twice; expected each once")
+        return values
 
     @classmethod
     def checked(cls, values: Mapping[str, Any]) -> Self:
@@ -298,7 +315,7 @@ class Ablations(TrainICTM):
     step: ClassVar[str] = "ablations"
 
     methods: list[Literal["glow", "glow+attribute", "no_ictm", "ageflow"]] = Field(
-        ["glow", "glow+attribute", "no_ictm", "ageflow"], description="the methods to judge"
+        ["glow", "glow+attribute", "no_ictm", "ageflow"], min_length=1, description="the methods to judge"
     )
     embedder: str = Field("dlib", description="identity: dlib, or the path of an ArcFace ONNX file")
     external: str | None = Field(
@@ -549,6 +566,19 @@ def literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def _meant(value: Any, annotation: Any) -> Any:
+    """A value as the parameter's type takes it: text in brackets as a list, one value as a list of one."""
+    if annotation is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if list not in {get_origin(one) for one in (annotation, *get_args(annotation))}:
+        return value
+    if isinstance(value, str) and value.strip().startswith(("[", "(")):
+        return literal(value.strip())
+    if get_origin(annotation) is not list or isinstance(value, list | tuple):
+        return value
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
 
 
 def _unknown(step: str, unknown: list[str], cls: type[Settings]) -> str:

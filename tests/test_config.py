@@ -1,0 +1,50 @@
+"""Parameters as they come: from a notebook, from papermill's -p, from the batch's."""
+
+import pytest
+from papermill.cli import _resolve_type as from_papermill
+
+import ageflow
+from ageflow.config import ParameterError, literal
+
+
+@pytest.mark.parametrize("passed", [from_papermill, literal])
+@pytest.mark.parametrize(
+    ("step", "name", "text", "value"),
+    [
+        ("prototypes", "attributes", "['gender', 'race']", ["gender", "race"]),
+        ("prototypes", "attributes", "gender,race", ["gender", "race"]),
+        ("prototypes", "attributes", "gender", ["gender"]),
+        ("prototypes", "attributes", "[]", []),
+        ("train_glow", "steps", "[4, 8, 16, 16]", [4, 8, 16, 16]),
+        ("train_glow", "steps", "8", 8),
+        ("train_ictm", "latent", "[1, 2]", [1, 2]),
+        ("train_ictm", "latent", "top", "top"),
+        ("train_ictm", "akd_weight", "[30, 2, 2, 30]", [30, 2, 2, 30]),
+        ("train_ictm", "akd_weight", "20", 20),
+        ("ablations", "methods", "glow,ageflow", ["glow", "ageflow"]),
+        ("ablations", "methods", '["ageflow"]', ["ageflow"]),
+        ("figures", "temperatures", "0.7", [0.7]),
+        ("benchmarks", "many_steps", "(2, 4)", [2, 4]),
+        ("tables", "run", "2024", "2024"),
+        ("tables", "run", "1.5", "1.5"),
+    ],
+)
+def test_what_a_command_line_passes_is_taken_as_it_was_meant(passed, step, name, text, value):
+    assert getattr(ageflow.settings(step, {name: passed(text)}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("step", "name", "text", "told"),
+    [
+        ("train_glow", "steps", "[4, many]", r"steps = '\[4, many\]'"),
+        ("ablations", "methods", "glow,ageflw", "methods = 'ageflw'.*the methods to judge"),
+        ("ablations", "methods", "[]", r"methods = \[\].*at least 1 item"),
+        ("ablations", "methods", "glow,glow", "'glow' stands there twice"),
+        ("prototypes", "attributes", "['gender', 'gender']", "attributes.*'gender' stands there twice"),
+        ("train_ictm", "latent", "[1, 1]", "1 stands there twice"),
+        ("tables", "run", "True", "run = True"),
+    ],
+)
+def test_what_it_cannot_mean_is_told(step, name, text, told):
+    with pytest.raises(ParameterError, match=told):
+        ageflow.settings(step, {name: from_papermill(text)})

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ from ageflow.config import ParameterError
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "FolderInUseError",
     "atomic_file",
     "averaged",
     "checkpoints",
@@ -38,6 +40,7 @@ __all__ = [
     "load_state",
     "read_checkpoint",
     "remove_leftovers",
+    "sole_writer",
     "write_atomically",
 ]
 
@@ -47,6 +50,16 @@ _NAME = re.compile(r"checkpoint-(\d{8})\.safetensors")
 
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be used; the message names the file."""
+
+
+class FolderInUseError(RuntimeError):
+    """Another process writes into a folder of the run."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"another process is writing {folder}: a notebook or a batch of this run is still at work. Wait until it has "
+            "ended, or stop it (a notebook: Kernel, Shut Down), and run this again; a run of another name need not wait"
+        )
 
 
 @dataclass(frozen=True)
@@ -97,6 +110,30 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
             advice = f"{os.strerror(error.errno)}: {path} is not written. Make room on that disk and run this again"
             raise OSError(error.errno, f"{advice}: it goes on with what is not there yet") from error
         raise
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """While the block lasts, no other process gets into such a block for `folder`; the end of a process ends its block.
+
+    Arguments:
+        folder: what is written; it need not exist. The lock lies beside it, and stays there.
+
+    Raises:
+        FolderInUseError: another process is in such a block.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FolderInUseError(folder) from None
+    except (NotImplementedError, OSError):  # no locks on this file system; or read only, which writing would tell
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def remove_leftovers(folder: Path, name: str) -> None:

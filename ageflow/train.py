@@ -85,11 +85,11 @@ def _is_clear(error: Exception) -> bool:
     """Whether the data, the values or the disk are wrong, and would be again after a restart."""
     if isinstance(error, (ParameterError, MissingArtefactError, OSError)):
         return True
-    from ageflow.storage import CheckpointError
+    from ageflow.storage import CheckpointError, FolderInUseError
     from ageflow.training.launch import TrainingFailedError
     from ageflow.training.loop import TrainingDivergedError
 
-    return isinstance(error, (CheckpointError, TrainingDivergedError, TrainingFailedError))
+    return isinstance(error, (CheckpointError, FolderInUseError, TrainingDivergedError, TrainingFailedError))
 
 
 def _stop_with_the_caller() -> None:

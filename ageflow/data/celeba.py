@@ -58,6 +58,11 @@ def read(settings: PrepareData) -> Reading:
             ("split", "list_eval_partition"),
         )
     }
+    if pictures.name.casefold() != "img_align_celeba" and not any(paths.values()):
+        raise ParameterError(
+            f"data_root = {settings.data_root} holds pictures, but neither img_align_celeba nor a table of CelebA's: for "
+            f"dataset = 'celeba' it should be the folder that holds {_EXPECTED}. Pictures of your own are dataset = 'folder'"
+        )
     listing = list_files(pictures, pictures, settings.data_root, paths.values())
     read_by = {"gender": _attributes, "identity": _pairs, "split": _pairs}
     tables = {column: read_by[column](path) for column, path in paths.items() if path is not None}

@@ -19,6 +19,7 @@ batch.
 import io
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from ageflow.data.records import NO_GROUP, Reading, Rejection, age_group, checke
 from ageflow.data.shards import Shard, finished_shard, make_shard
 from ageflow.data.split import split_as_given
 from ageflow.progress import progress_bar
-from ageflow.storage import device_of, remove_leftovers, write_atomically
+from ageflow.storage import device_of, remove_leftovers, sole_writer, write_atomically
 from ageflow.workers import in_any_order
 from ageflow.workspace import Workspace
 
@@ -62,12 +63,18 @@ def prepare(settings: PrepareData) -> Faces:
 
     Raises:
         ParameterError: the folder holds faces made with other settings, the data set has no reader, or no scheduler
-            answers.
-        ValueError: no face is left.
+            answers; or no face is left, and nothing of it is kept but ``rejected.csv``.
+        FolderInUseError: another process prepares this run.
         OSError: the disk is full; what is whole stays, and the next call goes on with the rest.
         RuntimeError: workers died again and again.
     """
     folder = Workspace.of(settings).folder("faces")
+    with sole_writer(folder):
+        return _prepare(settings, folder)
+
+
+def _prepare(settings: PrepareData, folder: Path) -> Faces:
+    """`prepare`, alone in `folder`."""
     _check_same_settings(settings, folder)
     finished = (folder / TABLE_FILE).is_file()
     _tidy(folder, table_too=finished)
@@ -79,9 +86,11 @@ def prepare(settings: PrepareData) -> Faces:
         )
 
     reading = READERS[settings.dataset](settings)
-    # Noted only now, so that a data_root that was not the right one can be mended.
-    _note_settings(settings, folder)
     table, turned_away = checked(reading.table, reading.ages)
+    if table.empty:
+        raise _no_face(settings, folder, reading, reading.rejections + turned_away)
+    # Noted only now, so that a data_root that was not the right one can be mended.
+    write_atomically(folder / SETTINGS_FILE, json.dumps(_decided_by(settings), indent=1).encode())
     # The reader's row numbers lead back to its landmarks and stand in rejected.csv.
     table["position"] = np.flatnonzero(reading.table.index.isin(table.index))
     table = table.reset_index(drop=True)
@@ -93,9 +102,9 @@ def prepare(settings: PrepareData) -> Faces:
     filled = [part["faces"] for part in parts if len(part["faces"])]
     faces = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
     rejected = reading.rejections + turned_away + [Rejection(**row) for part in parts for row in part["rejected"]]
-    _write_rejections(folder / "rejected.csv", rejected)
     if faces.empty:
-        raise ValueError(f"no face is left of {len(reading.table)} rows: {folder / 'rejected.csv'} says why")
+        raise _no_face(settings, folder, reading, rejected)
+    _write_rejections(folder / "rejected.csv", rejected)
     faces.insert(0, "face", np.arange(len(faces)))
     faces.insert(faces.columns.get_loc("age") + 1, "group", age_group(faces["age"]) if reading.ages else NO_GROUP)
     faces.insert(
@@ -183,18 +192,27 @@ def _decided_by(settings: PrepareData) -> dict[str, str]:
     return {name: str(getattr(settings, name)) for name in names}
 
 
-def _note_settings(settings: PrepareData, folder: Path) -> None:
-    if not (folder / SETTINGS_FILE).is_file():
-        write_atomically(folder / SETTINGS_FILE, json.dumps(_decided_by(settings), indent=1).encode())
+def _no_face(settings: PrepareData, folder: Path, reading: Reading, rejected: list[Rejection]) -> ParameterError:
+    """What to raise where nothing is left; nothing is kept but the reasons, so that another `data_root` may be named."""
+    for file in [folder / SETTINGS_FILE, *folder.glob("shard-*")]:
+        file.unlink(missing_ok=True)
+    _write_rejections(folder / "rejected.csv", rejected)
+    reasons = Counter(line.reason for line in rejected).most_common(1)
+    most = f" Most often: {reasons[0][0]} ({reasons[0][1]:,} times)." if reasons else ""
+    return ParameterError(
+        f"no face is left of the {len(rejected):,} rows and files in {reading.root}: {folder / 'rejected.csv'} says why."
+        f"{most} Is data_root = {settings.data_root} the folder of dataset = {settings.dataset!r}?"
+    )
 
 
 def _check_same_settings(settings: PrepareData, folder: Path) -> None:
-    """Compare the settings that decide the outcome with those noted before, where there are any."""
-    wanted = _decided_by(settings)
+    """Compare the settings that decide the outcome with those noted before, where anything was made with them."""
     file = folder / SETTINGS_FILE
-    if not file.is_file():
+    if not file.is_file() or not ((folder / TABLE_FILE).is_file() or any(folder.glob("shard-*.npy"))):
         return
-    noted = json.loads(file.read_text())
+    wanted, noted = _decided_by(settings), json.loads(file.read_text())
+    if settings.data_root is None:  # to open what is there, it is not needed
+        wanted["data_root"] = noted.get("data_root", wanted["data_root"])
     different = [
         f"{name} = {wanted.get(name)} (there: {noted.get(name)})"
         for name in sorted(wanted.keys() | noted.keys())

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from ageflow.config import ParameterError, Training
-from ageflow.storage import device_of
+from ageflow.storage import device_of, sole_writer
 from ageflow.training.checkpoint import set_aside
 
 __all__ = ["TrainingFailedError", "launched"]
@@ -43,6 +43,7 @@ def launched(settings: Training, folder: Path, *more: Path) -> bool:
 
     Raises:
         ParameterError: more GPUs than there are.
+        FolderInUseError: to begin anew, while another process trains in the folder.
         TrainingFailedError: they failed, after `max_restarts`; what was saved is whole.
     """
     if settings.gpus * settings.nodes == 1 or dist.is_initialized():
@@ -52,7 +53,8 @@ def launched(settings: Training, folder: Path, *more: Path) -> bool:
         raise ParameterError(f"gpus = {settings.gpus}: this machine has {torch.cuda.device_count()}")
     aside: dict[Path, Path | None] = {}
     if settings.restart:
-        aside = {each: set_aside(each) for each in (folder, *more)}  # once, not each time that torchrun starts them
+        with sole_writer(folder):
+            aside = {each: set_aside(each) for each in (folder, *more)}  # once, not each time that torchrun starts them
         settings = settings.model_copy(update={"restart": False})
     with _ending_in_order(), tempfile.TemporaryDirectory(prefix="ageflow-") as scratch:
         chosen, report = Path(scratch) / "settings.json", Path(scratch) / "error.json"

@@ -7,10 +7,12 @@ Everything random in iteration i comes from (seed, i), and a checkpoint holds we
 a run that was stopped goes on to the same numbers as one that never was.
 """
 
+import contextlib
 import json
 import math
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,13 @@ from ageflow.memory import keep_freed_memory
 from ageflow.progress import progress_bar
 from ageflow.storage import (
     CheckpointError,
+    FolderInUseError,
     checkpoints,
     device_of,
     latest,
     read_checkpoint,
     remove_leftovers,
+    sole_writer,
     write_atomically,
 )
 from ageflow.training.checkpoint import ConfigChangedError, describe_changes, set_aside
@@ -79,8 +83,30 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
         ConfigChangedError: `folder` holds a training with another config.
         TrainingDivergedError: it diverged with nothing to go back to, or again and again.
         CheckpointError: no checkpoint of the folder can be used.
+        FolderInUseError: another process trains in it.
         OSError: the folder cannot be written; the last checkpoint is whole.
     """
+    with _alone_in(folder, processes()):
+        return _train(task, settings, folder)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path, together: Processes) -> Iterator[None]:
+    """While the block lasts, no other training gets into `folder`."""
+    with contextlib.ExitStack() as stack:
+        in_use = False
+        if together.first:
+            try:
+                stack.enter_context(sole_writer(folder))
+            except FolderInUseError:
+                in_use = True
+        if together.told_by_first(in_use):
+            raise FolderInUseError(folder)
+        yield
+
+
+def _train(task: Task, settings: Training, folder: Path) -> Path:
+    """`train`, alone in `folder`."""
     device, together = device_of(settings.device), processes()
     if device.type == "cpu":
         keep_freed_memory()

@@ -20,6 +20,7 @@ from ageflow.data.faces import Faces, shard_file
 from ageflow.data.pictures import open_image
 from ageflow.data.prepare import READERS, prepare, rejections, source_folder
 from ageflow.data.records import Reading
+from ageflow.storage import FolderInUseError, sole_writer
 from ageflow.workspace import Workspace
 
 
@@ -95,6 +96,42 @@ def test_stopped_by_a_full_disk_it_goes_on_to_the_same_bytes(wanted, sharded, mo
     prepare(wanted)
     assert shard_file(folder, 0).stat().st_mtime_ns == first, "a finished shard is not made again"
     assert bytes_of(folder) == bytes_of(sharded.folder)
+
+
+def utkface(data_root: Path | None, runs_root: Path):
+    parameters = {"dataset": "utkface", "preset": "smoke", "data_root": data_root, "runs_root": runs_root}
+    return ageflow.settings("prepare_data", parameters | {"progress": False})
+
+
+def test_a_data_root_that_was_not_the_right_one_is_told_and_the_right_one_taken_after_it(sharded, tmp_path: Path):
+    wrong, empty, right, runs = (tmp_path / name for name in ("docs", "grey", "UTKFace", "runs"))
+    for folder in (wrong, empty, right):
+        folder.mkdir()
+    Image.new("RGB", (80, 80), "grey").save(wrong / "architecture.png")
+    Image.new("RGB", (80, 80), "grey").save(empty / "30_0_1_20170109142408075.jpg")
+    picture = Image.open(source_folder(sharded.folder) / sharded.table["file"][0]).convert("RGB")
+    for age in (25, 60):
+        picture.save(right / f"{age}_0_1_20170109142408075.jpg", quality=95)
+
+    for folder, reason in ((wrong, "the file's name is not"), (empty, "MTCNN finds no face")):
+        with pytest.raises(ParameterError, match=f"no face is left of the 1 rows.*{reason}.*Is data_root = {folder}"):
+            prepare(utkface(folder, runs))
+        assert [path.name for path in (runs / "utkface" / "smoke" / "faces").iterdir()] == ["rejected.csv"]
+    faces = prepare(utkface(right, runs))
+    assert len(faces) == 2
+
+    assert prepare(utkface(None, runs)).table.equals(faces.table), "to open what is there, data_root is not needed"
+    with pytest.raises(ParameterError, match="made with other settings: data_root"):
+        prepare(utkface(wrong, runs))
+
+
+def test_two_at_once_do_not_write_one_run(wanted):
+    with (
+        sole_writer(Workspace.of(wanted).folder("faces")),
+        pytest.raises(FolderInUseError, match=r"another process is writing .*faces.*[Ww]ait"),
+    ):
+        prepare(wanted)
+    assert len(prepare(wanted)) == 96
 
 
 def test_a_data_set_without_a_reader_is_named(tmp_path: Path, monkeypatch):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import ageflow
-from ageflow.config import PrepareData
+from ageflow.config import ParameterError, PrepareData
 from ageflow.data.faces import Faces
 from ageflow.data.prepare import READERS, rejections
 from ageflow.data.records import Rejection, checked
@@ -123,3 +123,9 @@ def test_cacds_genders_may_be_told_by_number_or_name_and_a_broken_row_spoils_no_
     known = reading.table.dropna(subset="gender").groupby("identity")["gender"].agg(set)
     assert known.to_dict() == {"Aaron_Johnson": {"male"}, "Zoë_Kravitz": {"female"}}
     assert any("2 people. 1 of its rows have another number of fields" in note for note in reading.notes)
+
+
+def test_pictures_that_are_not_celebas_are_refused(tmp_path, drawn):
+    drawn.save(tmp_path / "docs" / "screenshot.png")
+    with pytest.raises(ParameterError, match=r"neither img_align_celeba nor a table.*dataset = 'folder'"):
+        READERS["celeba"](settings_for("celeba", tmp_path / "docs"))

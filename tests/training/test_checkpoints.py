@@ -11,7 +11,7 @@ import torch
 
 from ageflow.config import ParameterError
 from ageflow.memory import peak_memory, reset_peak_memory
-from ageflow.storage import CheckpointError, checkpoints, device_of, latest, read_checkpoint
+from ageflow.storage import CheckpointError, FolderInUseError, checkpoints, device_of, latest, read_checkpoint
 from ageflow.training.checkpoint import ConfigChangedError
 from ageflow.training.loop import train
 from tests.conftest import ROOT
@@ -135,3 +135,19 @@ def test_memory_is_told_where_there_is_no_proc(monkeypatch, tmp_path):
     peak = peak_memory()
     monkeypatch.setattr("ageflow.memory._PROC", tmp_path / "proc")
     assert peak / 2 < reset_peak_memory() <= peak_memory() < 2**40
+
+
+def test_a_folder_is_trained_in_by_one_process_at_a_time_however_the_other_ends(tmp_path):
+    folder = tmp_path / "a"
+    hold = "import sys, time, pathlib; from ageflow.storage import sole_writer\n"
+    hold += "with sole_writer(pathlib.Path(sys.argv[1])): print('has it', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", hold, folder], cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout.readline() == "has it\n"
+            with pytest.raises(FolderInUseError, match=re.escape(str(folder))):
+                train(Line(), settings(), folder)
+            assert not folder.exists()
+        finally:
+            other.kill()
+    train(Line(), settings(), folder)
+    assert (folder / "done.json").is_file()

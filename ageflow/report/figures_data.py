@@ -109,14 +109,14 @@ def rejected_sheet(folder: Path, count: int = 10, columns: int = 5) -> Picture:
     turn = rejected.groupby(kinds).cumcount()  # one of each reason first, then a second of each …
     chosen = rejected.loc[turn.sort_values(kind="stable").index[:count]]
     rows = -(-len(chosen) // columns)
-    picture = Picture(columns * 1.7, rows * 2.0)
+    picture = Picture(columns * 1.7, rows * 2.1)
     for axes in picture.subplots(rows, columns, squeeze=False).ravel()[len(chosen) :]:
         axes.set_axis_off()
     for axes, (_, line) in zip(picture.axes, chosen.iterrows(), strict=False):
         _show_source(axes, source_folder(folder), line["file"])
         place = f"row {line['row']}" if pd.notna(line["row"]) else ""
         where = ", ".join(filter(None, (place, _label(line["file"]))))
-        axes.set_xlabel(textwrap.fill(f"{where}: {line['reason']}", 34), fontsize=SMALL)
+        axes.set_xlabel(textwrap.fill(f"{where}: {line['reason']}", 28), fontsize=SMALL)
     return picture
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +33,7 @@ _CAPTIONS = {
     "figure_a2": "Figure A.2. Faces drawn from GLOW by temperature, the same noise in a column",
 }
 _TRAINING = "training_"
+_INTERVAL = re.compile(r"\[[-+]?\d[-+\d.,e ]*\]")
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,9 @@ def _judged(workspace: Workspace) -> list[Headline]:
 
 def _tables(workspace: Workspace) -> list[Markup]:
     files = (workspace.path("tables", f"table{number}.md") for number in range(1, 7))
-    return [Markup(markdown2html(file.read_text())) for file in files if file.is_file()]
+    # An interval stays in one piece; it may stand below its number where the window is narrow.
+    whole = r"<span>\g<0></span>"
+    return [Markup(_INTERVAL.sub(whole, markdown2html(file.read_text()))) for file in files if file.is_file()]
 
 
 def _figures(workspace: Workspace) -> list[Figure]:

@@ -93,8 +93,16 @@ def prototype_grid(prototypes: Prototypes, glow: Glow) -> Picture:
 def prototype_height(prototypes: Prototypes) -> float:
     """Inches that `draw_prototypes` needs at the width of a column."""
     groups, rows, _ = prototypes.means.shape
-    fallen = (prototypes.cells["average_of"] != "cell").any()  # such cells have three lines under them
-    return rows * ((COLUMN - _MARGIN) / groups + (0.4 if fallen else 0.16)) + _MARGIN
+    lines = max(len(_counted(cell).splitlines()) for cell in prototypes.cells.to_dict("records"))
+    return rows * ((COLUMN - _MARGIN) / groups + 0.04 + 0.125 * lines) + _MARGIN
+
+
+def _counted(cell: Mapping[str, Any]) -> str:
+    """What stands under an average: of how many faces it is, or should be, in lines that a column has room for."""
+    faces = f"{cell['count']:,} {'face' if cell['count'] == 1 else 'faces'}"
+    if cell["average_of"] == "cell":
+        return faces
+    return f"{faces}:\n{textwrap.fill('average of its ' + cell['average_of'], 13)}"
 
 
 @torch.inference_mode()
@@ -110,8 +118,7 @@ def draw_prototypes(figure: FigureBase, prototypes: Prototypes, glow: Glow) -> N
         for row, cell in enumerate(own.to_dict("records")):
             axes = grid[row, group]
             show_face(axes, faces[row])
-            of = "" if cell["average_of"] == "cell" else f":\naverage of\nits {cell['average_of']}"
-            axes.set_xlabel(f"{cell['count']} faces{of}", fontsize=SMALL, labelpad=2)
+            axes.set_xlabel(_counted(cell), fontsize=SMALL, labelpad=2)
             if row == 0:
                 axes.set_title(AGE_GROUPS[group], fontsize=NORMAL, pad=3)
             if group == 0:

@@ -1,5 +1,6 @@
 """Figures: what is drawn where."""
 
+import io
 import json
 from types import SimpleNamespace
 
@@ -112,6 +113,22 @@ def test_a_prototype_that_fell_back_says_so(runs_root):
     prototypes.cells.loc[0, "average_of"] = "group"
     picture = prototype_grid(prototypes, load_glow(folder_of(runs_root, "glow"), "cpu"))
     assert "average of its group" in " ".join(picture.axes[0].get_xlabel().split())
+
+
+def test_captions_of_prototypes_of_two_attributes_stay_in_their_cells(runs_root):
+    prototypes = Prototypes.load(folder_of(runs_root, "prototypes"))
+    prototypes.cells.loc[:, "average_of"] = "group × gender"
+    prototypes.cells.loc[0, "count"] = 1
+    picture = prototype_grid(prototypes, load_glow(folder_of(runs_root, "glow"), "cpu"))
+    picture.savefig(io.BytesIO())  # laid out
+    boxes = [axes.xaxis.label.get_window_extent() for axes in picture.axes]
+    boxes += [axes.get_window_extent() for axes in picture.axes]
+    for place, box in enumerate(boxes):
+        assert picture.bbox.x0 <= box.x0
+        assert box.x1 <= picture.bbox.x1
+        assert box.y0 >= picture.bbox.y0 - 3  # pixels of 320 an inch, below the last line's letters
+        assert not any(box.overlaps(other) for other in boxes[:place])
+    assert picture.axes[0].get_xlabel().startswith("1 face:")
 
 
 def test_discriminants_separate_held_out_faces_by_group_and_gender(runs_root, faces):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ageflow.config import ParameterError, settings
     from ageflow.flows.glow import Glow, GlowConfig, to_uint8
     from ageflow.flows.released import load_released
+    from ageflow.translation.ages import age_to_weights
     from ageflow.translation.ictm import ICTM, ICTMConfig
     from ageflow.translation.methods import load_method
     from ageflow.workspace import MissingArtefactError, Workspace
@@ -24,6 +25,7 @@ _WHERE = {
     "MissingArtefactError": "ageflow.workspace",
     "ParameterError": "ageflow.config",
     "Workspace": "ageflow.workspace",
+    "age_to_weights": "ageflow.translation.ages",
     "load_method": "ageflow.translation.methods",
     "load_released": "ageflow.flows.released",
     "settings": "ageflow.config",
@@ -38,6 +40,7 @@ __all__ = [
     "MissingArtefactError",
     "ParameterError",
     "Workspace",
+    "age_to_weights",
     "load_method",
     "load_released",
     "settings",

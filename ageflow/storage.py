@@ -39,6 +39,8 @@ __all__ = [
     "latest",
     "load_state",
     "read_checkpoint",
+    "released_metadata",
+    "released_weights",
     "remove_leftovers",
     "sole_writer",
     "write_atomically",
@@ -237,6 +239,40 @@ def _state(checkpoint: Checkpoint, part: str, averaged: bool) -> dict[str, Tenso
     prefix = f"{part}." if part else ""
     state = checkpoint.tensors(f"model.{prefix}")
     return state | checkpoint.tensors(f"average.{prefix}") if averaged else state
+
+
+def released_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself; of any other file, nothing.
+
+    Raises:
+        CheckpointError: it is called ``….safetensors`` and is none.
+    """
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error})") from None
+
+
+def released_weights(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """What `ageflow.training.release` wrote: the part, the network's shape, and its weights, as float32.
+
+    Raises:
+        CheckpointError: the file is damaged, or no such file.
+    """
+    try:
+        metadata = released_metadata(path)
+        told = metadata.pop("checksum")
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if checksum(state, metadata) != told:
+            raise ValueError("its checksum is another: the file has changed since it was written")
+        config, part = json.loads(metadata["config"]), metadata["part"]
+    except (SafetensorError, KeyError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as released weights ({error!r})") from None
+    return part, config, {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
 
 
 def fingerprint(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""GLOWs that others trained: checkpoints of two public codes, as a `Glow`.
+"""GLOWs that others trained: checkpoints of two public codes, and files of this kit, as a `Glow`.
 
 The layout is that of rosinality's glow-pytorch (github.com/rosinality/glow-pytorch, model.py) and of the code that
 AgeFlow's authors published (github.com/Hzzone/AgeFlow, flow/modules.py; their ``network_config`` 0, and 1, which
@@ -17,7 +17,7 @@ keys ``blocks.<level>.flows.<step>.…`` and ``blocks.<level>.prior.…``. Where
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ageflow.flows.glow import Glow, GlowConfig
-from ageflow.storage import CheckpointError
+from ageflow.storage import CheckpointError, released_metadata, released_weights
 
 __all__ = ["load_released"]
 
@@ -39,7 +39,8 @@ def load_released(
 ) -> Glow:
     """A GLOW with the weights of a public code's checkpoint, ready to encode, decode or train on.
 
-    Levels, steps, hidden channels and coupling are read off the weights.
+    Levels, steps, hidden channels and coupling are read off the weights; a file that `ageflow.training.release` wrote
+    tells its shape itself.
 
     Arguments:
         path: the checkpoint: a state dict by `torch.save`, which is read without unpickling code, or safetensors.
@@ -47,13 +48,16 @@ def load_released(
         bits, memory, precision: see `GlowConfig`; the checkpoint does not hold them.
 
     Raises:
-        CheckpointError: no such file, not a state dict, or keys or shapes that do not fit; they are named.
+        CheckpointError: no such file, not a state dict, or keys or shapes that do not fit; they are named. Or a file of
+            the kit's with another network, or for faces of another side.
 
     Example: the authors' 256×256 GLOW, to fine-tune::
 
         glow = load_released("generator-1000000", image_size=256, memory="reversible")
     """
-    path = Path(path)
+    path = Path(path).expanduser()
+    if path.is_file() and "part" in released_metadata(path):
+        return _own(path, image_size, {"bits": bits, "memory": memory, "precision": precision})
     source = _Source(path, _read(path))
     config = _config(source, image_size).model_copy(update={"bits": bits, "memory": memory, "precision": precision})
     glow = Glow(config)
@@ -71,6 +75,18 @@ def load_released(
         glow.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit {config!r}: {error}") from None
+    return glow
+
+
+def _own(path: Path, image_size: int, more: dict[str, Any]) -> Glow:
+    """What `ageflow.training.release` wrote."""
+    part, config, state = released_weights(path)
+    if part != "glow":
+        raise CheckpointError(f"{path} holds a {part}, not a glow")
+    if config["image_size"] != image_size:
+        raise CheckpointError(f"{path} is of faces of {config['image_size']} pixels: image_size = {image_size}")
+    glow = Glow(GlowConfig(**config | more))
+    glow.load_state_dict(state)
     return glow
 
 

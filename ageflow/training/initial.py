@@ -18,12 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ageflow.flows.glow import GlowConfig
-from ageflow.storage import Checkpoint, CheckpointError, averaged, checkpoints, checksum, latest, read_checkpoint
+from ageflow.storage import (
+    Checkpoint,
+    CheckpointError,
+    averaged,
+    checkpoints,
+    latest,
+    read_checkpoint,
+    released_metadata,
+    released_weights,
+)
 
 __all__ = ["PRETRAINED", "Weights", "describe", "find", "weights_of"]
 
@@ -128,7 +135,7 @@ def weights_of(path: Path, part: str) -> Weights | None:
         checkpoint = latest(path)
         assert checkpoint is not None, "find() has seen one"
         return _of_checkpoint(checkpoint, module)
-    metadata = _metadata(path)
+    metadata = released_metadata(path)
     if "iteration" in metadata:
         return _of_checkpoint(read_checkpoint(path), module)
     if "config" not in metadata:
@@ -145,28 +152,8 @@ def read_released(path: Path) -> Weights:
     Raises:
         CheckpointError: it is damaged, or no such file.
     """
-    try:
-        metadata = _metadata(path)
-        told = metadata.pop("checksum")
-        with safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if checksum(state, metadata) != told:
-            raise ValueError("its checksum is another: the file has changed since it was written")
-        config, module = json.loads(metadata["config"]), metadata["part"]
-    except (SafetensorError, KeyError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as released weights ({error!r})") from None
-    whole = {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in state.items()}
-    return Weights(path, module, config, whole)
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    if path.suffix != ".safetensors":
-        return {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error})") from None
+    module, config, state = released_weights(path)
+    return Weights(path, module, config, state)
 
 
 def _of_checkpoint(checkpoint: Checkpoint, module: str) -> Weights:

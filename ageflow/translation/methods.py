@@ -71,7 +71,8 @@ class LatentMethod(ABC):
 
         Arguments:
             images: uint8, or float in [0, 1], [B, 3, S, S].
-            target: age groups, int [B], or weights over the groups [B, groups]: any age between.
+            target: age groups, int [B], or weights over the groups [B, groups], as `age_to_weights` makes them of years:
+                any age between. One group, or the weights [1, groups] of one age, is every face's.
             source: the faces' own age groups, int [B], or weights over the groups [B, groups]; GLOW and GLOW +
                 attribute need them.
             attributes: by name, one value a face; GLOW + attribute needs those of its prototypes.
@@ -80,15 +81,20 @@ class LatentMethod(ABC):
             Faces, float, [0, 1] up to rounding, [B, 3, S, S].
 
         Raises:
-            ValueError: `source` or `attributes` are needed and not given, or a target that is no group.
+            ValueError: `source` or `attributes` are needed and not given, or a target that is no group or of another
+                number of faces.
+
+        Example: a face of 51+ at 40, by GLOW::
+
+            method.translate(images, age_to_weights(40)[None], source=torch.tensor([3]))
         """
         if self.needs_source and source is None:
             raise ValueError(f"{METHODS[self.name]} needs the faces' own age groups: pass source")
         if self.needs_attributes and attributes is None:
             raise ValueError(f"{METHODS[self.name]} needs the faces' attributes: pass attributes")
         z = self.glow.encode(images.to(self.device))
-        source = None if source is None else torch.as_tensor(source).to(self.device)
-        return self.glow.decode(self.move(z, torch.as_tensor(target).to(self.device), source, attributes))
+        source = None if source is None else _for_each(source, len(z), "source").to(self.device)
+        return self.glow.decode(self.move(z, _for_each(target, len(z), "target").to(self.device), source, attributes))
 
     @abstractmethod
     def move(
@@ -105,6 +111,15 @@ class LatentMethod(ABC):
         Raises:
             ValueError: the method is not `invertible`.
         """
+
+
+def _for_each(groups: Tensor | Sequence | int, faces: int, name: str) -> Tensor:
+    """Groups [B] or weights [B, groups]; one of either counts for all the faces."""
+    groups = torch.as_tensor(groups)
+    groups = groups[None] if groups.ndim == 0 else groups
+    if len(groups) not in (1, faces):
+        raise ValueError(f"{name} has {len(groups)} entries for {faces} faces: give one a face, or one for all")
+    return groups.expand(faces, *groups.shape[1:])
 
 
 class PrototypeMethod(LatentMethod):
@@ -226,7 +241,7 @@ def load_method(
     if name not in METHODS:
         raise ValueError(f"no method {name!r}: the methods are {', '.join(METHODS)}")
     run = run or ("demo" if dataset == "demo" else "paper")
-    workspace = Workspace(Path(runs_root) if runs_root else default_runs_root(), dataset, run)
+    workspace = Workspace(Path(runs_root).expanduser() if runs_root else default_runs_root(), dataset, run)
     glow_folder = workspace.require("glow")
     weights = {"glow": fingerprint(glow_folder)}
     glow = load_glow(glow_folder, device)

@@ -115,6 +115,9 @@ class Prototypes:
             )
 
 
+_OF_YEARS = "of an age in years ageflow.age_to_weights makes weights"
+
+
 def as_weights(groups: Tensor, count: int, check: bool = True) -> Tensor:
     """Group weights, float [B, count]: integer groups [B] as one-hot, weights as they are.
 
@@ -133,11 +136,11 @@ def as_weights(groups: Tensor, count: int, check: bool = True) -> Tensor:
     """
     if groups.ndim == 1 and not groups.is_floating_point():
         if check and len(groups) and (int(groups.min()) < 0 or int(groups.max()) >= count):
-            raise ValueError(f"age groups are 0 … {count - 1}, not {sorted(set(groups.tolist()))}")
+            raise ValueError(f"age groups are 0 … {count - 1}, not {sorted(set(groups.tolist()))}; {_OF_YEARS}")
         return (groups[:, None] == torch.arange(count, device=groups.device)).float()
     if groups.ndim != 2 or groups.shape[1] != count:
         raise ValueError(
-            f"a target is int groups [B] or weights [B, {count}], not {groups.dtype} {tuple(groups.shape)}"
+            f"a target is int groups [B] or weights [B, {count}], not {groups.dtype} {tuple(groups.shape)}; {_OF_YEARS}"
         )
     if check and not torch.allclose(groups.sum(1), torch.ones_like(groups[:, 0]), atol=1e-3):
         raise ValueError(f"the weights of a target must sum to 1, not {groups.sum(1).tolist()}")

@@ -115,6 +115,19 @@ def test_what_was_trained_in_bf16_is_used_and_released_in_fp32(root, tmp_path):
     assert (config.precision, config.memory) == ("fp32", "plain")
 
 
+def test_a_released_glow_is_loaded_by_itself(root, tmp_path):
+    folder = Workspace(root, "demo", "tiny").path("glow")
+    file = release(folder, tmp_path / "glow.safetensors")
+    glow, expected = ageflow.load_released(file, image_size=32), load_glow(folder, "cpu")
+    x = torch.rand(2, 3, 32, 32)
+    assert torch.equal(glow.encode(x), expected.encode(x))
+    with pytest.raises(CheckpointError, match="of faces of 32 pixels: image_size = 64"):
+        ageflow.load_released(file, image_size=64)
+    other = release(Workspace(root, "demo", "tiny").path("ictm"), tmp_path / "ictm.safetensors")
+    with pytest.raises(CheckpointError, match="holds a translator, not a glow"):
+        ageflow.load_released(other, image_size=32)
+
+
 def test_a_translator_begins_from_another_with_its_critic(root, tmp_path):
     """From a run, T and D; from a released file, T, and D is new."""
     source = Workspace(root, "demo", "tiny")

@@ -254,6 +254,14 @@ def test_every_method_ages_images(trained, runs_root, name):
     weights = torch.nn.functional.one_hot(target, 4).float()
     same = method.translate(images, weights, source=source, attributes=attributes)
     torch.testing.assert_close(same, aged)
+    everyone = method.translate(images, torch.tensor([2, 2, 2]), source=source, attributes=attributes)
+    for one_for_all in (2, torch.tensor([2]), ageflow.age_to_weights(45.5)[None]):
+        torch.testing.assert_close(method.translate(images, one_for_all, source, attributes), everyone)
+    with pytest.raises(ValueError, match="target has 2 entries for 3 faces"):
+        method.translate(images, torch.tensor([1, 2]), source=source, attributes=attributes)
+    for years in ([25, 30, 60], [25.0, 30.0, 60.0]):
+        with pytest.raises(ValueError, match=r"in years ageflow\.age_to_weights"):
+            method.translate(images, torch.tensor(years), source=source, attributes=attributes)
     if name.startswith("glow"):
         with pytest.raises(ValueError, match="pass source"):
             method.translate(images, target)

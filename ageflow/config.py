@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -38,6 +38,7 @@ __all__ = [
     "default_runs_root",
     "literal",
     "settings",
+    "validated",
 ]
 
 Dataset = Literal["demo", "morph", "cacd", "fgnet", "celeba", "utkface", "folder"]
@@ -86,6 +87,26 @@ def default_runs_root(start: Path | None = None) -> Path:
     return start / "runs"
 
 
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(cls: type[Model], values: Mapping[str, Any]) -> Model:
+    """A `cls` of `values`, every problem told in one `ParameterError`."""
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            if not problem["loc"]:  # of several parameters: the message names them, and the input is all there are
+                lines.append(problem["msg"].removeprefix("Value error, "))
+                continue
+            name = str(problem["loc"][0])
+            field = cls.model_fields.get(name)
+            about = f" ({field.description})" if field and field.description else ""
+            lines.append(f"{name} = {problem['input']!r}: {problem['msg']}{about}")
+        raise ParameterError("; ".join(dict.fromkeys(lines))) from None
+
+
 class Settings(BaseModel):
     """What every notebook takes.
 
@@ -129,19 +150,7 @@ class Settings(BaseModel):
     @classmethod
     def checked(cls, values: Mapping[str, Any]) -> Self:
         """Build from `values`, every problem told in one `ParameterError`."""
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            lines = []
-            for problem in error.errors():
-                if not problem["loc"]:  # of several parameters: the message names them, and the input is all there are
-                    lines.append(problem["msg"].removeprefix("Value error, "))
-                    continue
-                name = str(problem["loc"][0])
-                field = cls.model_fields.get(name)
-                about = f" ({field.description})" if field and field.description else ""
-                lines.append(f"{name} = {problem['input']!r}: {problem['msg']}{about}")
-            raise ParameterError("; ".join(dict.fromkeys(lines))) from None
+        return validated(cls, values)
 
 
 class PrepareData(Settings):

@@ -27,7 +27,7 @@ TRAININGS = ("train_glow", "train_ictm", "ablations", "train_classifiers")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, or 1 for an error that it names."""
+    """The command line; returns the exit code: 0, 1 for an error that it names, or 130 where Ctrl-C stopped it."""
     parser = argparse.ArgumentParser(prog="python -m ageflow.train", description=__doc__.splitlines()[0])
     parser.add_argument("step", choices=TRAININGS, help="what to train; ablations: the network without ICTM")
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
@@ -41,6 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.report.unlink(missing_ok=True)  # an earlier attempt's, after which torchrun started this one
     try:
         _train(_settings(given))
+    except KeyboardInterrupt:
+        if given.report is not None:
+            raise
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     except Exception as error:
         if not _is_clear(error):
             raise
@@ -85,11 +90,14 @@ def _is_clear(error: Exception) -> bool:
     """Whether the data, the values or the disk are wrong, and would be again after a restart."""
     if isinstance(error, (ParameterError, MissingArtefactError, OSError)):
         return True
+    from ageflow.flows.transform import ShapeError
     from ageflow.storage import CheckpointError, FolderInUseError
     from ageflow.training.launch import TrainingFailedError
     from ageflow.training.loop import TrainingDivergedError
 
-    return isinstance(error, (CheckpointError, FolderInUseError, TrainingDivergedError, TrainingFailedError))
+    return isinstance(
+        error, (ShapeError, CheckpointError, FolderInUseError, TrainingDivergedError, TrainingFailedError)
+    )
 
 
 def _stop_with_the_caller() -> None:

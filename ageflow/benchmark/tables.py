@@ -12,7 +12,7 @@ import torch
 from matplotlib.axes import Axes
 
 from ageflow.benchmark.measure import Case, MeasurementError, gemm_peak, measure
-from ageflow.config import Benchmarks
+from ageflow.config import Benchmarks, validated
 from ageflow.flows.glow import GlowConfig
 from ageflow.progress import progress_bar
 from ageflow.report.picture import Picture
@@ -147,7 +147,7 @@ def _speed_cases(settings: Benchmarks) -> Iterable[tuple[str, Case]]:
 
 def _glow(settings: Benchmarks, **values: Any) -> GlowConfig:
     shape = {name: getattr(settings, name) for name in ("image_size", "levels", "steps", "hidden", "seed")}
-    return GlowConfig(**(shape | values))
+    return validated(GlowConfig, shape | values)
 
 
 def _measured(case: Case) -> dict[str, Any]:

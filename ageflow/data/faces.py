@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as parquet
 import torch
 
+from ageflow.config import ParameterError
 from ageflow.data.records import AGE_GROUPS, NO_GROUP
 
 __all__ = ["SETTINGS_FILE", "TABLE_FILE", "Faces", "shard_file"]
@@ -148,10 +149,10 @@ class Faces:
         """Age group of every face, int64 [N].
 
         Raises:
-            ValueError: the data set tells no ages.
+            ParameterError: the data set tells no ages.
         """
         if not self.ages_known:
-            raise ValueError(
+            raise ParameterError(
                 f"the faces in {self.folder} have no ages, and this step needs their age groups: such a set serves to "
                 "pre-train GLOW (02_train_glow.ipynb) and to test models of other sets. Name a data set with ages."
             )

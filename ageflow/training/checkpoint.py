@@ -1,6 +1,7 @@
 """What training writes: checkpoints, one atomic file each."""
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,13 @@ from torch import Tensor
 from ageflow.storage import CheckpointError, checkpoints, checksum, write_atomically
 
 __all__ = ["ConfigChangedError", "describe_changes", "save_checkpoint", "set_aside"]
+
+
+# What a fingerprint would say to nobody.
+_NAMED = {
+    "glow": "it learned from the latents of a GLOW that has been trained again since",
+    "faces": "it learned from other faces than the run has now",
+}
 
 
 class ConfigChangedError(CheckpointError):
@@ -42,6 +50,27 @@ def set_aside(folder: Path) -> Path | None:
 
 
 def describe_changes(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """The values that differ, ``name: old → new``."""
-    names = sorted(set(old) | set(new))
-    return ", ".join(f"{n}: {old.get(n)!r} → {new.get(n)!r}" for n in names if old.get(n) != new.get(n))
+    """The values that differ, ``name: old → new``; of what holds several, each by its own name."""
+    old, new = dict(_leaves(old)), dict(_leaves(new))
+    told = []
+    for name in sorted(old.keys() | new.keys()):
+        before, now = old.get(name), new.get(name)
+        parameter = name.rpartition(".")[2]
+        if before == now or (parameter != name and (old.get(parameter), new.get(parameter)) == (before, now)):
+            continue  # the second: a network's shape, where the parameter that it comes from is told already
+        if name in _NAMED:
+            told.append(_NAMED[name])
+        elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now) > 4:
+            told.append(f"{name}: {sum(b != n for b, n in zip(before, now, strict=True))} of {len(now)} are others")
+        else:
+            told.append(f"{name}: {before!r} → {now!r}")
+    return ", ".join(told)
+
+
+def _leaves(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Values by name, ``translator.width`` for one inside another."""
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{before}{name}.")
+        else:
+            yield before + name, value

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ageflow.config import TrainGlow
+from ageflow.config import TrainGlow, validated
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow, GlowConfig, to_uint8
 from ageflow.flows.released import load_released
@@ -122,7 +122,7 @@ def glow_config(settings: TrainGlow, image_size: int) -> GlowConfig:
             "ICTM halves every level that it sees, so for notebook 04 take fewer levels, or its latent without this one",
             stacklevel=2,
         )
-    return GlowConfig(image_size=image_size, **{name: getattr(settings, name) for name in names})
+    return validated(GlowConfig, {"image_size": image_size} | {name: getattr(settings, name) for name in names})
 
 
 def train_glow(settings: TrainGlow) -> Path:

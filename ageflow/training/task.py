@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ageflow.config import ParameterError
 from ageflow.memory import no_garbage_collection
 
 __all__ = ["Piece", "Task", "Turn", "keep_spectral_norms", "pieces", "running_statistics", "sample_batch", "seed_of"]
@@ -149,7 +150,7 @@ def sample_batch(count: int, batch_size: int, seed: int, number: int) -> Tensor:
         True
     """
     if count < 1:
-        raise ValueError("there are no faces to train on: look at the data card's counts")
+        raise ParameterError("there are no faces to train on: look at the data card's counts")
     generator = torch.Generator()
     if count < batch_size:  # with replacement, where one batch is more than there is
         return torch.randint(count, (batch_size,), generator=generator.manual_seed(seed_of(seed, number)))

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ageflow.config import ParameterError
 from ageflow.config import Prototypes as PrototypesSettings
 from ageflow.data.records import AGE_GROUPS, NO_GROUP
 from ageflow.storage import write_atomically
@@ -162,14 +163,14 @@ def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int) 
     these and the others (Eqs. 5 and 6) changes those attributes too: a warning names them.
 
     Raises:
-        ValueError: faces without ages, an age group without any training face, or an attribute the faces do not have.
+        ParameterError: faces without ages, an age group without any training face, or an attribute the faces do not have.
     """
     table = latents.table
     unknown = [name for name in attributes if name not in table or table[name].isna().all()]
     if unknown:
-        raise ValueError(f"the faces have no {unknown}: pass attributes without it (-p attributes \"['gender']\")")
+        raise ParameterError(f"the faces have no {unknown}: pass attributes without it (-p attributes \"['gender']\")")
     if (table["group"] == NO_GROUP).any():
-        raise ValueError(
+        raise ParameterError(
             "these faces have no ages, so there are no age groups to average: such a set serves to pre-train GLOW and "
             "to test models of other sets. Name a data set with ages."
         )
@@ -197,7 +198,7 @@ def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int) 
     for group, name in enumerate(AGE_GROUPS):
         group_mean, group_count = average(group, ())
         if group_count == 0:
-            raise ValueError(f"no training face is in the age group {name}: its average cannot be taken")
+            raise ParameterError(f"no training face is in the age group {name}: its average cannot be taken")
         row = []
         for combination in combinations:
             own = average(group, combination)[1]

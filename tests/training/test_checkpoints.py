@@ -12,7 +12,7 @@ import torch
 from ageflow.config import ParameterError
 from ageflow.memory import peak_memory, reset_peak_memory
 from ageflow.storage import CheckpointError, FolderInUseError, checkpoints, device_of, latest, read_checkpoint
-from ageflow.training.checkpoint import ConfigChangedError
+from ageflow.training.checkpoint import ConfigChangedError, describe_changes
 from ageflow.training.loop import train
 from tests.conftest import ROOT
 from tests.training.test_loop import Line, settings, weights
@@ -135,6 +135,18 @@ def test_memory_is_told_where_there_is_no_proc(monkeypatch, tmp_path):
     peak = peak_memory()
     monkeypatch.setattr("ageflow.memory._PROC", tmp_path / "proc")
     assert peak / 2 < reset_peak_memory() <= peak_memory() < 2**40
+
+
+def test_what_changed_is_told_value_by_value():
+    network = {"image_size": 32, "steps": [2, 2], "hidden": 16}
+    before = {"hidden": 16, "glow": network, "counts": [9, 9, 9, 9, 9, 9], "seed": 0, "nested": {"glow": "ab"}}
+    now = {"hidden": 32, "glow": network | {"hidden": 32, "steps": [2, 4]}, "counts": [9, 8, 9, 9, 9, 7], "seed": 0}
+    assert describe_changes(before, now | {"nested": {"glow": "ab"}}) == (
+        "counts: 2 of 6 are others, glow.steps: [2, 2] → [2, 4], hidden: 16 → 32"
+    )
+    told = describe_changes({"glow": "0f3a", "scale": 1.4}, {"glow": "77be", "scale": 1.4})
+    assert told == "it learned from the latents of a GLOW that has been trained again since"
+    assert describe_changes({"a": {"b": 1}}, {}) == "a.b: 1 → None"
 
 
 def test_a_folder_is_trained_in_by_one_process_at_a_time_however_the_other_ends(tmp_path):

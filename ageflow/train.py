@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ageflow.train", description=__doc__.splitlines()[0])
     parser.add_argument("step", choices=TRAININGS, help="what to train; ablations: the network without ICTM")
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    parser.add_argument(
+        "--parameters", dest="listed", action="store_true", help="only list what the step takes, with its values"
+    )
     parser.add_argument("--settings", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--report", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
@@ -40,7 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.report is not None and os.environ.get("LOCAL_RANK") == "0":
         given.report.unlink(missing_ok=True)  # an earlier attempt's, after which torchrun started this one
     try:
-        _train(_settings(given))
+        settings = _settings(given)
+        if given.listed:
+            print(_described(settings))
+            return 0
+        _train(settings)
     except KeyboardInterrupt:
         if given.report is not None:
             raise
@@ -63,6 +70,14 @@ def _settings(given: argparse.Namespace) -> Training:
     if given.settings:
         return STEPS[given.step].checked(json.loads(given.settings.read_text()))
     return ageflow.settings(given.step, {name: literal(value) for name, value in given.parameters})
+
+
+def _described(settings: Training) -> str:
+    """A line a parameter: its name, its value (the preset's, or what -p says) and what it is."""
+    fields = type(settings).model_fields
+    values = {name: str(getattr(settings, name)) for name in fields}
+    names, widest = (max(map(len, texts)) for texts in (values, values.values()))
+    return "\n".join(f"{name:{names}}  {values[name]:{widest}}  {field.description}" for name, field in fields.items())
 
 
 def _train(settings: Training) -> None:

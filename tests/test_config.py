@@ -4,7 +4,8 @@ import pytest
 from papermill.cli import _resolve_type as from_papermill
 
 import ageflow
-from ageflow.config import ParameterError, literal
+from ageflow.config import STEPS, ParameterError, literal
+from ageflow.train import TRAININGS, main
 
 
 @pytest.mark.parametrize("passed", [from_papermill, literal])
@@ -31,6 +32,17 @@ from ageflow.config import ParameterError, literal
 )
 def test_what_a_command_line_passes_is_taken_as_it_was_meant(passed, step, name, text, value):
     assert getattr(ageflow.settings(step, {name: passed(text)}), name) == value
+
+
+@pytest.mark.parametrize("step", TRAININGS)
+def test_the_command_line_lists_every_parameter_of_a_training_with_its_value(step, capsys):
+    assert main([step, "--parameters", "-p", "seed", "41"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    fields = STEPS[step].model_fields
+    assert list(lines) == list(fields)
+    for name, line in lines.items():
+        assert line.endswith(fields[name].description)
+        assert str(getattr(ageflow.settings(step, {"seed": 41}), name)) in line
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,9 @@ from traitlets.config import Config
 __all__ = ["NotebookFailedError", "execute"]
 
 
+_SECONDS_TO_START = 300  # of a kernel, on a machine that is busy with other trainings
+
+
 class NotebookFailedError(RuntimeError):
     """A notebook stopped; the message names it, the cell, the exception and where the executed copy lies."""
 
@@ -43,6 +46,7 @@ def execute(source: Path, copy: Path, parameters: dict[str, Any], log: TextIO | 
                 parameters=parameters,
                 kernel_name="python3",
                 progress_bar=False,
+                start_timeout=_SECONDS_TO_START,
                 stdout_file=_Lines(log or sys.stdout),
                 stderr_file=_Lines(log or sys.stderr),
                 config=_encrypted(),
@@ -59,6 +63,13 @@ def execute(source: Path, copy: Path, parameters: dict[str, Any], log: TextIO | 
         running.replace(failed)
         raise NotebookFailedError(
             f"{source.name}: its kernel died ({error}); often the machine ran out of memory.\nThe executed copy: {failed}"
+        ) from None
+    except RuntimeError as error:
+        running.unlink(missing_ok=True)
+        if "Kernel" not in str(error):
+            raise
+        raise NotebookFailedError(
+            f"{source.name}: its kernel did not start ({error}); a machine that is very busy needs longer: run this again"
         ) from None
     except BaseException:
         running.unlink(missing_ok=True)

@@ -156,6 +156,15 @@ def test_a_dead_kernel_is_told(folder: Path):
         run_notebooks(plan(folder))
 
 
+def test_a_kernel_that_does_not_start_in_time_is_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One that a busy machine holds up: it sleeps when Python starts."""
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep(60)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("ageflow.batch.execute._SECONDS_TO_START", 1)
+    with pytest.raises(NotebookFailedError, match=r"its kernel did not start \(Kernel didn't respond.*run this again"):
+        run_notebooks(plan(folder))
+
+
 def test_wrong_parameters_stop_before_anything_runs(folder: Path, capsys: pytest.CaptureFixture):
     with pytest.raises(ParameterError, match="'learning_rat': did you mean 'learning_rate'"):
         run_notebooks(plan(folder, parameters={"learning_rat": 0.1}))

@@ -177,6 +177,8 @@ class AgeSlider(widgets.VBox):
             content = photo if isinstance(photo, bytes) else read_picture(photo.parent, photo.name)
             faces = self.explorer.uploaded(content)
         except Exception as error:
+            if isinstance(photo, Path) and isinstance(error, ValueError):
+                error = ValueError(f"photo = {photo}: {error}")
             self._fail(error)
             return
         self._show_found(faces)

@@ -150,7 +150,10 @@ def sample_batch(count: int, batch_size: int, seed: int, number: int) -> Tensor:
         True
     """
     if count < 1:
-        raise ParameterError("there are no faces to train on: look at the data card's counts")
+        raise ParameterError(
+            "there are no faces to train on: the data card tells how many each half has. FG-NET is a set to test models "
+            "of other sets on, so all of it is the test half"
+        )
     generator = torch.Generator()
     if count < batch_size:  # with replacement, where one batch is more than there is
         return torch.randint(count, (batch_size,), generator=generator.manual_seed(seed_of(seed, number)))

@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
+from ageflow.workspace import Workspace
 from tests.conftest import ROOT, Run
 from tests.explore.conftest import astronaut
 
@@ -59,20 +60,21 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def shown_run(request: pytest.FixtureRequest) -> tuple[Path, str]:
-    """Folder and name of the run to show: the smoke run, or the one that ``--screenshots-of`` names."""
+def shown_run(request: pytest.FixtureRequest) -> Workspace:
+    """The run to show: the smoke run, or the one that ``--screenshots-of`` names."""
     named = request.config.getoption("--screenshots-of")
     if named:
-        return named.resolve().parents[1], named.name
+        named = named.resolve()
+        return Workspace(named.parents[1], named.parent.name, named.name)
     run: Run = request.getfixturevalue("smoke_run")
-    return run.workspace.runs_root, run.workspace.run
+    return run.workspace
 
 
 @pytest.fixture
-def notebook(shown_run: tuple[Path, str], tmp_path: Path) -> Path:
+def notebook(shown_run: Workspace, tmp_path: Path) -> Path:
     """Notebook 09 with the run's parameters, not executed."""
-    runs_root, run = shown_run
-    parameters = {"preset": "smoke", "run": run, "runs_root": str(runs_root)}
+    parameters = {"dataset": shown_run.dataset, "preset": "smoke", "run": shown_run.run}
+    parameters |= {"runs_root": str(shown_run.runs_root)}
     path = tmp_path / "work" / "09_age_slider.ipynb"
     path.parent.mkdir()
     papermill.execute_notebook(

@@ -162,7 +162,7 @@ def test_a_photo_may_be_a_parameter(smoke_run: Run, tmp_path: Path):
     assert "your picture" in made.parts.about.value
     missing = AgeSlider(slider_settings(smoke_run, photo=tmp_path / "not there.png"))
     assert missing.wait()
-    assert "cannot be read" in missing.parts.problem_text
+    assert f"photo = {tmp_path / 'not there.png'}: the file cannot be read" in missing.parts.problem_text
     assert (missing.portrait, missing.shown) == (None, None), "nobody is shown in its place"
     assert "cannot be read" in missing.figure().data
 

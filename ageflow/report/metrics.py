@@ -12,12 +12,13 @@ from ageflow.evaluation.cycle import CYCLE_COLUMNS
 from ageflow.evaluation.identity import identity_scores
 from ageflow.report.results import Results
 
-__all__ = ["BEYOND", "IDENTITY", "LOWER_IS_BETTER", "beyond_scores", "known", "real_scores", "scores"]
+__all__ = ["BEYOND", "IDENTITY", "LOWER_IS_BETTER", "TWO_PEOPLE", "beyond_scores", "known", "real_scores", "scores"]
 
 IDENTITY = ("cosine", "cosine_centred", "verified")
 _MONOTONICITY = {"rho": "predicted_age", "monotone": "predicted_age", "monotone_second": "second_age"}
 # What the paper does not measure; KID is of crowds and has no number of a face's own.
 BEYOND = ("second_accuracy", *CYCLE_COLUMNS, *_MONOTONICITY)
+TWO_PEOPLE = "photos of two people"  # a row of real faces
 LOWER_IS_BETTER = {"inverse_error", "condition_error", "kid_face_api", "kid_inception"}
 
 
@@ -49,7 +50,7 @@ def scores(metric: str, judged: pd.DataFrame) -> pd.DataFrame:
 def real_scores(metric: str, real: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """What the real test faces score, laid out as `scores`, by the name of the row it makes in a table."""
     if metric in IDENTITY:
-        kinds = {"two photos of one person": "same", "photos of two people": "other"}
+        kinds = {"two photos of one person": "same", TWO_PEOPLE: "other"}
         return {name: identity_scores(real, f"{metric}_{kind}") for name, kind in kinds.items()}
     if metric == "age_accuracy":
         return {"the classifier is right": age_scores(real)}

@@ -16,9 +16,12 @@ def notes(number: int, numbers: pd.DataFrame, results: Results, settings: Tables
     """The lines below table `number`, whose numbers are `numbers`."""
     about = results.real.about
     whose = f", {about['external']}'s, new to the run" if about.get("external") else ""
+    people = f"of {about['identities']} people"
+    if about["identities"] == about["faces"]:
+        people = "each of a person of its own, as far as the set tells"
     told = [
         f"This run is {results.run} (preset {about['preset']}), evaluated {results.evaluated[:10]} on {about['faces']} "
-        f"test faces of {about['identities']} people{whose}. In brackets: {100 * settings.confidence:g} % bootstrap intervals over "
+        f"test faces {people}{whose}. In brackets: {100 * settings.confidence:g} % bootstrap intervals over "
         f"identities, {settings.bootstrap} resamples."
     ]
     if number == 6:
@@ -50,9 +53,21 @@ def notes(number: int, numbers: pd.DataFrame, results: Results, settings: Tables
         told.append(f"{REAL.capitalize()}: the same judges on real faces of each column's group, to read this run by.")
     if number in (2, 4):
         told.append("Preserved: the attribute classifier's answer on the aged face is the face's own label.")
+        told += _labelled(numbers)
     if number == 5:
         told += _beyond() + _of_fewer(numbers, about["identities"])
     return told + _reasons(numbers)
+
+
+def _labelled(numbers: pd.DataFrame) -> list[str]:
+    """Of how many faces an attribute's numbers are: those that are labelled, of the group that is aged."""
+    own = numbers[numbers["source"].str.startswith("this run") & numbers["value"].notna()]
+    counted = own.groupby("metric", sort=False)[["faces", "identities"]].max()
+    each = [
+        f"{METRIC_NAMES[metric]}, {row.faces} faces of {row.identities} people"
+        for metric, row in zip(counted.index, counted.itertuples(index=False), strict=True)
+    ]
+    return [f"Of the labelled test faces of 30-, in each target group: {'; '.join(each)}."] if each else []
 
 
 def _of_fewer(numbers: pd.DataFrame, people: int) -> list[str]:

@@ -5,6 +5,7 @@ Table 5 has what the paper does not measure, Table 6 by how much AgeFlow leads, 
 
 import json
 import math
+from dataclasses import replace
 
 import pandas as pd
 
@@ -13,7 +14,16 @@ from ageflow.data.records import AGE_GROUPS
 from ageflow.progress import progress_bar
 from ageflow.report.estimates import Estimate, estimate, lead
 from ageflow.report.layout import Table, digits
-from ageflow.report.metrics import BEYOND, IDENTITY, LOWER_IS_BETTER, beyond_scores, known, real_scores, scores
+from ageflow.report.metrics import (
+    BEYOND,
+    IDENTITY,
+    LOWER_IS_BETTER,
+    TWO_PEOPLE,
+    beyond_scores,
+    known,
+    real_scores,
+    scores,
+)
 from ageflow.report.notes import REAL, notes
 from ageflow.report.published import PAPER_DATASETS, TABLE_GROUPS, published
 from ageflow.report.results import Results, training_diagnostics
@@ -181,6 +191,9 @@ def _real_rows(metric: str, groups: tuple[int, ...], results: Results, settings:
     for name, part in real_scores(metric, results.real.rows).items():
         for group in groups:
             value = estimate(part[part["group"] == group], *_chosen(settings))
+            if name == TWO_PEOPLE and not value.note:
+                # Each of its numbers is a mean over everyone else: people drawn on one side only vary too little.
+                value = replace(value, low=math.nan, high=math.nan, note="a mean over all pairs of people")
             rows.append(_row(metric, REAL, name, AGE_GROUPS[group], value))
     return rows
 

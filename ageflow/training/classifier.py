@@ -198,7 +198,9 @@ class ClassifierTask(Task):
 
 
 def train_classifiers(settings: TrainClassifiers) -> dict[str, Path]:
-    """Train the age classifier and one classifier per attribute that has two values or more; stopped, it goes on.
+    """Train the age classifier and one classifier per attribute of which the training faces have two values or more.
+
+    Stopped, it goes on.
 
     Returns:
         Each classifier's folder, by name (``age``, ``gender``, …).
@@ -208,7 +210,8 @@ def train_classifiers(settings: TrainClassifiers) -> dict[str, Path]:
     """
     workspace = Workspace.of(settings)
     faces = Faces.open(workspace.require("faces"))
-    folders = {name: workspace.path("classifiers", name) for name in ("age", *faces.attributes)}
+    told = [name for name in faces.attributes if len(labelled(faces, name)[0]) > 1]
+    folders = {name: workspace.path("classifiers", name) for name in ("age", *told)}
     with live(workspace.path("classifiers"), settings.progress):
         if launched(settings, workspace.path("classifiers")):
             return folders
@@ -255,9 +258,13 @@ def held_out_accuracy(folders: Mapping[str, Path]) -> pd.DataFrame:
 
 
 def labelled(faces: Faces, name: str) -> tuple[tuple[str, ...], Tensor]:
-    """The labels of `age` or an attribute, and each face's number among them, int64 [N]; −1 where it is not known."""
+    """The labels of `age` or an attribute, and each face's number among them, int64 [N]; −1 where it is not known.
+
+    An attribute's labels are those of the training faces: of any other there is nothing to learn.
+    """
     values = pd.Series(faces.groups) if name == "age" else faces.table[name]
-    classes = range(len(AGE_GROUPS)) if name == "age" else sorted(values.dropna().unique())
+    there = values[faces.table["split"] == "train"].dropna().unique()
+    classes = range(len(AGE_GROUPS)) if name == "age" else sorted(there)
     number = {value: index for index, value in enumerate(classes)}
     labels = AGE_GROUPS if name == "age" else tuple(classes)
     return labels, torch.tensor([number.get(value, -1) for value in values])

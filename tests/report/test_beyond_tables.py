@@ -4,6 +4,7 @@ import math
 import shutil
 import subprocess
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,7 +13,7 @@ from ageflow.report.estimates import estimate
 from ageflow.report.results import MixedResultsError, Results
 from ageflow.report.tables import _best, make_table, make_tables
 from ageflow.workspace import Workspace
-from tests.report.evaluations import PEOPLE, judged_rows, numbers_of, write_beyond, write_evaluation
+from tests.report.evaluations import PEOPLE, judged_rows, numbers_of, real_rows, write_beyond, write_evaluation
 
 
 def test_table_5_has_what_the_paper_does_not_measure(tmp_path):
@@ -35,6 +36,31 @@ def test_table_5_has_what_the_paper_does_not_measure(tmp_path):
     (fewer,) = [note for note in table.notes if note.startswith("Measured on a choice of the test faces")]
     assert "Continuous target: rank correlation, 10; Continuous target: monotone faces (%), 10" in fewer
     assert "Back by" not in fewer
+
+
+def test_the_second_judge_s_shares_are_told_of_methods_and_real_faces(tmp_path):
+    """Its ages are chosen: of AgeFlow's faces a quarter land where they were asked to, of GLOW's half, of real ones 3/4."""
+    centre, wrong = np.array([25.0, 35.0, 45.0, 60.0]), np.array([60.0, 25.0, 25.0, 25.0])
+
+    def seen(rows, share):
+        right = rows["identity"].str[2:].astype(int) < share * PEOPLE
+        return rows.assign(second_age=np.where(right, centre[rows["target"]], wrong[rows["target"]]))
+
+    methods = {name: judged_rows((1,) * 4, (1,) * 4, 1) for name in ("ageflow", "glow")}
+    methods = {"ageflow": seen(methods["ageflow"], 0.25), "glow": seen(methods["glow"], 0.5)}
+    settings = write_evaluation(tmp_path, methods=methods, real=seen(real_rows(), 0.75))
+    write_beyond(settings)
+    results = Results.open(Workspace.of(settings))
+    table = make_table(5, results, settings)
+    of_run, of_real = numbers_of(table), numbers_of(table, "real test faces")
+    for group in ("30-", "31-40", "41-50", "51+", "mean"):
+        assert of_run.loc[("second_accuracy", "AgeFlow", group), "value"] == pytest.approx(25)
+        assert of_run.loc[("second_accuracy", "GLOW", group), "value"] == pytest.approx(50)
+    for group in ("30-", "31-40", "41-50", "51+"):
+        assert of_real.loc[("second_accuracy", "the second judge is right", group), "value"] == pytest.approx(75)
+    assert table.best.loc[("Age accuracy, second judge (%)", "this run (demo/r1)", "GLOW")].all()
+    lead = numbers_of(make_table(6, results, settings))
+    assert lead.loc[("second_accuracy", "over GLOW", "mean"), "value"] == pytest.approx(-25)
 
 
 def test_a_mean_of_kid_over_fewer_groups_is_no_number_and_says_why(tmp_path):

@@ -71,7 +71,11 @@ def test_the_same_judges_on_real_faces_are_the_scale(tmp_path):
     found = numbers_of(make_table(3, results, settings), "real test faces")
     assert found.loc[("age_accuracy", "the classifier is right", "51+"), "value"] == pytest.approx(90)
     assert found.loc[("cosine", "two photos of one person", "51+"), "value"] == pytest.approx(0.97)
-    assert found.loc[("cosine", "photos of two people", "51+"), "value"] == pytest.approx(0.85)
+    two = found.loc[("cosine", "photos of two people", "51+")]
+    assert two["value"] == pytest.approx(0.85)
+    assert two[["low", "high"]].isna().all(), "people of one side only would vary too little"
+    assert two["note"] == "a mean over all pairs of people"
+    assert found.loc[("cosine", "two photos of one person", "51+"), ["low", "high"]].notna().all()
     found = numbers_of(make_table(4, results, settings), "real test faces")
     assert found.loc[("gender", "the classifier is right", "41-50"), "value"] == pytest.approx(100)
 
@@ -196,3 +200,18 @@ def test_whose_faces_were_judged_is_said_below_the_table(tmp_path):
         told.append(make_table(3, Results.open(Workspace.of(settings)), settings).notes[0])
     assert f"test faces of {PEOPLE} people. In brackets" in told[0]
     assert f"test faces of {PEOPLE} people, morph/paper's, new to the run. In brackets" in told[1]
+    settings = write_evaluation(tmp_path / "nameless", identities=4 * PEOPLE)
+    told = make_table(3, Results.open(Workspace.of(settings)), settings).notes[0]
+    assert f"on {4 * PEOPLE} test faces each of a person of its own, as far as the set tells. In brackets" in told
+
+
+def test_of_how_many_labelled_faces_an_attribute_is_told(tmp_path):
+    half = judged_rows((1,) * 4, (1,) * 4, 1)
+    half.loc[half["identity"].isin([f"id{person}" for person in range(10)]), "gender"] = None
+    settings = write_evaluation(tmp_path, methods={"ageflow": half})
+    notes = make_table(2, Results.open(Workspace.of(settings)), settings).notes
+    people = PEOPLE - 10
+    expected = (
+        f"Of the labelled test faces of 30-, in each target group: Gender preserved (%), {people} faces of {people}"
+    )
+    assert any(note.startswith(expected) for note in notes)

@@ -15,7 +15,7 @@ from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow
 from ageflow.storage import CheckpointError, latest
 from ageflow.training.checkpoint import ConfigChangedError
-from ageflow.training.classifier import ClassifierTask, held_out_accuracy, load_classifier, train_classifiers
+from ageflow.training.classifier import ClassifierTask, held_out_accuracy, labelled, load_classifier, train_classifiers
 from ageflow.training.glow import GlowTask, describe_glow, train_glow
 from ageflow.training.ictm import TranslatorTask, round_trip, train_translator
 from ageflow.training.loop import train
@@ -292,6 +292,25 @@ def test_judges_learn_and_say_how_well(runs_root):
     assert classifier.labels == ("female", "male")
     images = Faces.open(runs_root / "demo" / "whole" / "faces").images(slice(0, 4))
     torch.testing.assert_close(classifier(images), classifier(images / 255))
+
+
+def test_a_label_that_no_training_face_has_is_not_asked_of_a_judge(runs_root):
+    with_faces(runs_root, "rare")
+    file = runs_root / "demo" / "rare" / "faces" / "faces.parquet"
+    table = pd.read_parquet(file)
+    table["race"] = np.where(table["split"] == "test", "rare", np.where(table.index % 3 == 0, "one", "other"))
+    table.to_parquet(file)
+    labels, numbers = labelled(Faces.open(file.parent), "race")
+    assert labels == ("one", "other")
+    assert (numbers.numpy() == -1).tolist() == (table["split"] == "test").tolist()
+    quick = {"run": "rare", "iterations": 1, "preview_every": 1, "checkpoint_every": 1}
+    folders = train_classifiers(settings_of("train_classifiers", runs_root, **quick))
+    assert load_classifier(folders["race"]).labels == ("one", "other")
+
+    table.loc[table["split"] == "train", "race"] = "one"
+    table.to_parquet(file)
+    again = settings_of("train_classifiers", runs_root, **quick, restart=True)
+    assert set(train_classifiers(again)) == {"age", "gender"}, "one value is nothing to tell apart"
 
 
 def test_judges_that_are_half_trained_do_not_pass_for_finished(runs_root, monkeypatch):

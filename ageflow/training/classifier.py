@@ -17,7 +17,7 @@ from ageflow.data.records import AGE_GROUPS
 from ageflow.memory import no_garbage_collection
 from ageflow.storage import CheckpointError, device_of, latest, load_state, write_atomically
 from ageflow.training.distributed import processes
-from ageflow.training.initial import Weights, find, weights_of
+from ageflow.training.initial import Weights, find, warn_of_known_people, weights_of
 from ageflow.training.launch import launched
 from ageflow.training.live import live
 from ageflow.training.loop import train
@@ -128,6 +128,7 @@ class ClassifierTask(Task):
                 {attribute: values for attribute, (values, _) in told.items()},
             )
         if settings.init_from is not None:
+            warn_of_known_people(settings.init_from, settings.runs_root, part or name, faces)
             path = find(settings.init_from, settings.runs_root, part or name)
             weights = weights_of(path, part or name)
             if weights is None:

@@ -12,7 +12,7 @@ from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow, GlowConfig, to_uint8
 from ageflow.flows.released import load_released
 from ageflow.storage import device_of
-from ageflow.training.initial import find, weights_of
+from ageflow.training.initial import find, warn_of_known_people, weights_of
 from ageflow.training.launch import launched
 from ageflow.training.live import live
 from ageflow.training.loop import train
@@ -37,6 +37,8 @@ class GlowTask(Task):
         self.device = device_of(settings.device)
         self.training = faces.select(split="train")
         self.testing = faces.select(split="test")
+        if settings.init_from is not None:
+            warn_of_known_people(settings.init_from, settings.runs_root, "glow", faces)
         self.glow = _new_glow(settings, faces.image_size)
         self.modules = nn.ModuleDict({"glow": self.glow})
         self.turns = [Turn("glow", list(self.glow.parameters()), self.loss, settings.learning_rate)]

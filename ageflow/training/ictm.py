@@ -16,7 +16,7 @@ from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.storage import CheckpointError, device_of, fingerprint
 from ageflow.training.classifier import load_classifier
 from ageflow.training.decoded_age import DecodedAge, age_classifier_folder, train_age_classifier
-from ageflow.training.initial import find, weights_of
+from ageflow.training.initial import find, warn_of_known_people, weights_of
 from ageflow.training.launch import launched
 from ageflow.training.live import live
 from ageflow.training.loop import train
@@ -98,6 +98,8 @@ class TranslatorTask(Task):
             torch.manual_seed(settings.seed)
             critic = Discriminator(translator.visible.dimensions, self.count)
         if settings.init_from is not None:
+            if faces is not None:
+                warn_of_known_people(settings.init_from, settings.runs_root, kind, faces)
             self._begin_from(settings.init_from, kind, translator, critic)
         translator.checks_targets = False  # its targets are drawn here
         self.modules = nn.ModuleDict({"translator": translator, "discriminator": critic})

@@ -13,6 +13,7 @@ training's.
 """
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ageflow.data.faces import TABLE_FILE, Faces
 from ageflow.flows.glow import GlowConfig
 from ageflow.storage import (
     Checkpoint,
@@ -32,7 +34,7 @@ from ageflow.storage import (
     released_weights,
 )
 
-__all__ = ["PRETRAINED", "Weights", "describe", "find", "weights_of"]
+__all__ = ["PRETRAINED", "Weights", "describe", "find", "warn_of_known_people", "weights_of"]
 
 # Which of the trained modules a step's network is, by the part of a run it lies in.
 _MODULES = {"glow": "glow", "ictm": "translator", "no_ictm": "translator", "age": "classifier"}
@@ -122,6 +124,30 @@ def find(init_from: str, runs_root: Path, part: str) -> Path:
         f"init_from = {init_from!r}: no file of that name, and no trained {part} in any of {tried}. "
         "Name a run as dataset/run, the path of a run or of a file, or 'pretrained'"
     )
+
+
+def warn_of_known_people(init_from: str, runs_root: Path, part: str, faces: Faces) -> None:
+    """Warn where the run that the weights come from learned from people who are to test here.
+
+    Only runs tell that: a released file does not hold whose faces it learned from (the kit's own do so in their card).
+
+    Arguments:
+        init_from, runs_root, part: see `find`.
+        faces: the new training's.
+    """
+    path = find(init_from, runs_root, part)
+    source = next((folder / "faces" for folder in path.parents[:3] if (folder / "faces" / TABLE_FILE).is_file()), None)
+    if source is None:
+        return
+    test = faces.select(split="test")
+    known = len(test) - len(test.unseen_by(Faces.open(source)))
+    if known:
+        warnings.warn(
+            f"init_from = {init_from!r}: {known:,} of the {len(test):,} test faces are of people whom those weights "
+            "learned from, so what is measured on them flatters. Begin from other weights, or prepare faces of other "
+            "people",
+            stacklevel=3,
+        )
 
 
 def weights_of(path: Path, part: str) -> Weights | None:

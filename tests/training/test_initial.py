@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
@@ -17,11 +18,11 @@ from ageflow.storage import CheckpointError, latest
 from ageflow.training.classifier import ClassifierTask, train_classifiers
 from ageflow.training.glow import GlowTask, train_glow
 from ageflow.training.ictm import train_translator
-from ageflow.training.initial import find, read_released
+from ageflow.training.initial import find, read_released, warn_of_known_people
 from ageflow.training.loop import train
 from ageflow.training.release import main, release
 from ageflow.workspace import Workspace
-from tests.tiny import tiny_run
+from tests.tiny import tiny_run, write_faces
 from tests.training.processes import settings_of
 
 PARTS = {"glow": "glow", "ictm": "translator", "no_ictm": "translator", "classifiers/gender": "classifier"}
@@ -194,6 +195,29 @@ def test_a_shape_that_does_not_fit_is_named(root, step, values, told):
     train = {"train_glow": train_glow, "train_ictm": train_translator, "train_classifiers": train_classifiers}[step]
     with pytest.raises(CheckpointError, match=told):
         train(settings_of(step, root, "tiny", init_from="demo/tiny", restart=False, **values))
+
+
+@pytest.mark.parametrize("step", ["train_glow", "train_ictm", "train_classifiers"])
+def test_weights_that_know_the_people_who_test_are_told(root, recwarn, step):
+    """Faces of the same people with the halves changed over: whoever tests here was learned from there."""
+    folder = Workspace(root, "demo", f"turned-{step}").path("faces")
+    write_faces(folder)
+    table = pd.read_parquet(folder / "faces.parquet")
+    table["split"] = np.where(table["split"] == "test", "train", "test")
+    table.to_parquet(folder / "faces.parquet")
+    part = {"train_glow": "glow", "train_ictm": "ictm", "train_classifiers": "age"}[step]
+    warn_of_known_people("demo/tiny", root, part, Faces.open(folder))
+    (told,) = [str(warning.message) for warning in recwarn]
+    test = (table["split"] == "test").sum()
+    assert told.startswith(f"init_from = 'demo/tiny': {test} of the {test} test faces are of people whom those weights")
+    recwarn.clear()
+    warn_of_known_people("demo/tiny", root, part, Faces.open(Workspace(root, "demo", "tiny").path("faces")))
+    warn_of_known_people("pretrained", root, "glow", Faces.open(folder))
+    assert not list(recwarn)
+    if step == "train_glow":
+        values = {"iterations": 1, "checkpoint_every": 1, "preview_every": 1}
+        with pytest.warns(UserWarning, match="what is measured on them flatters"):
+            train_glow(settings_of(step, root, f"turned-{step}", init_from="demo/tiny", **values))
 
 
 def test_what_is_not_there_is_told_with_where_it_was_looked_for(root, tmp_path, capsys):

@@ -14,7 +14,7 @@ from ageflow.data.faces import Faces
 from ageflow.flows.glow import load_glow
 from ageflow.memory import keep_freed_memory
 from ageflow.progress import progress_bar
-from ageflow.storage import fingerprint, write_atomically
+from ageflow.storage import fingerprint, sole_writer, write_atomically
 from ageflow.workspace import Workspace
 
 __all__ = ["Latents", "encode_faces"]
@@ -64,6 +64,7 @@ def encode_faces(settings: PrototypesSettings) -> Latents:
 
     Raises:
         MissingArtefactError: no faces, or no trained GLOW.
+        FolderInUseError: another process encodes them.
     """
     workspace = Workspace.of(settings)
     faces = Faces.open(workspace.require("faces"))
@@ -73,8 +74,15 @@ def encode_faces(settings: PrototypesSettings) -> Latents:
     marker = folder / _MARKER
     if marker.is_file() and json.loads(marker.read_text()) == wanted:
         return Latents.open(folder, faces)
-    marker.unlink(missing_ok=True)
+    with sole_writer(folder):
+        marker.unlink(missing_ok=True)
+        _encode(settings, faces, glow_folder, folder, wanted)
+    return Latents.open(folder, faces)
 
+
+def _encode(
+    settings: PrototypesSettings, faces: Faces, glow_folder: Path, folder: Path, wanted: dict[str, str]
+) -> None:
     glow = load_glow(glow_folder, settings.device)
     device = next(glow.parameters()).device
     if device.type == "cpu":
@@ -89,9 +97,8 @@ def encode_faces(settings: PrototypesSettings) -> Latents:
             _note(folder, wanted | {"done": stop})
             bar.update(stop - start)
     (folder / _PARTIAL).replace(folder / _ARRAY)
-    write_atomically(marker, json.dumps(wanted).encode())
+    write_atomically(folder / _MARKER, json.dumps(wanted).encode())
     (folder / "partial.json").unlink()
-    return Latents.open(folder, faces)
 
 
 def _partial(folder: Path, wanted: dict[str, str], shape: tuple[int, int]) -> tuple[np.memmap, int]:

@@ -63,6 +63,7 @@ OF_DECODED_AGE: dict[str, object] = {
     "attribute_weight": 0.0,
     "source_colours": False,
     "source_surroundings": False,
+    "source_mouth": False,
 }
 DATASETS: tuple[str, ...] = Dataset.__args__
 
@@ -287,6 +288,7 @@ class TrainICTM(Training):
     source_surroundings: bool = Field(
         False, description="show it a face in its source's hair and background, beyond an oval (ours)"
     )
+    source_mouth: bool = Field(False, description="show it a face with its source's mouth (ours)")
 
     @model_validator(mode="after")
     def _check_age_classifier(self) -> Self:
@@ -429,6 +431,8 @@ _DEMO_ICTM = {
     "source_colours": True,
     # Without it T darkens hair, lightens the background and pales faces in the middle groups, which C takes for age.
     "source_surroundings": True,
+    # Without it T wipes the mouth away in the middle groups: smiles and red lips are of the young.
+    "source_mouth": True,
     # At 1 fewer faces reach the extreme groups, by both age judges.
     "adversarial_weight": 0.1,
     # From zero, T needs 150 updates before the target group matters at all: prior and couplings both start at nothing.

@@ -10,6 +10,8 @@ source's colours (`source_colours`), C rewards nothing of that, and both judges 
 study). Nor does C hold them: where no other loss keeps T near its teacher, the colours drift. Nor need it be of the
 face: T darkens hair and lightens what is behind it, and the face pales. Shown the translated face in its source's
 surroundings (`source_surroundings`), C rewards nothing that lies outside the face, and T leaves it to its teacher.
+Inside the face it is the mouth that goes: T wipes it away for the middle groups, as smiles, teeth and red lips are of
+younger faces. Shown the translated face with its source's mouth (`source_mouth`), C rewards that no longer either.
 
 The same C tells the attributes too, by logits of their own, and T may be asked to keep them (`attribute_weight`). Left
 to please C's ages alone it changes whatever goes with age; asked to keep them, it may move further from its teacher
@@ -33,7 +35,14 @@ from ageflow.training.loop import train
 from ageflow.training.task import Piece
 from ageflow.workspace import Workspace
 
-__all__ = ["DecodedAge", "age_classifier_folder", "in_colours_of", "in_surroundings_of", "train_age_classifier"]
+__all__ = [
+    "DecodedAge",
+    "age_classifier_folder",
+    "in_colours_of",
+    "in_surroundings_of",
+    "train_age_classifier",
+    "with_mouth_of",
+]
 
 _PART = "decoded_age"  # its folder in a run, and its file among the weights that ship
 # Added to the seed: notebook 05's judge starts from other weights and sees the faces in another order.
@@ -41,7 +50,8 @@ _NOT_THE_JUDGE = 1009
 _LEAST_DEVIATION = 1e-3  # of a colour: a picture of one colour has none
 # The oval of an aligned face, in eye distances: how far its centre is below the eyes, half its width and height, and
 # over which share of these it ends.
-_OVAL_BELOW, _OVAL_WIDTH, _OVAL_HEIGHT, _OVAL_EDGE = 0.27, 1.1, 1.43, 0.06
+_OVAL = (0.27, 1.1, 1.43, 0.06)
+_MOUTH = (1.1, 0.68, 0.38, 0.15)  # the same of its mouth, whose corners MTCNN finds 1.05 below the eyes, 0.48 apart
 
 
 class DecodedAge(nn.Module):
@@ -54,16 +64,24 @@ class DecodedAge(nn.Module):
             please it by paler or redder pictures.
         source_surroundings: C sees it in the source's hair and background (`in_surroundings_of`), so that T cannot
             please it by what is no face.
+        source_mouth: C sees it with the source's mouth (`with_mouth_of`), so that T cannot please it by a mouth that is
+            wiped away.
     """
 
     def __init__(
-        self, glow: Glow, classifier: Classifier, source_colours: bool = False, source_surroundings: bool = False
+        self,
+        glow: Glow,
+        classifier: Classifier,
+        source_colours: bool = False,
+        source_surroundings: bool = False,
+        source_mouth: bool = False,
     ) -> None:
         super().__init__()
         self.glow = glow
         self.classifier = classifier
         self.source_colours = source_colours
         self.source_surroundings = source_surroundings
+        self.source_mouth = source_mouth
         self.requires_grad_(False).eval()
 
     def forward(self, z: Tensor, piece: Piece | None = None) -> Tensor:
@@ -79,8 +97,8 @@ class DecodedAge(nn.Module):
             z: latents of every level.
             piece: T learns from faces that are turned, shifted and lit as those that C learned from were, so that
                 it cannot please C by single pixels; None: the faces as they are.
-            source: faces [B, 3, S, S], uint8 or float in [0, 1], that these were translated from, for `source_colours`
-                and `source_surroundings`; None: the faces as they are.
+            source: faces [B, 3, S, S], uint8 or float in [0, 1], that these were translated from, for `source_colours`,
+                `source_surroundings` and `source_mouth`; None: the faces as they are.
         """
         # As it would be saved: T may draw outside [0, 1], where C has learnt nothing and says anything.
         images = self.glow.decode(z).clamp(0, 1)
@@ -90,6 +108,8 @@ class DecodedAge(nn.Module):
                 images = in_colours_of(source, images)
             if self.source_surroundings:
                 images = in_surroundings_of(source, images)
+            if self.source_mouth:
+                images = with_mouth_of(source, images)
         return self.classifier.apart(self.classifier(images if piece is None else augmented(images, piece)))
 
 
@@ -122,18 +142,27 @@ def in_surroundings_of(source: Tensor, images: Tensor) -> Tensor:
     Returns:
         Float, the same shape, with gradients for `images` inside the oval.
     """
-    share = _oval(images.shape[-1]).to(images)
+    share = _ellipse(images.shape[-1], *_OVAL).to(images)
     return share * images + (1 - share) * _as_float(source, images.dtype)
 
 
-def _oval(size: int) -> Tensor:
-    """1 inside the face of an aligned picture, 0 outside, [size, size]."""
+def with_mouth_of(source: Tensor, images: Tensor) -> Tensor:
+    """`images` with the mouth of `source`, one fading into the other.
+
+    Arguments, returns: as `in_surroundings_of`; no gradient for the mouth.
+    """
+    share = _ellipse(images.shape[-1], *_MOUTH).to(images)
+    return (1 - share) * images + share * _as_float(source, images.dtype)
+
+
+def _ellipse(size: int, below: float, width: float, height: float, edge: float) -> Tensor:
+    """1 inside a part of an aligned face, 0 outside, [size, size]; the numbers as those of `_OVAL`."""
     (left, eyes), (right, _) = EYES
     distance = right - left
     across = (torch.arange(size) + 0.5) / size
-    x = (across - (left + right) / 2) / (_OVAL_WIDTH * distance)
-    y = (across - (eyes + _OVAL_BELOW * distance)) / (_OVAL_HEIGHT * distance)
-    return torch.sigmoid((1 - torch.hypot(y[:, None], x[None])) / _OVAL_EDGE)
+    x = (across - (left + right) / 2) / (width * distance)
+    y = (across - (eyes + below * distance)) / (height * distance)
+    return torch.sigmoid((1 - torch.hypot(y[:, None], x[None])) / edge)
 
 
 def _as_float(images: Tensor, dtype: torch.dtype) -> Tensor:

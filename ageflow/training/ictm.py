@@ -35,6 +35,7 @@ __all__ = ["TranslatorTask", "round_trip", "train_translator"]
 _PREVIEW_FACES = 6
 _DECODED_AT_A_TIME = 8  # in a preview
 # In the config as what they made: `decoded_age`. So a run of before these were there is the same training still.
+_OF_SOURCE = ("source_colours", "source_surroundings", "source_mouth")  # how C sees a face
 _OF_DECODED_AGE = {"age_classifier", *OF_DECODED_AGE}
 
 
@@ -49,7 +50,7 @@ class TranslatorTask(Task):
         latents, prototypes: of the run's GLOW.
         kind: ``ictm``, or ``no_ictm`` for the ablation, which has no consistency loss as it has no inverse.
         age_classifier: folder of the classifier of faces that `DecodedAge` makes A of; None: A is D's head.
-        faces: whose latents they are; for `source_colours` and `source_surroundings`.
+        faces: whose latents they are; for `source_colours`, `source_surroundings` and `source_mouth`.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class TranslatorTask(Task):
     ) -> None:
         self.settings = settings
         self.faces = None
-        wanted = [name for name in ("source_colours", "source_surroundings") if getattr(settings, name)]
+        wanted = [name for name in _OF_SOURCE if getattr(settings, name)]
         if age_classifier is not None and wanted:
             if faces is None:
                 raise ValueError(f"{wanted[0]} = True needs the faces whose latents these are: pass faces")
@@ -82,7 +83,7 @@ class TranslatorTask(Task):
         self.age_focus = torch.tensor(settings.age_focus, device=self.device).expand(self.count)
         self.decoded_age = None
         if age_classifier is not None:
-            shown = {"source_colours": settings.source_colours, "source_surroundings": settings.source_surroundings}
+            shown = {name: getattr(settings, name) for name in _OF_SOURCE}
             self.decoded_age = DecodedAge(self.glow, load_classifier(age_classifier, settings.device), **shown)
             # What each face is to stay, −1 where it is not known.
             self.values = {
@@ -121,8 +122,7 @@ class TranslatorTask(Task):
         if age_classifier is not None:
             self.config["decoded_age"] = fingerprint(age_classifier)
             self.config["attribute_weight"] = settings.attribute_weight or None
-            self.config["source_colours"] = settings.source_colours or None
-            self.config["source_surroundings"] = settings.source_surroundings or None
+            self.config |= {name: getattr(settings, name) or None for name in _OF_SOURCE}
         self._translated: dict[Piece, Tensor] = {}
 
     def start(self) -> None:

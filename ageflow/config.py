@@ -583,8 +583,10 @@ def literal(text: str) -> Any:
 
 def _meant(value: Any, annotation: Any) -> Any:
     """A value as the parameter's type takes it: text in brackets as a list, one value as a list of one."""
-    if annotation is str and isinstance(value, int | float) and not isinstance(value, bool):
+    if annotation is str and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
+    if annotation is str and isinstance(value, float):
+        raise ValueError(f"{value!r} came as a number, and how it was written is lost: begin a name with a letter")
     if list not in {get_origin(one) for one in (annotation, *get_args(annotation))}:
         return value
     if isinstance(value, str) and value.strip().startswith(("[", "(")):

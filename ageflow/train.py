@@ -69,7 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _settings(given: argparse.Namespace) -> Training:
     if given.settings:
         return STEPS[given.step].checked(json.loads(given.settings.read_text()))
-    return ageflow.settings(given.step, {name: literal(value) for name, value in given.parameters})
+    texts = {name for name, field in STEPS[given.step].model_fields.items() if field.annotation is str}
+    # What is a name stays as it was written: 2024_06_01 is a number to Python.
+    values = {name: value if name in texts else literal(value) for name, value in given.parameters}
+    return ageflow.settings(given.step, values)
 
 
 def _described(settings: Training) -> str:

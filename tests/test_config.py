@@ -27,11 +27,17 @@ from ageflow.train import TRAININGS, main
         ("figures", "temperatures", "0.7", [0.7]),
         ("benchmarks", "many_steps", "(2, 4)", [2, 4]),
         ("tables", "run", "2024", "2024"),
-        ("tables", "run", "1.5", "1.5"),
     ],
 )
 def test_what_a_command_line_passes_is_taken_as_it_was_meant(passed, step, name, text, value):
     assert getattr(ageflow.settings(step, {name: passed(text)}), name) == value
+
+
+@pytest.mark.parametrize("name", ["2024", "2024_06_01", "1.10", "1e5"])
+def test_a_run_on_the_command_line_is_called_as_it_was_written(name, capsys):
+    assert main(["train_glow", "--parameters", "-p", "run", name]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("run ")]
+    assert line.split()[1] == name
 
 
 @pytest.mark.parametrize("step", TRAININGS)
@@ -55,6 +61,7 @@ def test_the_command_line_lists_every_parameter_of_a_training_with_its_value(ste
         ("prototypes", "attributes", "['gender', 'gender']", "attributes.*'gender' stands there twice"),
         ("train_ictm", "latent", "[1, 1]", "1 stands there twice"),
         ("tables", "run", "True", "run = True"),
+        ("tables", "run", "1.10", "1.1 came as a number.*begin a name with a letter"),
     ],
 )
 def test_what_it_cannot_mean_is_told(step, name, text, told):

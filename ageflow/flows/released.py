@@ -33,7 +33,7 @@ __all__ = ["load_released"]
 def load_released(
     path: Path | str,
     image_size: int,
-    bits: int = 5,
+    bits: int | None = None,
     memory: Literal["plain", "checkpoint", "reversible"] = "plain",
     precision: Literal["fp32", "bf16"] = "fp32",
 ) -> Glow:
@@ -45,7 +45,8 @@ def load_released(
     Arguments:
         path: the checkpoint: a state dict by `torch.save`, which is read without unpickling code, or safetensors.
         image_size: side of the faces it was trained on; the weights of a convolution do not tell it.
-        bits, memory, precision: see `GlowConfig`; the checkpoint does not hold them.
+        bits: of the likelihood; None: what a file of the kit tells, and 5 for a public code's, which does not.
+        memory, precision: see `GlowConfig`.
 
     Raises:
         CheckpointError: no such file, not a state dict, or keys or shapes that do not fit; they are named. Or a file of
@@ -57,9 +58,12 @@ def load_released(
     """
     path = Path(path).expanduser()
     if path.is_file() and "part" in released_metadata(path):
-        return _own(path, image_size, {"bits": bits, "memory": memory, "precision": precision})
+        more = {"memory": memory, "precision": precision} | ({} if bits is None else {"bits": bits})
+        return _own(path, image_size, more)
     source = _Source(path, _read(path))
-    config = _config(source, image_size).model_copy(update={"bits": bits, "memory": memory, "precision": precision})
+    config = _config(source, image_size).model_copy(
+        update={"bits": 5 if bits is None else bits, "memory": memory, "precision": precision}
+    )
     glow = Glow(config)
     state: dict[str, Tensor] = {}
     for level, steps in enumerate(config.steps_per_level):

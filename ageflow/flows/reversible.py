@@ -9,6 +9,7 @@ memory does not grow with the number of steps.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from ageflow.flows.step import FlowStep
@@ -56,6 +57,7 @@ class _Reversible(torch.autograd.Function):
         return x, log_det
 
     @staticmethod
+    @once_differentiable  # a gradient of a gradient is an error, as in the other modes
     def backward(ctx, grad_y: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
         (y,) = ctx.saved_tensors
         gradients: list[list[Tensor | None]] = []

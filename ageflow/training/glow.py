@@ -83,7 +83,7 @@ class GlowTask(Task):
 
 def _at_a_time(settings: TrainGlow) -> int:
     """Faces to judge in one pass: never more than training passes at once, so that what trains can also be judged."""
-    return settings.micro_batch if isinstance(settings.micro_batch, int) else min(settings.batch_size, 8)
+    return min(settings.batch_size, settings.micro_batch if isinstance(settings.micro_batch, int) else 8)
 
 
 def _new_glow(settings: TrainGlow, image_size: int) -> Glow:

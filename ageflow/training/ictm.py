@@ -115,6 +115,7 @@ class TranslatorTask(Task):
             "latent_shapes": [list(shape) for shape in self.glow.latent_shapes],
             "groups": self.count,
             "glow": latents.glow,
+            "faces": latents.faces,
             "prototypes": {"attributes": list(prototypes.attributes), "counts": prototypes.cells["count"].tolist()},
         }
         self.config["averages_of"] = prototypes.cells["average_of"].tolist()  # small cells fall back on other faces
@@ -272,6 +273,8 @@ def _task(settings: TrainICTM, workspace: Workspace, kind: Literal["ictm", "no_i
             raise CheckpointError(
                 f"the run's {what} are of GLOW {of}, and its GLOW is now {glow}: run 03_prototypes.ipynb again"
             )
+    if prototypes.faces and prototypes.faces != latents.faces:
+        raise CheckpointError("the run's averages are of other faces than its latents: run 03_prototypes.ipynb again")
     classifier = None
     if settings.age_classifier == "decoded":
         # The ablation takes the one that T learned from, where it is there.

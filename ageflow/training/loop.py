@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ageflow.config import Training
+from ageflow.config import ParameterError, Training
 from ageflow.memory import keep_freed_memory
 from ageflow.progress import progress_bar
 from ageflow.storage import (
@@ -57,7 +57,7 @@ _FREE = {"iterations", "cooldown", "log_every", "preview_every", "checkpoint_eve
 _FREE |= {"data_root", "runs_root", "run", "preset", "dataset"}
 _FREE |= {"micro_batch", "gpus", "nodes", "rendezvous", "max_restarts"}
 # What checkpoints of earlier versions do not tell, though it was there: not compared with theirs.
-_LATER = {"averages_of"}
+_LATER = {"averages_of", "faces"}
 
 
 class TrainingDivergedError(RuntimeError):
@@ -81,6 +81,7 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
 
     Raises:
         ConfigChangedError: `folder` holds a training with another config.
+        ParameterError: fewer faces in an update than there are processes.
         TrainingDivergedError: it diverged with nothing to go back to, or again and again.
         CheckpointError: no checkpoint of the folder can be used.
         FolderInUseError: another process trains in it.
@@ -108,6 +109,10 @@ def _alone_in(folder: Path, together: Processes) -> Iterator[None]:
 def _train(task: Task, settings: Training, folder: Path) -> Path:
     """`train`, alone in `folder`."""
     device, together = device_of(settings.device), processes()
+    if settings.batch_size < together.count:  # torchrun's, which `gpus` does not tell
+        raise ParameterError(
+            f"batch_size = {settings.batch_size} is less than a face for each of {together.count} processes"
+        )
     if device.type == "cpu":
         keep_freed_memory()
     config = _comparable(task.config)
@@ -204,7 +209,7 @@ def _begin(task: Task, settings: Training, folder: Path, config: dict[str, Any],
         return State(task, settings.ema, device_of(settings.device))
     checkpoint = checkpoint or read_checkpoint(dict(checkpoints(folder))[number])
     before = _comparable(checkpoint.config)
-    config = {name: value for name, value in config.items() if name not in _LATER - before.keys()}
+    config = _told_by(before, config)
     if before != config:
         raise ConfigChangedError(
             f"{folder} holds a training with other values ({describe_changes(before, config)}): "
@@ -285,7 +290,8 @@ def _go_back(state: State, settings: Training, folder: Path, config: dict[str, A
             warnings.warn(str(error), stacklevel=2)
             continue
         counts = checkpoint.tensors("counts.")
-        if _comparable(checkpoint.config) == config and counts and int(counts["skipped"][1]) == 0:
+        before = _comparable(checkpoint.config)
+        if before == _told_by(before, config) and counts and int(counts["skipped"][1]) == 0:
             state.load(checkpoint)
             state.setbacks = setbacks
             state.skipped.counts = torch.tensor([total, 0, 0], device=state.device)
@@ -299,6 +305,11 @@ def _go_back(state: State, settings: Training, folder: Path, config: dict[str, A
         f"{what}, and there is no checkpoint from before to go back to: lower learning_rate "
         f"({settings.learning_rate}) or set clip"
     )
+
+
+def _told_by(before: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """`config` without what a checkpoint of an earlier version, whose config is `before`, does not tell."""
+    return {name: value for name, value in config.items() if name not in _LATER - before.keys()}
 
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def faces_a_pass(task: Task, settings: Training, together: Processes, device: to
     """The settings' `micro_batch`, or for ``"auto"`` the largest power of two that fits.
 
     On CUDA passes are tried, larger and larger, until memory is short. A CPU does not say when it is: there the
-    peaks of one face and of two are measured, and the rest is reckoned. The weights stay as they are.
+    peaks of two faces and of four are measured, and the rest is reckoned. The weights stay as they are.
     """
     share = -(-settings.batch_size // together.count)
     if settings.micro_batch is None:

@@ -14,7 +14,7 @@ from ageflow.data.faces import Faces
 from ageflow.flows.glow import load_glow
 from ageflow.memory import keep_freed_memory
 from ageflow.progress import progress_bar
-from ageflow.storage import fingerprint, sole_writer, write_atomically
+from ageflow.storage import CheckpointError, fingerprint, sole_writer, write_atomically
 from ageflow.workspace import Workspace
 
 __all__ = ["Latents", "encode_faces"]
@@ -30,22 +30,31 @@ class Latents:
         table: the faces, one row each, as `Faces.table`.
         array: float32 [N, D], memory-mapped, in the table's order.
         glow: fingerprint of the GLOW that encoded them.
+        faces: that of the faces.
     """
 
     table: pd.DataFrame
     array: np.ndarray
     glow: str
+    faces: str
 
     @classmethod
     def open(cls, folder: Path, faces: Faces) -> "Latents":
-        """The latents that `encode_faces` left in `folder`, of these `faces`."""
+        """The latents that `encode_faces` left in `folder`, of these `faces`.
+
+        Raises:
+            CheckpointError: they are of other faces, or damaged.
+        """
         marker = json.loads((folder / _MARKER).read_text())
         if marker["faces"] != faces.fingerprint:
-            raise ValueError(
+            raise CheckpointError(
                 f"{folder} holds the latents of other faces ({marker['faces'][:12]}, not {faces.fingerprint[:12]}): "
                 "run 03_prototypes.ipynb again"
             )
-        return cls(faces.table, np.load(folder / _ARRAY, mmap_mode="r"), marker["glow"])
+        array = _whole(folder, len(faces))
+        if array is None:
+            raise CheckpointError(f"{folder / _ARRAY} is damaged: run 03_prototypes.ipynb again, which encodes anew")
+        return cls(faces.table, array, marker["glow"], marker["faces"])
 
     def batch(self, index: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Rows of the latents, float32 [B, D], on the CPU."""
@@ -72,7 +81,7 @@ def encode_faces(settings: PrototypesSettings) -> Latents:
     folder = workspace.folder("latents")
     wanted = {"glow": fingerprint(glow_folder), "faces": faces.fingerprint}
     marker = folder / _MARKER
-    if marker.is_file() and json.loads(marker.read_text()) == wanted:
+    if marker.is_file() and json.loads(marker.read_text()) == wanted and _whole(folder, len(faces)) is not None:
         return Latents.open(folder, faces)
     with sole_writer(folder):
         marker.unlink(missing_ok=True)
@@ -99,6 +108,15 @@ def _encode(
     (folder / _PARTIAL).replace(folder / _ARRAY)
     write_atomically(folder / _MARKER, json.dumps(wanted).encode())
     (folder / "partial.json").unlink()
+
+
+def _whole(folder: Path, count: int) -> np.ndarray | None:
+    """The latents of so many faces, memory-mapped; None where they are not there, or not all."""
+    try:
+        array = np.load(folder / _ARRAY, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return array if array.ndim == 2 and len(array) == count else None
 
 
 def _partial(folder: Path, wanted: dict[str, str], shape: tuple[int, int]) -> tuple[np.memmap, int]:

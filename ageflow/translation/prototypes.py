@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from ageflow.config import ParameterError
 from ageflow.config import Prototypes as PrototypesSettings
 from ageflow.data.records import AGE_GROUPS, NO_GROUP
-from ageflow.storage import write_atomically
+from ageflow.storage import CheckpointError, write_atomically
 from ageflow.translation.latents import Latents
 from ageflow.workspace import Workspace
 
@@ -38,6 +38,7 @@ class Prototypes:
         cells: one row a cell: group, the attributes, count, and `average_of`, which says what the cell's average
             was taken over: "cell", or what it fell back to as it had fewer than `min_cell` faces.
         glow: fingerprint of the GLOW whose latents these are.
+        faces: fingerprint of the faces; empty where it was not noted.
     """
 
     means: Tensor
@@ -45,6 +46,7 @@ class Prototypes:
     combinations: list[tuple[str, ...]]
     cells: pd.DataFrame
     glow: str
+    faces: str = ""
 
     @property
     def any(self) -> int:
@@ -58,13 +60,18 @@ class Prototypes:
         its group's plain average.
 
         Raises:
-            ValueError: an attribute that the prototypes need is not given.
+            ValueError: an attribute that the prototypes need is not given, or not for each face.
         """
         if not self.attributes or attributes is None:
             return torch.full((count,), self.any)
         missing = [name for name in self.attributes if name not in attributes]
         if missing:
             raise ValueError(f"attributes {missing} are needed (the prototypes hold {list(self.attributes)})")
+        for name in self.attributes:
+            if len(attributes[name]) != count:
+                raise ValueError(
+                    f"attributes[{name!r}] has {len(attributes[name])} entries for {count} faces: one a face"
+                )
         values = zip(*(list(attributes[name]) for name in self.attributes), strict=True)
         number = {combination: index for index, combination in enumerate(self.combinations)}
         return torch.tensor([number.get(tuple(value), self.any) for value in values], dtype=torch.int64)
@@ -87,7 +94,7 @@ class Prototypes:
 
     def to(self, device: torch.device) -> "Prototypes":
         """The same with the means on `device`."""
-        return Prototypes(self.means.to(device), self.attributes, self.combinations, self.cells, self.glow)
+        return Prototypes(self.means.to(device), self.attributes, self.combinations, self.cells, self.glow, self.faces)
 
     def save(self, folder: Path) -> Path:
         """Write ``prototypes.safetensors`` and ``counts.csv`` into `folder`."""
@@ -96,6 +103,7 @@ class Prototypes:
             "combinations": json.dumps(self.combinations),
             "cells": self.cells.to_json(orient="records"),
             "glow": self.glow,
+            "faces": self.faces,
         }
         write_atomically(folder / "counts.csv", self.cells.to_csv(index=False).encode())
         path = folder / "prototypes.safetensors"
@@ -104,16 +112,25 @@ class Prototypes:
 
     @classmethod
     def load(cls, folder: Path) -> "Prototypes":
-        """What `save` wrote."""
-        with safe_open(folder / "prototypes.safetensors", framework="pt") as file:
-            metadata = file.metadata()
-            return cls(
-                means=file.get_tensor("means"),
-                attributes=tuple(json.loads(metadata["attributes"])),
-                combinations=[tuple(values) for values in json.loads(metadata["combinations"])],
-                cells=pd.DataFrame(json.loads(metadata["cells"])),
-                glow=metadata["glow"],
-            )
+        """What `save` wrote.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        path = folder / "prototypes.safetensors"
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata()
+                return cls(
+                    means=file.get_tensor("means"),
+                    attributes=tuple(json.loads(metadata["attributes"])),
+                    combinations=[tuple(values) for values in json.loads(metadata["combinations"])],
+                    cells=pd.DataFrame(json.loads(metadata["cells"])),
+                    glow=metadata["glow"],
+                    faces=metadata.get("faces", ""),
+                )
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} cannot be read ({error}): run 03_prototypes.ipynb again") from None
 
 
 _OF_YEARS = "of an age in years ageflow.age_to_weights makes weights"
@@ -168,7 +185,8 @@ def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int) 
     table = latents.table
     unknown = [name for name in attributes if name not in table or table[name].isna().all()]
     if unknown:
-        raise ParameterError(f"the faces have no {unknown}: pass attributes without it (-p attributes \"['gender']\")")
+        left = [name for name in attributes if name not in unknown]
+        raise ParameterError(f'the faces have no {unknown}: pass attributes without (-p attributes "{left}")')
     if (table["group"] == NO_GROUP).any():
         raise ParameterError(
             "these faces have no ages, so there are no age groups to average: such a set serves to pre-train GLOW and "
@@ -215,7 +233,7 @@ def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int) 
         means.append(torch.stack([*row, group_mean]))
     table = pd.DataFrame(cells)
     _warn_of_uneven(table, attributes, min_cell)
-    return Prototypes(torch.stack(means).float(), tuple(attributes), combinations, table, latents.glow)
+    return Prototypes(torch.stack(means).float(), tuple(attributes), combinations, table, latents.glow, latents.faces)
 
 
 def _warn_of_uneven(cells: pd.DataFrame, attributes: Sequence[str], min_cell: int) -> None:

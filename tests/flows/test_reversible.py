@@ -74,6 +74,16 @@ def test_parameters_that_are_fixed_get_no_gradient_and_the_others_theirs(memory,
             assert (mine[name] - gradient).norm() <= 1e-9 * gradient.norm(), name
 
 
+@pytest.mark.parametrize("memory", ["plain", "checkpoint", "reversible"])
+def test_a_gradient_of_a_gradient_is_an_error_and_no_zero(memory):
+    glow = glow_with(memory, "affine", "learned", dtype=torch.float64)
+    x = (torch.rand(2, 3, 16, 16, dtype=torch.float64) - 0.5).requires_grad_()
+    z, log_det = glow(x)
+    (gradient,) = torch.autograd.grad(z.square().sum() + log_det.sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
 @pytest.mark.parametrize("memory", ["checkpoint", "reversible"])
 def test_gradients_accumulate(memory):
     expected = gradients(glow_with("plain", "affine", "learned", dtype=torch.float64), torch.float64, passes=3)

@@ -122,6 +122,7 @@ def test_a_released_glow_is_loaded_by_itself(root, tmp_path):
     glow, expected = ageflow.load_released(file, image_size=32), load_glow(folder, "cpu")
     x = torch.rand(2, 3, 32, 32)
     assert torch.equal(glow.encode(x), expected.encode(x))
+    assert (glow.config.bits, ageflow.load_released(file, 32, bits=8).config.bits) == (expected.config.bits, 8)
     with pytest.raises(CheckpointError, match="of faces of 32 pixels: image_size = 64"):
         ageflow.load_released(file, image_size=64)
     other = release(Workspace(root, "demo", "tiny").path("ictm"), tmp_path / "ictm.safetensors")

@@ -241,6 +241,51 @@ def test_averages_that_fall_back_in_some_groups_only_are_named(trained, runs_roo
     assert not list(recwarn)
 
 
+def a_copy(runs_root, name: str) -> Workspace:
+    """The trained run's faces, GLOW, latents and averages again, to spoil."""
+    whole, copy = Workspace(runs_root, "demo", "whole"), Workspace(runs_root, "demo", name)
+    for part in ("faces", "glow", "latents", "prototypes"):
+        shutil.copytree(whole.path(part), copy.path(part))
+    return copy
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_damaged_latents_and_averages_are_named_and_made_again(trained, runs_root, damage):
+    copy = a_copy(runs_root, f"damaged-{damage}")
+    averages = settings_of("prototypes", runs_root, run=copy.run)
+    expected = Latents.open(copy.path("latents"), Faces.open(copy.path("faces"))).array[:].copy()
+    array = copy.path("latents", "latents.npy")
+    if damage == "cut":
+        array.write_bytes(array.read_bytes()[:2000])
+    else:
+        array.unlink()
+    with pytest.raises(CheckpointError, match=r"latents\.npy is damaged: run 03_prototypes"):
+        train_translator(settings_of("train_ictm", runs_root, run=copy.run))
+    np.testing.assert_array_equal(encode_faces(averages).array, expected)
+
+    file = copy.path("prototypes", "prototypes.safetensors")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=r"prototypes\.safetensors cannot be read .*run 03_prototypes"):
+        train_translator(settings_of("train_ictm", runs_root, run=copy.run))
+
+
+def test_other_faces_with_the_same_labels_are_another_training(trained, runs_root):
+    """The pictures change places under the labels: T and the averages learned from other faces."""
+    copy = a_copy(runs_root, "others")
+    train_translator(settings_of("train_ictm", runs_root, run=copy.run, iterations=2))
+    file = copy.path("faces", "faces.parquet")
+    table = pd.read_parquet(file)
+    table["row"] = table["row"].to_numpy()[::-1]
+    table.to_parquet(file)
+    averages = settings_of("prototypes", runs_root, run=copy.run)
+    latents = encode_faces(averages)
+    with pytest.raises(CheckpointError, match="averages are of other faces than its latents"):
+        train_translator(settings_of("train_ictm", runs_root, run=copy.run, iterations=2))
+    compute_prototypes(averages, latents)
+    with pytest.raises(ConfigChangedError, match="it learned from other faces than the run has now"):
+        train_translator(settings_of("train_ictm", runs_root, run=copy.run, iterations=2))
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_ages_images(trained, runs_root, name):
     method = load_method(name, run="whole", runs_root=runs_root)
@@ -259,6 +304,9 @@ def test_every_method_ages_images(trained, runs_root, name):
         torch.testing.assert_close(method.translate(images, one_for_all, source, attributes), everyone)
     with pytest.raises(ValueError, match="target has 2 entries for 3 faces"):
         method.translate(images, torch.tensor([1, 2]), source=source, attributes=attributes)
+    if name == "glow+attribute":
+        with pytest.raises(ValueError, match=r"attributes\['gender'\] has 1 entries for 3 faces"):
+            method.translate(images, target, source=source, attributes={"gender": ["female"]})
     for years in ([25, 30, 60], [25.0, 30.0, 60.0]):
         with pytest.raises(ValueError, match=r"in years ageflow\.age_to_weights"):
             method.translate(images, torch.tensor(years), source=source, attributes=attributes)

@@ -17,7 +17,7 @@ from ageflow.data.records import AGE_GROUPS
 from ageflow.memory import no_garbage_collection
 from ageflow.storage import CheckpointError, device_of, latest, load_state, write_atomically
 from ageflow.training.distributed import processes
-from ageflow.training.initial import Weights, find, warn_of_known_people, weights_of
+from ageflow.training.initial import Weights, find_unless_begun, warn_of_known_people, weights_of
 from ageflow.training.launch import launched
 from ageflow.training.live import live
 from ageflow.training.loop import train
@@ -127,9 +127,12 @@ class ClassifierTask(Task):
                 faces.image_size,
                 {attribute: values for attribute, (values, _) in told.items()},
             )
+        path = None
         if settings.init_from is not None:
-            warn_of_known_people(settings.init_from, settings.runs_root, part or name, faces)
-            path = find(settings.init_from, settings.runs_root, part or name)
+            folder = (part,) if part else ("classifiers", name)
+            path = find_unless_begun(settings.init_from, settings, part or name, *folder)
+        if path is not None:
+            warn_of_known_people(settings.init_from, path, faces)
             weights = weights_of(path, part or name)
             if weights is None:
                 raise CheckpointError(f"{path} is not a file of the kit: a judge begins from a run or a released file")

@@ -27,10 +27,11 @@ from ageflow import config
 from ageflow.data.align import EYES
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow
+from ageflow.storage import latest, sole_writer
 from ageflow.training.checkpoint import set_aside
 from ageflow.training.classifier import Classifier, ClassifierTask, augmented, labelled
 from ageflow.training.distributed import processes
-from ageflow.training.initial import find, weights_of
+from ageflow.training.initial import find_unless_begun, weights_of
 from ageflow.training.loop import train
 from ageflow.training.task import Piece
 from ageflow.workspace import Workspace
@@ -196,7 +197,8 @@ def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = 
     """
     folder = age_classifier_folder(settings)
     if anew and processes().first:
-        set_aside(folder)
+        with sole_writer(folder):
+            set_aside(folder)
     common = ("dataset", "preset", "run", "runs_root", "device", "progress", "gpus", "nodes", "rendezvous")
     given = {name: getattr(settings, name) for name in common} | {"seed": settings.seed + _NOT_THE_JUDGE}
     given |= {
@@ -205,7 +207,14 @@ def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = 
     }
     also = faces.attributes
     if settings.age_classifier_from is not None:
-        weights = weights_of(find(settings.age_classifier_from, settings.runs_root, _PART), _PART)
+        path = find_unless_begun(
+            settings.age_classifier_from, settings.model_copy(update={"restart": anew}), _PART, _PART
+        )
+        if path is None:  # it goes on as it began
+            told = latest(folder).config["classifier"]
+            given["architecture"] = settings.age_classifier_architecture or told["architecture"]
+            also = list(told.get("also", {}))
+        weights = None if path is None else weights_of(path, _PART)
         if weights is not None:  # otherwise the task says what is wrong
             given["architecture"] = settings.age_classifier_architecture or weights.config["architecture"]
             if settings.age_classifier_iterations == 0:  # it does not learn what it does not know

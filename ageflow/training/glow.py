@@ -11,8 +11,8 @@ from ageflow.config import TrainGlow, validated
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow, GlowConfig, to_uint8
 from ageflow.flows.released import load_released
-from ageflow.storage import device_of
-from ageflow.training.initial import find, warn_of_known_people, weights_of
+from ageflow.storage import device_of, latest
+from ageflow.training.initial import find_unless_begun, warn_of_known_people, weights_of
 from ageflow.training.launch import launched
 from ageflow.training.live import live
 from ageflow.training.loop import train
@@ -37,9 +37,7 @@ class GlowTask(Task):
         self.device = device_of(settings.device)
         self.training = faces.select(split="train")
         self.testing = faces.select(split="test")
-        if settings.init_from is not None:
-            warn_of_known_people(settings.init_from, settings.runs_root, "glow", faces)
-        self.glow = _new_glow(settings, faces.image_size)
+        self.glow = _new_glow(settings, faces)
         self.modules = nn.ModuleDict({"glow": self.glow})
         self.turns = [Turn("glow", list(self.glow.parameters()), self.loss, settings.learning_rate)]
         self.config = settings.model_dump(mode="json") | {
@@ -86,12 +84,16 @@ def _at_a_time(settings: TrainGlow) -> int:
     return min(settings.batch_size, settings.micro_batch if isinstance(settings.micro_batch, int) else 8)
 
 
-def _new_glow(settings: TrainGlow, image_size: int) -> Glow:
+def _new_glow(settings: TrainGlow, faces: Faces) -> Glow:
     """The flow to train: of the settings' shape, or of the public checkpoint's that `init_from` names."""
-    config = glow_config(settings, image_size)
+    config = glow_config(settings, faces.image_size)
     if settings.init_from is None:
         return Glow(config)
-    path = find(settings.init_from, settings.runs_root, "glow")
+    path = find_unless_begun(settings.init_from, settings, "glow", "glow")
+    if path is None:  # of the shape that the weights had
+        told = latest(Workspace.of(settings).path("glow")).config["glow"]
+        return Glow(GlowConfig(**told | {"memory": config.memory, "precision": config.precision}))
+    warn_of_known_people(settings.init_from, path, faces)
     weights = weights_of(path, "glow")
     if weights is None:
         return _public_glow(path, config)

@@ -13,10 +13,10 @@ from ageflow.config import OF_DECODED_AGE, TrainICTM
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow, to_uint8
-from ageflow.storage import CheckpointError, device_of, fingerprint
+from ageflow.storage import CheckpointError, device_of, fingerprint, sole_writer
 from ageflow.training.classifier import load_classifier
 from ageflow.training.decoded_age import DecodedAge, age_classifier_folder, train_age_classifier
-from ageflow.training.initial import find, warn_of_known_people, weights_of
+from ageflow.training.initial import find_unless_begun, warn_of_known_people, weights_of
 from ageflow.training.launch import launched
 from ageflow.training.live import live
 from ageflow.training.loop import train
@@ -98,10 +98,13 @@ class TranslatorTask(Task):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             critic = Discriminator(translator.visible.dimensions, self.count)
+        path = None
         if settings.init_from is not None:
+            path = find_unless_begun(settings.init_from, settings, kind, kind)
+        if path is not None:
             if faces is not None:
-                warn_of_known_people(settings.init_from, settings.runs_root, kind, faces)
-            self._begin_from(settings.init_from, kind, translator, critic)
+                warn_of_known_people(settings.init_from, path, faces)
+            self._begin_from(path, kind, translator, critic)
         translator.checks_targets = False  # its targets are drawn here
         self.modules = nn.ModuleDict({"translator": translator, "discriminator": critic})
         self.turns = [
@@ -135,9 +138,8 @@ class TranslatorTask(Task):
             averages = self.prototypes.means[:, self.prototypes.any]
             translator.prior.start_from(translator.visible.flat(averages))
 
-    def _begin_from(self, init_from: str, kind: str, translator: Translator, critic: Discriminator) -> None:
+    def _begin_from(self, path: Path, kind: str, translator: Translator, critic: Discriminator) -> None:
         """Fill T with trained weights, and D with those that it was trained against, where they are there too."""
-        path = find(init_from, self.settings.runs_root, kind)
         weights = weights_of(path, kind)
         if weights is None:
             raise CheckpointError(f"{path} is not a file of the kit: a translator begins from a run or a released file")
@@ -277,6 +279,10 @@ def _task(settings: TrainICTM, workspace: Workspace, kind: Literal["ictm", "no_i
         raise CheckpointError("the run's averages are of other faces than its latents: run 03_prototypes.ipynb again")
     classifier = None
     if settings.age_classifier == "decoded":
+        if settings.restart and kind == "ictm":
+            # C is begun anew with T, so first: nobody trains T, and T can be made of these settings.
+            with sole_writer(workspace.path(kind)):
+                TranslatorTask(settings, latents, prototypes, glow_folder, kind, faces=faces)
         # The ablation takes the one that T learned from, where it is there.
         classifier = train_age_classifier(settings, faces, anew=settings.restart and kind == "ictm")
     return TranslatorTask(settings, latents, prototypes, glow_folder, kind, classifier, faces)

@@ -21,6 +21,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ageflow.config import Training
 from ageflow.data.faces import TABLE_FILE, Faces
 from ageflow.flows.glow import GlowConfig
 from ageflow.storage import (
@@ -33,8 +34,9 @@ from ageflow.storage import (
     released_metadata,
     released_weights,
 )
+from ageflow.workspace import Workspace
 
-__all__ = ["PRETRAINED", "Weights", "describe", "find", "warn_of_known_people", "weights_of"]
+__all__ = ["PRETRAINED", "Weights", "describe", "find", "find_unless_begun", "warn_of_known_people", "weights_of"]
 
 # Which of the trained modules a step's network is, by the part of a run it lies in.
 _MODULES = {"glow": "glow", "ictm": "translator", "no_ictm": "translator", "age": "classifier"}
@@ -75,6 +77,20 @@ class Weights:
             module.load_state_dict(self.state)
         except RuntimeError as error:
             raise CheckpointError(f"{self.source} does not fit this {type(module).__name__}: {error}") from None
+
+
+def find_unless_begun(init_from: str, settings: Training, part: str, *folder: str) -> Path | None:
+    """What `find` finds; None where it is gone, but the run's training in `folder` has begun, and goes on without.
+
+    Raises:
+        CheckpointError: there is nothing of that name, and the training has not begun.
+    """
+    try:
+        return find(init_from, settings.runs_root, part)
+    except CheckpointError:
+        if settings.restart or not checkpoints(Workspace.of(settings).path(*folder)):
+            raise
+        return None
 
 
 def describe(config: Mapping[str, Any], module: str) -> dict[str, Any]:
@@ -126,16 +142,16 @@ def find(init_from: str, runs_root: Path, part: str) -> Path:
     )
 
 
-def warn_of_known_people(init_from: str, runs_root: Path, part: str, faces: Faces) -> None:
+def warn_of_known_people(init_from: str, path: Path, faces: Faces) -> None:
     """Warn where the run that the weights come from learned from people who are to test here.
 
     Only runs tell that: a released file does not hold whose faces it learned from (the kit's own do so in their card).
 
     Arguments:
-        init_from, runs_root, part: see `find`.
+        init_from: what the weights were called.
+        path: what `find` found.
         faces: the new training's.
     """
-    path = find(init_from, runs_root, part)
     source = next((folder / "faces" for folder in path.parents[:3] if (folder / "faces" / TABLE_FILE).is_file()), None)
     if source is None:
         return

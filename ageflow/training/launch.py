@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from ageflow.config import ParameterError, Training
-from ageflow.storage import device_of, sole_writer
+from ageflow.storage import checkpoints, device_of, sole_writer
 from ageflow.training.checkpoint import set_aside
 
 __all__ = ["TrainingFailedError", "launched"]
@@ -53,7 +53,10 @@ def launched(settings: Training, folder: Path, *more: Path) -> bool:
         raise ParameterError(f"gpus = {settings.gpus}: this machine has {torch.cuda.device_count()}")
     aside: dict[Path, Path | None] = {}
     if settings.restart:
-        with sole_writer(folder):
+        with contextlib.ExitStack() as stack:
+            for each in (folder, *more):
+                for place in (each, *(child for child in each.glob("*") if checkpoints(child))):
+                    stack.enter_context(sole_writer(place))
             aside = {each: set_aside(each) for each in (folder, *more)}  # once, not each time that torchrun starts them
         settings = settings.model_copy(update={"restart": False})
     with _ending_in_order(), tempfile.TemporaryDirectory(prefix="ageflow-") as scratch:
@@ -62,10 +65,10 @@ def launched(settings: Training, folder: Path, *more: Path) -> bool:
         code, said = _run(_command(settings, chosen, report), _environment(settings))
         if report.is_file():
             error = json.loads(report.read_text())
-            _put_back(aside)
+            _put_back(aside, folder)
             raise TrainingFailedError(f"{error['type']}: {error['message']}")
     if code:
-        _put_back(aside)
+        _put_back(aside, folder)
         raise TrainingFailedError(
             f"the {settings.gpus * settings.nodes} processes ended with code {code}; run again, it goes on from the last "
             f"checkpoint in {folder}. Their last lines:\n{said}"
@@ -73,11 +76,14 @@ def launched(settings: Training, folder: Path, *more: Path) -> bool:
     return True
 
 
-def _put_back(aside: dict[Path, Path | None]) -> None:
-    """What was set aside for a training that did not even begin (a mistyped `init_from`, say)."""
-    for folder, kept in aside.items():
-        if kept is not None and not folder.exists():
-            kept.rename(folder)
+def _put_back(aside: dict[Path, Path | None], folder: Path) -> None:
+    """What was set aside for a training of `folder` that did not even begin (a mistyped `init_from`, say)."""
+    if folder.exists():
+        return
+    for each, kept in aside.items():
+        if kept is not None:
+            set_aside(each)  # what was trained for it meanwhile
+            kept.rename(each)
 
 
 class _Told(BaseException):

@@ -1,6 +1,7 @@
 """Weights to begin from: released, of another run, and what does not fit."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import ageflow
+from ageflow.config import ParameterError
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import GlowConfig, load_glow
 from ageflow.report.origins import origins
-from ageflow.storage import CheckpointError, latest
+from ageflow.storage import CheckpointError, FolderInUseError, fingerprint, latest, sole_writer
 from ageflow.training.classifier import ClassifierTask, train_classifiers
 from ageflow.training.glow import GlowTask, train_glow
 from ageflow.training.ictm import train_translator
 from ageflow.training.initial import find, read_released, warn_of_known_people
+from ageflow.training.launch import TrainingFailedError
 from ageflow.training.loop import train
 from ageflow.training.release import main, release
 from ageflow.workspace import Workspace
@@ -198,6 +201,27 @@ def test_a_shape_that_does_not_fit_is_named(root, step, values, told):
         train(settings_of(step, root, "tiny", init_from="demo/tiny", restart=False, **values))
 
 
+@pytest.mark.parametrize(
+    ("step", "part"), [("train_glow", "glow"), ("train_ictm", "ictm"), ("train_classifiers", "classifiers")]
+)
+def test_a_training_goes_on_when_what_it_began_from_is_gone(root, step, part):
+    train = {"train_glow": train_glow, "train_ictm": train_translator, "train_classifiers": train_classifiers}[step]
+    source, new = Workspace(root, "demo", "source"), Workspace(root, "demo", f"from-source-{step}")
+    for workspace in (source, new):
+        for name in ("faces", "glow", "latents", "prototypes", *([part] if workspace is source else [])):
+            if not (name == "glow" == part and workspace is new) and not workspace.path(name).exists():
+                shutil.copytree(Workspace(root, "demo", "tiny").path(name), workspace.path(name))
+    often = {"preview_every": 1, "checkpoint_every": 1, "init_from": "demo/source"}
+    train(settings_of(step, root, new.run, iterations=1, **often))
+    shutil.rmtree(source.root)
+    train(settings_of(step, root, new.run, iterations=2, **often))
+    trained = new.path(part, "age") if part == "classifiers" else new.path(part)
+    assert latest(trained).iteration == 2
+    with pytest.raises(CheckpointError, match="init_from = 'demo/source': no file of that name"):
+        train(settings_of(step, root, new.run, iterations=2, restart=True, **often))
+    assert latest(trained).iteration == 2, "what is there stays where it is"
+
+
 @pytest.mark.parametrize("step", ["train_glow", "train_ictm", "train_classifiers"])
 def test_weights_that_know_the_people_who_test_are_told(root, recwarn, step):
     """Faces of the same people with the halves changed over: whoever tests here was learned from there."""
@@ -207,13 +231,14 @@ def test_weights_that_know_the_people_who_test_are_told(root, recwarn, step):
     table["split"] = np.where(table["split"] == "test", "train", "test")
     table.to_parquet(folder / "faces.parquet")
     part = {"train_glow": "glow", "train_ictm": "ictm", "train_classifiers": "age"}[step]
-    warn_of_known_people("demo/tiny", root, part, Faces.open(folder))
+    weights = find("demo/tiny", root, part)
+    warn_of_known_people("demo/tiny", weights, Faces.open(folder))
     (told,) = [str(warning.message) for warning in recwarn]
     test = (table["split"] == "test").sum()
     assert told.startswith(f"init_from = 'demo/tiny': {test} of the {test} test faces are of people whom those weights")
     recwarn.clear()
-    warn_of_known_people("demo/tiny", root, part, Faces.open(Workspace(root, "demo", "tiny").path("faces")))
-    warn_of_known_people("pretrained", root, "glow", Faces.open(folder))
+    warn_of_known_people("demo/tiny", weights, Faces.open(Workspace(root, "demo", "tiny").path("faces")))
+    warn_of_known_people("pretrained", find("pretrained", root, "glow"), Faces.open(folder))
     assert not list(recwarn)
     if step == "train_glow":
         values = {"iterations": 1, "checkpoint_every": 1, "preview_every": 1}
@@ -268,3 +293,56 @@ def test_no_clipping_and_a_pass_of_the_whole_share_have_a_word_for_it():
     assert (settings.clip, settings.micro_batch) == (None, None)
     assert ageflow.settings("train_glow", {"dataset": "demo"}).clip is not None
     assert ageflow.settings("train_glow", {"dataset": "morph"}).micro_batch is not None
+
+
+def test_a_translator_that_cannot_begin_anew_keeps_its_classifier(root):
+    """T and C begin anew together, so C stays where it is until it is known that T can."""
+    run = Workspace(root, "demo", "together")
+    for name in ("faces", "glow", "latents", "prototypes"):
+        shutil.copytree(Workspace(root, "demo", "tiny").path(name), run.path(name))
+    often = {"iterations": 1, "preview_every": 1, "checkpoint_every": 1, "age_classifier_iterations": 1}
+    often |= {"age_classifier": "decoded", "age_classifier_from": "nothing"}
+    train_translator(settings_of("train_ictm", root, run.run, **often))
+    before = fingerprint(run.path("decoded_age"))
+
+    def kept() -> bool:
+        aside = [path.name for path in run.root.iterdir() if path.name.startswith("decoded_age.")]
+        return fingerprint(run.path("decoded_age")) == before and not aside
+
+    for wrong in ({"init_from": "demo/none"}, {"latent": [0, 7]}):
+        with pytest.raises((CheckpointError, ParameterError)):
+            train_translator(settings_of("train_ictm", root, run.run, restart=True, **often, **wrong))
+        assert kept()
+    with sole_writer(run.path("ictm")), pytest.raises(FolderInUseError):
+        train_translator(settings_of("train_ictm", root, run.run, restart=True, **often))
+    assert kept()
+    train_translator(settings_of("train_ictm", root, run.run, restart=True, **often))
+    assert not kept()
+    assert run.path("decoded_age.1").is_dir()
+
+
+def test_processes_that_would_begin_anew_do_not_take_a_training_away(root, monkeypatch):
+    """Of the judges, too, each of which is trained in a folder of its own."""
+    monkeypatch.setattr("ageflow.training.launch._run", lambda *_: pytest.fail("they were started"))
+    settings = settings_of("train_classifiers", root, "tiny", gpus=2, restart=True)
+    with sole_writer(Workspace(root, "demo", "tiny").path("classifiers", "age")), pytest.raises(FolderInUseError):
+        train_classifiers(settings)
+    assert Workspace(root, "demo", "tiny").has("classifiers")
+
+
+def test_what_was_set_aside_for_a_training_that_did_not_begin_is_put_back_whole(root, monkeypatch):
+    """The processes trained C anew and then failed: the old T goes on with the old C."""
+    run = Workspace(root, "demo", "together")
+    before = fingerprint(run.path("decoded_age"))
+
+    def trains_c_only(command, environment):
+        shutil.copytree(Workspace(root, "demo", "tiny").path("classifiers", "age"), run.path("decoded_age"))
+        return 1, "out of memory"
+
+    monkeypatch.setattr("ageflow.training.launch._run", trains_c_only)
+    given = {"age_classifier": "decoded", "age_classifier_from": "nothing", "age_classifier_iterations": 1}
+    settings = settings_of("train_ictm", root, run.run, gpus=2, restart=True, **given)
+    with pytest.raises(TrainingFailedError, match="ended with code 1"):
+        train_translator(settings)
+    assert run.has("ictm")
+    assert fingerprint(run.path("decoded_age")) == before

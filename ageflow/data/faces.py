@@ -154,7 +154,8 @@ class Faces:
         if not self.ages_known:
             raise ParameterError(
                 f"the faces in {self.folder} have no ages, and this step needs their age groups: such a set serves to "
-                "pre-train GLOW (02_train_glow.ipynb) and to test models of other sets. Name a data set with ages."
+                "pre-train GLOW (02_train_glow.ipynb) and as the external set of Figure A.1 (08_figures.ipynb). Name a data "
+                "set with ages."
             )
         return self.table["group"].to_numpy(dtype=np.int64)
 

@@ -52,7 +52,8 @@ def read(settings: PrepareData) -> Reading:
         notes.append("There is no CSV: subject, sex and age are what the files' names say, and no race is known.")
     else:
         csv = read_table(path, ("photo",), _CSV_COLUMNS, file_column="photo")
-        table, left = join(csv.rows.rename(columns={"photo": "file"}), listing, path.name, (any_case, base_name))
+        rows = csv.rows[[column for column in csv.rows if column in (*_CSV_COLUMNS, "photo", "reason")]]
+        table, left = join(rows.rename(columns={"photo": "file"}), listing, path.name, (any_case, base_name))
         table = table.join(table["file"].map(os.path.basename).str.extract(f"^{NAME.pattern}$", flags=re.IGNORECASE))
         notes += [f"Labels are those of {path.name}.", *csv.notes]
     for column in ("id_num", "age", "gender", "race"):

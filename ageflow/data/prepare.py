@@ -36,6 +36,7 @@ from ageflow.data.readers import READERS
 from ageflow.data.records import NO_GROUP, Reading, Rejection, age_group, checked
 from ageflow.data.shards import Shard, finished_shard, make_shard
 from ageflow.data.split import split_as_given
+from ageflow.data.votes import VOTES_FILE
 from ageflow.progress import progress_bar
 from ageflow.storage import device_of, remove_leftovers, sole_writer, write_atomically
 from ageflow.workers import in_any_order
@@ -194,7 +195,7 @@ def _decided_by(settings: PrepareData) -> dict[str, str]:
 
 def _no_face(settings: PrepareData, folder: Path, reading: Reading, rejected: list[Rejection]) -> ParameterError:
     """What to raise where nothing is left; nothing is kept but the reasons, so that another `data_root` may be named."""
-    for file in [folder / SETTINGS_FILE, *folder.glob("shard-*")]:
+    for file in [folder / SETTINGS_FILE, folder / VOTES_FILE, *folder.glob("shard-*")]:
         file.unlink(missing_ok=True)
     _write_rejections(folder / "rejected.csv", rejected)
     reasons = Counter(line.reason for line in rejected).most_common(1)

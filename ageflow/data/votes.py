@@ -58,26 +58,30 @@ def vote(
     people = files.groupby(identities.to_numpy(), sort=True).agg(sorted)
     waiting = [(name, pictures) for name, pictures in people.items() if name not in votes]
     labeller = _labeller() if waiting else None
+    unread: set[str] = set()
     for done, (name, pictures) in enumerate(
         progress_bar(waiting, unit="identity", title="voting on genders", show=settings.progress), start=1
     ):
         votes[name] = _votes(labeller, listing, pictures)
+        if not votes[name][2]:
+            unread.add(name)
         if done % _KEEP_EVERY == 0 or done == len(waiting):
-            _keep(kept, votes)
+            # Who has no picture that opens is asked again the next time, when the data may have been mended.
+            _keep(kept, {name: told for name, told in votes.items() if name not in unread})
     chosen = {name: _majority(votes[name]) for name in people.index}
     note = _NOTE.format(pictures=PICTURES, file=VOTES_FILE)
     return {name: gender for name, gender in chosen.items() if gender}, note
 
 
 def _votes(labeller: Labeller, listing: Listing, pictures: list[str]) -> tuple[int, int, int]:
-    """Pictures seen as female, as male, and looked at; the asking stops when the rest cannot change the majority."""
+    """Pictures seen as female, as male, and looked at (that opened); the asking stops when the rest cannot change the majority."""
     counts = dict.fromkeys(GENDERS, 0)
     # Spread over the list, which goes by age.
     chosen = np.unique(np.linspace(0, len(pictures) - 1, min(PICTURES, len(pictures))).round().astype(int))
     looked = 0
     for place in chosen:
-        looked += 1
         label = _label(labeller, listing.root, pictures[place])
+        looked += label is not None
         if isinstance(label, Label):
             counts[label.gender] += 1
         if max(counts.values()) > len(chosen) / 2:
@@ -85,11 +89,12 @@ def _votes(labeller: Labeller, listing: Listing, pictures: list[str]) -> tuple[i
     return counts["female"], counts["male"], looked
 
 
-def _label(labeller: Labeller, root: Path, file: str) -> Label | str:
+def _label(labeller: Labeller, root: Path, file: str) -> Label | str | None:
+    """What the labeller says of a picture, or why it has no label; None where the picture does not open."""
     try:
         image = open_image(read_picture(root, file))
-    except ValueError as error:  # rejected.csv tells of a damaged picture; here it only has no vote
-        return str(error)
+    except ValueError:  # rejected.csv tells of a damaged picture; here it only has no vote
+        return None
     square = Image.new("RGB", (max(image.size),) * 2)
     square.paste(image)
     return labeller.label(square.resize((LABEL_SIZE, LABEL_SIZE), Image.Resampling.BOX))

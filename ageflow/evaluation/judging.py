@@ -190,7 +190,9 @@ def judge_method(
             before, after = descriptors[torch.from_numpy(which)], judges.embedder.descriptors(images)
             units = embeddings[torch.from_numpy(which)], normalize(after, dim=1)
             told["cosine"] = cosine(*units).numpy()
-            told["cosine_centred"] = cosine(*(normalize(unit - mean, dim=1) for unit in units)).numpy()
+            centred = cosine(*(normalize(unit - mean, dim=1) for unit in units)).numpy()
+            # Of one face or two the mean is the faces themselves, so nothing is left less it.
+            told["cosine_centred"] = centred if len(descriptors) > 2 else np.full(len(centred), np.nan)
             told["verified"] = judges.embedder.verified(before, after).numpy()
             kept.append(features(images))
             rows.append(_rows(faces, chosen[which], targets, told, judges))

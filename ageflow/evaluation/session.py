@@ -49,7 +49,10 @@ def held_out_faces(settings: Ablations) -> tuple[Faces, np.ndarray]:
     own = Faces.open(Workspace.of(settings).require("faces"))
     faces = (own if settings.external is None else _external(settings, own)).select(split="test")
     if not len(faces):
-        raise NotJudgedError(f"{faces.folder} has no test faces: prepare it with test_share > 0")
+        raise NotJudgedError(
+            f"{faces.folder} has no test faces: it has one identity, or its own partition has no "
+            "test half. Prepare it with more people, or name another set with external"
+        )
     if settings.external is not None:
         seen, faces = len(faces), faces.unseen_by(own)
         if not len(faces):

@@ -126,6 +126,9 @@ def lead(
     value, faces = float(ahead(np.ones((1, len(people))))[0]), len(every[0])
     if len(people) < 2:
         return Estimate(value, math.nan, math.nan, faces, 1, "one identity: no interval")
+    if len(groups) > 1 and (counts > 0).sum(axis=2).min() < 2:
+        # Only resamples with that person count, so its own part of the variance would be missing.
+        return Estimate(value, math.nan, math.nan, faces, len(people), "a group of one identity: no interval")
     # By hand, as scipy's bootstrap gives up on all resamples where one has no number.
     shares = np.full(len(people), 1 / len(people))
     times = np.random.default_rng(seed).multinomial(len(people), shares, size=resamples).astype(float)

@@ -116,14 +116,14 @@ class Gallery:
 
     def curves(self) -> dict[str, Picture]:
         """The curves of every training of the run, by a name for their file."""
-        folders = [self.workspace.path(name) for name in ("glow", "ictm", "no_ictm")]
+        folders = [self.workspace.path(name) for name in ("glow", "decoded_age", "ictm", "no_ictm")]
         if self.workspace.has("classifiers"):
             classifiers = self.workspace.require("classifiers")
             folders += [classifiers / name for name in classifier_names(classifiers)]
         return {
             f"training_{folder.name}": training_curves(folder, columns=2, side=COLUMN / 2)
             for folder in folders
-            if checkpoints(folder)
+            if any(iteration > 0 for iteration, _ in checkpoints(folder))  # weights taken as they are have no curve
         }
 
     @cached_property

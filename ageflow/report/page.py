@@ -26,7 +26,7 @@ _CAPTIONS = {
     "figure_1": "Figure 1. The latents of the faces in the plane, by age group and attribute, and the faces of the average "
     "latents",
     "figure_4": "Figure 4. Test faces (red frames) in every age group, by AgeFlow",
-    "figure_6": "Figure 6. The four methods on the same faces (red frames)",
+    "figure_6": "Figure 6. The methods on the same faces (red frames)",
     "figure_ages": "Not in the paper. Predicted age against continuous target age: means over test faces, with 95 % "
     "bootstrap intervals over identities",
     "figure_a1": "Figure A.1. Faces of another set (red frames) in every age group, by AgeFlow, which is not told their age",

@@ -92,7 +92,7 @@ def training_diagnostics(workspace: Workspace) -> pd.DataFrame:
     One row for the last value of every number that a training wrote to its metrics. Trainings that are not there
     have no rows.
     """
-    folders = {name: workspace.path(name) for name in ("glow", "ictm", "no_ictm")}
+    folders = {name: workspace.path(name) for name in ("glow", "decoded_age", "ictm", "no_ictm")}
     if workspace.has("classifiers"):
         classifiers = workspace.require("classifiers")
         folders |= {f"classifiers/{name}": classifiers / name for name in classifier_names(classifiers)}

@@ -134,7 +134,11 @@ def _why_missing(metric: str, method: str, results: Results) -> str:
     if method not in results.methods:
         return f"{METHODS[method]} was not judged"
     if metric not in known(results):
-        return f"the faces of {results.workspace.dataset} have no {metric} labels to judge"
+        whose = results.real.about.get("external") or results.workspace.dataset
+        return (
+            f"no classifier judged {metric}: the faces of {whose} have no {metric} labels, or the training faces fewer "
+            "than two values of it"
+        )
     return ""
 
 
@@ -249,7 +253,9 @@ def _lead_rows(results: Results, settings: Tables) -> list[dict]:
             groups = TABLE_GROUPS[4 if metric in results.attributes else 3]
             for label, of in [*((AGE_GROUPS[group], (group,)) for group in groups), (MEAN, groups)]:
                 ahead = lead(first, others, of, *_chosen(settings))
-                rows.append(_row(metric, f"this run ({results.run})", name, label, ahead, ahead.low > 0))
+                # What reads +0.000 is no lead.
+                ahead_as_shown = float(f"{ahead.low:{digits(metric, ahead.low)}}") > 0
+                rows.append(_row(metric, f"this run ({results.run})", name, label, ahead, ahead_as_shown))
     if not rows:
         nothing = _bare(math.nan, "AgeFlow and another method were not both judged")
         rows = [_row("age_accuracy", f"this run ({results.run})", "AgeFlow", MEAN, nothing)]

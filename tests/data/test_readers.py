@@ -10,7 +10,7 @@ import pytest
 import ageflow
 from ageflow.config import ParameterError, PrepareData
 from ageflow.data.faces import Faces
-from ageflow.data.prepare import READERS, rejections
+from ageflow.data.prepare import READERS, prepare, rejections
 from ageflow.data.records import Rejection, checked
 from tests.data.trees import TREES, Drawn, Tree
 
@@ -123,6 +123,28 @@ def test_cacds_genders_may_be_told_by_number_or_name_and_a_broken_row_spoils_no_
     known = reading.table.dropna(subset="gender").groupby("identity")["gender"].agg(set)
     assert known.to_dict() == {"Aaron_Johnson": {"male"}, "Zoë_Kravitz": {"female"}}
     assert any("2 people. 1 of its rows have another number of fields" in note for note in reading.notes)
+
+
+def test_votes_on_pictures_that_do_not_open_are_not_kept(tmp_path, drawn):
+    """A download cut short is mended and prepared again: everybody is asked."""
+    tree = TREES["cacd"](tmp_path / "raw", drawn)
+    whole = {path: path.read_bytes() for path in tree.data_root.rglob("*.jpg")}
+    for path in whole:
+        path.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    settings = settings_for("cacd", tree.data_root)
+    with pytest.raises(ParameterError, match="no face is left"):
+        prepare(settings)
+    for path, content in whole.items():
+        path.write_bytes(content)
+    assert prepare(settings).table["gender"].notna().any()
+
+
+@pytest.mark.parametrize("column", ["sex", "file", "years", "subject", "picture"])
+def test_a_morph_csv_may_have_columns_of_its_own(tmp_path, drawn, column):
+    drawn.save(tmp_path / "raw" / "Album2" / "009055_1M54.JPG")
+    (tmp_path / "raw" / "mine.csv").write_text(f"photo,{column},age\nAlbum2/009055_1M54.JPG,x,54\n")
+    table = READERS["morph"](settings_for("morph", tmp_path / "raw")).table
+    assert table[["identity", "gender"]].to_numpy().tolist() == [["009055", "male"]]
 
 
 def test_pictures_that_are_not_celebas_are_refused(tmp_path, drawn):

@@ -110,6 +110,14 @@ def test_a_method_that_does_not_age_is_not_monotone(faces, judges):
     assert not monotonicity(rows)["monotone"].any()
 
 
+@pytest.mark.parametrize("column", ["predicted_age", "second_age"])
+def test_rounding_is_no_age(column):
+    """The same picture in other batches: last bits differ, in the order of the ages asked for."""
+    rows = pd.DataFrame({"method": "m", "face": "f", "identity": "i", "source": 0, "target_age": STOPS})
+    rows[column] = 41.7 + 1e-6 * np.arange(len(rows))
+    assert monotonicity(rows, column)["rho"].tolist() == [0.0]
+
+
 def test_stops_beyond_the_outer_groups_count_once():
     # One swap among the eight different stops: 1 − 6·2/(8·63).
     ages = {age: age for age in STOPS} | {35.0: 40.0, 40.0: 35.0}

@@ -162,7 +162,7 @@ def test_without_test_faces_the_error_says_what_to_do(run):
     table = pd.read_parquet(path).assign(split="train")
     path.unlink()
     table.to_parquet(path)
-    with pytest.raises(NotJudgedError, match="prepare it with test_share > 0"):
+    with pytest.raises(NotJudgedError, match="has no test faces: it has one identity"):
         evaluate_all(settings_of(run))
 
 

@@ -63,6 +63,17 @@ def test_the_second_judge_s_shares_are_told_of_methods_and_real_faces(tmp_path):
     assert lead.loc[("second_accuracy", "over GLOW", "mean"), "value"] == pytest.approx(-25)
 
 
+def test_a_lead_that_reads_as_nothing_is_not_bold(tmp_path):
+    hardly, more = 0.90001, 0.90002
+    methods = {"glow": judged_rows((1,) * 4, (hardly,) * 4, 1), "ageflow": judged_rows((1,) * 4, (more,) * 4, 1)}
+    settings = write_evaluation(tmp_path, methods=methods)
+    table = make_table(6, Results.open(Workspace.of(settings)), settings)
+    cosine = numbers_of(table).loc["cosine"].loc["over GLOW"]
+    assert (cosine["low"] > 0).all()
+    assert not cosine["best"].any()
+    assert "+0.000 [+0.000, +0.000]" in table.to_markdown()
+
+
 def test_a_mean_of_kid_over_fewer_groups_is_no_number_and_says_why(tmp_path):
     kid = [{"target": group, "kid": 0.001 if group else math.nan, "spread": 0.0, "faces": 9} for group in range(4)]
     settings = write_evaluation(tmp_path, kid=kid, features="kid_face_api")

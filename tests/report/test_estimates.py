@@ -106,3 +106,15 @@ def test_lead_in_the_mean_weighs_groups_alike():
 def test_lead_without_faces_of_a_group_says_so():
     assert lead(_grouped([1.0]), [_grouped([0.0])], [3]).note == "no such test faces"
     assert lead(_grouped([1.0]), [_grouped([0.0])], [0]).note == "one identity: no interval"
+
+
+def test_a_mean_over_a_group_of_one_person_has_no_interval():
+    """Only resamples with that person count, which would leave its part of the variance out."""
+    people = [f"id{i}" for i in range(99)]
+    rows = pd.DataFrame({"identity": [*people, "alone"], "group": [0] * 99 + [1], "value": np.arange(100.0)})
+    found = lead(rows, [rows.assign(value=rows["value"] - 5 + rows.index % 3)], [0, 1], resamples=100)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert not math.isnan(found.value)
+    assert found.note == "a group of one identity: no interval"
+    assert not math.isnan(lead(rows, [rows.assign(value=rows["value"] - 5)], [0], resamples=100).low)

@@ -13,7 +13,7 @@ from traitlets.config import Config
 __all__ = ["NotebookFailedError", "execute"]
 
 
-_SECONDS_TO_START = 300  # of a kernel, on a machine that is busy with other trainings
+_SECONDS_TO_START = 300  # of a kernel, and to hear from it, on a machine that is busy with other trainings
 
 
 class NotebookFailedError(RuntimeError):
@@ -47,6 +47,7 @@ def execute(source: Path, copy: Path, parameters: dict[str, Any], log: TextIO | 
                 kernel_name="python3",
                 progress_bar=False,
                 start_timeout=_SECONDS_TO_START,
+                iopub_timeout=_SECONDS_TO_START,  # for what a cell prints; by default four seconds
                 stdout_file=_Lines(log or sys.stdout),
                 stderr_file=_Lines(log or sys.stderr),
                 config=_encrypted(),

@@ -127,7 +127,8 @@ class Faces:
         """The faces of people who have none in the training half of `other`.
 
         A name counts within its own data set: "person 3" of two sets are two people, and so are they of two seeds of
-        the demo set, which draws its people by the seed.
+        the demo set, which draws its people by the seed. A picture of a folder of one's own that names nobody is of
+        another person than a picture of that name in another folder.
         """
         trained_on = other.select(split="train")
         return self._view(~self._people().isin(trained_on._people()))
@@ -135,9 +136,12 @@ class Faces:
     def _people(self) -> pd.MultiIndex:
         """Whose each face is, by a name that counts in every set."""
         settings = self.folder / SETTINGS_FILE
-        seed = json.loads(settings.read_text()).get("seed") if settings.is_file() else None
-        drawn = self.table["source"].where(self.table["source"] != "demo", f"demo, seed {seed}")
-        return pd.MultiIndex.from_arrays([drawn, self.table["identity"]])
+        noted = json.loads(settings.read_text()) if settings.is_file() else {}
+        of = self.table["source"].where(self.table["source"] != "demo", f"demo, seed {noted.get('seed')}")
+        nameless = (self.table["source"] == "folder") & (self.table["identity"] == self.table["file"])
+        return pd.MultiIndex.from_arrays(
+            [of.where(~nameless, f"folder {noted.get('data_root')}"), self.table["identity"]]
+        )
 
     def _view(self, keep: np.ndarray) -> "Faces":
         view = Faces(self.folder, self.table[keep])

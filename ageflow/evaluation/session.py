@@ -1,5 +1,6 @@
 """What judging one method of a run and the next has in common: loaded once, and what is judged is kept on disk."""
 
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property
@@ -59,6 +60,12 @@ def held_out_faces(settings: Ablations) -> tuple[Faces, np.ndarray]:
             raise NotJudgedError(
                 f"external = {settings.external!r}: its {seen} test faces are all of people that this run was trained "
                 "on: name another set"
+            )
+        if len(faces) < seen:
+            warnings.warn(
+                f"external = {settings.external!r}: {seen - len(faces):,} of its {seen:,} test faces are of people that "
+                "this run was trained on, and are left out",
+                stacklevel=2,
             )
     return faces, spread_evenly(faces.groups, settings.evaluation_faces, settings.seed)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -92,7 +93,7 @@ class LatentMethod(ABC):
             raise ValueError(f"{METHODS[self.name]} needs the faces' own age groups: pass source")
         if self.needs_attributes and attributes is None:
             raise ValueError(f"{METHODS[self.name]} needs the faces' attributes: pass attributes")
-        z = self.glow.encode(images.to(self.device))
+        z = self.glow.encode(torch.as_tensor(images).to(self.device))
         source = None if source is None else _for_each(source, len(z), "source").to(self.device)
         return self.glow.decode(self.move(z, _for_each(target, len(z), "target").to(self.device), source, attributes))
 
@@ -115,7 +116,7 @@ class LatentMethod(ABC):
 
 def _for_each(groups: Tensor | Sequence | int, faces: int, name: str) -> Tensor:
     """Groups [B] or weights [B, groups]; one of either counts for all the faces."""
-    groups = torch.as_tensor(groups)
+    groups = torch.tensor(groups) if isinstance(groups, np.ndarray) else torch.as_tensor(groups)  # it may be read-only
     groups = groups[None] if groups.ndim == 0 else groups
     if len(groups) not in (1, faces):
         raise ValueError(f"{name} has {len(groups)} entries for {faces} faces: give one a face, or one for all")

@@ -120,7 +120,8 @@ def test_on_another_run_s_faces_it_judges_its_test_faces_of_people_new_to_this_r
     """Of the other's first 18 people, all of them test people, 14 are in this run's training half."""
     other = other_faces(run, split=lambda table: np.where(table["identity"] < "person18", "test", "train"))
     settings = settings_of(run, evaluation_faces=None, external="morph/other", methods=["glow"])
-    rows = evaluate(settings, "glow")
+    with pytest.warns(UserWarning, match="56 of its 72 test faces are of people that this run was trained on"):
+        rows = evaluate(settings, "glow")
     assert set(rows["identity"]) == {"person00", "person05", "person10", "person15"}
     assert len(rows) == 4 * 4 * 3
     real = read_judged(Workspace.of(settings).path("evaluation/real.parquet"))
@@ -139,6 +140,20 @@ def test_a_name_counts_within_its_own_set_and_the_demo_s_within_its_seed(run):
         first.folder.mkdir(exist_ok=True)
         (first.folder / SETTINGS_FILE).write_text(json.dumps({"seed": "0"}))
         assert len(drawn.unseen_by(first)) == left
+
+
+@pytest.mark.parametrize(("identity", "left"), [("file", {"/data/a": 24, "/data/b": 120}), ("person", {"/data/b": 24})])
+def test_a_picture_of_a_folder_that_names_nobody_is_of_nobody_in_another_folder(run, identity, left):
+    """Where names are given they count; where they are not, 1.jpg of two folders are two people."""
+    mine = other_faces(run, source=lambda _: "folder")
+    if identity == "file":
+        mine.table["identity"] = mine.table["file"]
+    for root, count in left.items():
+        theirs = Faces(run / "another folder", mine.table)
+        theirs.folder.mkdir(exist_ok=True)
+        (theirs.folder / SETTINGS_FILE).write_text(json.dumps({"data_root": root}))
+        (mine.folder / SETTINGS_FILE).write_text(json.dumps({"data_root": "/data/a"}))
+        assert len(theirs.unseen_by(mine)) == count
 
 
 def own(run):

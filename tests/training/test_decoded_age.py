@@ -221,6 +221,28 @@ def test_t_makes_the_decoded_face_keep_the_attributes_it_is_asked_to(runs_root, 
     assert (after == asked).float().mean() > 0.9
 
 
+def test_each_face_is_asked_to_keep_its_own_attributes(runs_root, faces):
+    """The loss is of the chosen faces' own values, face by face: of other faces' values it is another."""
+    task = task_of(runs_root, faces, ictm(runs_root, attribute_weight=1.0))
+    piece = pieces(3, size=8, micro_batch=8)[0]
+    torch.manual_seed(0)
+    told = task.translator_loss(piece)[1]["attributes"]
+
+    def expected(gender):
+        torch.manual_seed(0)
+        target = torch.randint(4, (8,))
+        z_t = task.modules["translator"](task.batch(piece)[0], target)[0]
+        return attributes(task.decoded_age.told(z_t, piece)[1], {"gender": gender})
+
+    own = torch.tensor([["female", "male"].index(faces.table["gender"][row]) for row in task.chosen(piece)])
+    assert 0 < own.sum() < len(own)
+    torch.testing.assert_close(told, expected(own))
+    for row in range(len(own)):
+        other = own.clone()
+        other[row] = 1 - other[row]
+        assert abs(told - expected(other)) > 1e-3
+
+
 def test_where_faces_have_no_attributes_t_learns_without_them(runs_root, faces, tmp_path):
     """A set without genders, in a preset that asks to keep them."""
     judge = settings_of("train_classifiers", runs_root, iterations=1)

@@ -21,6 +21,7 @@ from ageflow.storage import CheckpointError, device_of, latest, load_state
 __all__ = ["Glow", "GlowConfig", "load_glow", "to_uint8"]
 
 LOG_2PI = math.log(2 * math.pi)
+_BEYOND = 16  # no float picture in [0, 1] reaches this, whatever was done to it; one in 0 … 255 does
 
 
 class GlowConfig(BaseModel):
@@ -243,7 +244,17 @@ class Glow(Transform):
     # -- faces --------------------------------------------------------------------------------------------------
 
     def encode(self, images: Tensor) -> Tensor:
-        """Faces, uint8 or float in [0, 1], [B, 3, S, S] → z [B, D]; no noise, no quantisation."""
+        """Faces, uint8 or float in [0, 1], [B, 3, S, S] → z [B, D]; no noise, no quantisation.
+
+        Raises:
+            ShapeError: faces of another size or type.
+            ValueError: float faces far outside [0, 1], as those in 0 … 255 are, or not finite.
+        """
+        if images.is_floating_point() and images.numel() and not images.detach().abs().amax() <= _BEYOND:
+            raise ValueError(
+                f"float faces are in [0, 1], and these reach from {images.min():.4g} to {images.max():.4g}: divide those "
+                "in 0 … 255 by 255, or pass them as uint8"
+            )
         return self(self._centred(images))[0]
 
     def decode(self, z: Tensor) -> Tensor:

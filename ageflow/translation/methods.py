@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ageflow.config import default_runs_root
+from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.storage import CheckpointError, device_of, fingerprint, latest, load_state
 from ageflow.translation.convolutional import ConvolutionalTranslator
@@ -82,8 +83,8 @@ class LatentMethod(ABC):
             Faces, float, [0, 1] up to rounding, [B, 3, S, S].
 
         Raises:
-            ValueError: `source` or `attributes` are needed and not given, or a target that is no group or of another
-                number of faces.
+            ValueError: `source` or `attributes` are needed and not given, a target that is no group or of another
+                number of faces, an attribute's value that is misspelt, or float faces that are not in [0, 1].
 
         Example: a face of 51+ at 40, by GLOW::
 
@@ -116,7 +117,13 @@ class LatentMethod(ABC):
 
 def _for_each(groups: Tensor | Sequence | int, faces: int, name: str) -> Tensor:
     """Groups [B] or weights [B, groups]; one of either counts for all the faces."""
-    groups = torch.tensor(groups) if isinstance(groups, np.ndarray) else torch.as_tensor(groups)  # it may be read-only
+    try:
+        groups = torch.tensor(groups) if isinstance(groups, np.ndarray) else torch.as_tensor(groups)  # maybe read-only
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"{name} = {groups!r}: expected age groups, from 0 for {AGE_GROUPS[0]} to {len(AGE_GROUPS) - 1} for "
+            f"{AGE_GROUPS[-1]}, or weights over the groups, as ageflow.age_to_weights makes them of years"
+        ) from None
     groups = groups[None] if groups.ndim == 0 else groups
     if len(groups) not in (1, faces):
         raise ValueError(f"{name} has {len(groups)} entries for {faces} faces: give one a face, or one for all")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ageflow.config import ParameterError
 from ageflow.config import Prototypes as PrototypesSettings
-from ageflow.data.records import AGE_GROUPS, NO_GROUP
+from ageflow.data.records import AGE_GROUPS, GENDERS, NO_GROUP
 from ageflow.storage import CheckpointError, write_atomically
 from ageflow.translation.latents import Latents
 from ageflow.workspace import Workspace
@@ -59,22 +59,48 @@ class Prototypes:
         A face whose attributes are missing, or make a combination the training faces do not have, gets `any`:
         its group's plain average.
 
+        Arguments:
+            attributes: by name, one value a face, or one string for all; None, NaN and "" are missing. None: all are.
+            count: how many faces.
+
         Raises:
-            ValueError: an attribute that the prototypes need is not given, or not for each face.
+            ValueError: an attribute that the prototypes need is not given, or not for each face; or a gender that is
+                neither female nor male, or another value that differs from a known one in its letters' case only.
         """
         if not self.attributes or attributes is None:
             return torch.full((count,), self.any)
         missing = [name for name in self.attributes if name not in attributes]
         if missing:
             raise ValueError(f"attributes {missing} are needed (the prototypes hold {list(self.attributes)})")
-        for name in self.attributes:
-            if len(attributes[name]) != count:
-                raise ValueError(
-                    f"attributes[{name!r}] has {len(attributes[name])} entries for {count} faces: one a face"
-                )
-        values = zip(*(list(attributes[name]) for name in self.attributes), strict=True)
+        given = {name: attributes[name] for name in self.attributes}
+        given = {name: [told] * count if isinstance(told, str) else list(told) for name, told in given.items()}
+        for name, told in given.items():
+            if len(told) != count:
+                raise ValueError(f"attributes[{name!r}] has {len(told)} entries for {count} faces: one a face")
+        self._check_values(given)
+        values = zip(*given.values(), strict=True)
         number = {combination: index for index, combination in enumerate(self.combinations)}
         return torch.tensor([number.get(tuple(value), self.any) for value in values], dtype=torch.int64)
+
+    def _check_values(self, given: Mapping[str, list]) -> None:
+        """Refuse values that are misspelt, and warn of others that no training face had."""
+        for place, (name, told) in enumerate(given.items()):
+            known = {combination[place] for combination in self.combinations}
+            alike = {str(value).strip().casefold(): value for value in known}
+            for value in dict.fromkeys(value for value in told if value != "" and not pd.isna(value)):
+                if value in known:
+                    continue
+                expected = sorted(GENDERS if name == "gender" else map(str, known))
+                meant = alike.get(str(value).strip().casefold())
+                if meant is not None or (name == "gender" and value not in GENDERS):
+                    raise ValueError(
+                        f"attributes[{name!r}] = {value!r}: expected {', '.join(expected)}, or None where it is unknown"
+                    )
+                warnings.warn(
+                    f"attributes[{name!r}] = {value!r} is of no training face (these are {', '.join(expected)}): "
+                    "the age group's average whatever the attributes is taken",
+                    stacklevel=4,
+                )
 
     def direction(self, source: Tensor, target: Tensor, combination: Tensor, check: bool = True) -> Tensor:
         """z̄_{t,α} − z̄_{s,α} of Eqs. 5 and 6, [B, D].

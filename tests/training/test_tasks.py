@@ -307,9 +307,17 @@ def test_every_method_ages_images(trained, runs_root, name):
     if name == "glow+attribute":
         with pytest.raises(ValueError, match=r"attributes\['gender'\] has 1 entries for 3 faces"):
             method.translate(images, target, source=source, attributes={"gender": ["female"]})
+        with pytest.raises(ValueError, match=r"attributes\['gender'\] = 'Male': expected female, male, or None"):
+            method.translate(images, target, source=source, attributes={"gender": ["female", None, "Male"]})
     for years in ([25, 30, 60], [25.0, 30.0, 60.0]):
         with pytest.raises(ValueError, match=r"in years ageflow\.age_to_weights"):
             method.translate(images, torch.tensor(years), source=source, attributes=attributes)
+    with pytest.raises(ValueError, match=r"target = '51\+': expected age groups, from 0 for 30- to 3 for 51\+"):
+        method.translate(images, "51+", source=source, attributes=attributes)
+    with pytest.raises(ValueError, match=r"in \[0, 1\], and these reach from \d+ to 2\d\d: divide"):
+        method.translate(images.float(), target, source=source, attributes=attributes)
+    as_float = method.translate(images / 255, target, source=source, attributes=attributes)
+    torch.testing.assert_close(as_float, aged)
     if name.startswith("glow"):
         with pytest.raises(ValueError, match="pass source"):
             method.translate(images, target)

@@ -103,3 +103,22 @@ def test_attributes_that_are_missing_are_named():
     with pytest.raises(ValueError, match=r"\['gender'\] are needed"):
         prototypes().combination_of({"race": ["W"]}, 1)
     assert as_weights(torch.tensor([[0.25, 0.75]]), 2).tolist() == [[0.25, 0.75]]
+
+
+@pytest.mark.parametrize("value", ["Male", "F", " female", 1])
+def test_a_misspelt_gender_is_an_error_and_no_unknown_one(value):
+    with pytest.raises(ValueError, match=rf"attributes\['gender'\] = {value!r}: expected female, male, or None"):
+        prototypes().combination_of({"gender": ["male", value]}, 2)
+
+
+def test_missing_attributes_are_unknown_one_string_is_of_all_and_a_new_value_is_told():
+    p = prototypes()
+    assert p.combination_of({"gender": [None, float("nan"), ""]}, 3).tolist() == [p.any] * 3
+    assert p.combination_of({"gender": "male"}, 3).tolist() == [1, 1, 1]
+    races = Prototypes(p.means, ("race",), [("black",), ("white",)], None, "x")
+    with pytest.warns(
+        UserWarning, match=r"attributes\['race'\] = 'asian' is of no training face \(these are black, white"
+    ):
+        assert races.combination_of({"race": ["asian", "white"]}, 2).tolist() == [races.any, 1]
+    with pytest.raises(ValueError, match="'White': expected black, white, or None"):
+        races.combination_of({"race": ["White"]}, 1)

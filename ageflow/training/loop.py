@@ -33,7 +33,7 @@ from ageflow.storage import (
     sole_writer,
     write_atomically,
 )
-from ageflow.training.checkpoint import ConfigChangedError, describe_changes, set_aside
+from ageflow.training.checkpoint import ConfigChangedError, describe_changes, set_aside, warn_of_another_length
 from ageflow.training.distributed import Processes, losses_of, processes, quietly
 from ageflow.training.metrics import Metrics
 from ageflow.training.size import faces_a_pass, outlook
@@ -124,9 +124,11 @@ def _train(task: Task, settings: Training, folder: Path) -> Path:
     task.modules.to(device)
     state = _begin(task, settings, folder, config, together)
     finished = (folder / "done.json").is_file()
+    if together.first:
+        warn_of_another_length(folder, state.iteration, settings.iterations)
     if state.iteration >= settings.iterations and (finished or state.iteration):
         if together.first and not finished:
-            _conclude(folder, state, 0.0)  # it was stopped on its way to more iterations, and has enough of them now
+            _conclude(folder, state, settings, 0.0)  # stopped on its way to more iterations, it has enough of them now
         return folder
     if together.first:
         (folder / "done.json").unlink(missing_ok=True)  # more iterations were asked for
@@ -187,12 +189,13 @@ def _train(task: Task, settings: Training, folder: Path) -> Path:
             if metrics:
                 metrics.close()
     if together.first and state.iteration == settings.iterations:
-        _conclude(folder, state, time.perf_counter() - began)
+        _conclude(folder, state, settings, time.perf_counter() - began)
     return folder
 
 
-def _conclude(folder: Path, state: State, seconds: float) -> None:
+def _conclude(folder: Path, state: State, settings: Training, seconds: float) -> None:
     summary = {"iterations": state.iteration, "skipped": state.skipped.total, "seconds": seconds}
+    summary |= {"cooldown": settings.cooldown if state.iteration == settings.iterations else 0}  # how it ended
     write_atomically(folder / "done.json", json.dumps(summary).encode())
 
 

@@ -1,6 +1,7 @@
 """The loop: what it resumes to, what it skips, and how it accumulates and clips."""
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -108,6 +109,9 @@ def test_a_finished_training_does_nothing_again(tmp_path):
     assert again.seen == []
     train(again, settings(iterations=35), tmp_path / "a")
     assert again.seen == [30, 31, 32, 33, 34]
+    with pytest.warns(UserWarning, match=r"trained for 35 iterations, more than iterations = 30: .* restart=True"):
+        train(again, settings(iterations=30), tmp_path / "a")
+    assert again.seen == [30, 31, 32, 33, 34]
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path):
@@ -177,8 +181,12 @@ def test_a_cooldown_lets_the_learning_rate_fall_to_zero_over_the_last_updates(tm
 def test_a_training_that_had_no_cooldown_goes_on_to_one(tmp_path):
     train(Line(), settings(iterations=10), tmp_path / "a")
     task = Line()
-    train(task, settings(iterations=20, cooldown=5), tmp_path / "a")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(task, settings(iterations=20, cooldown=5), tmp_path / "a")
     assert task.turns[0].optimizer.param_groups[0]["lr"] == pytest.approx(0.05 / 5)
+    with pytest.warns(UserWarning, match="finished after 20 iterations, over whose last 5 the learning rate came down"):
+        train(task, settings(iterations=30, cooldown=5), tmp_path / "a")
 
 
 def test_another_config_is_an_error_that_names_the_value(tmp_path):
@@ -247,7 +255,8 @@ def test_what_was_stopped_is_finished_where_fewer_iterations_are_enough(tmp_path
     with pytest.raises(KeyboardInterrupt):
         train(Stopped(), settings(checkpoint_every=8), tmp_path / "a")
     assert not (tmp_path / "a" / "done.json").exists()
-    train(Line(), settings(iterations=5), tmp_path / "a")
+    with pytest.warns(UserWarning, match="trained for 8 iterations, more than iterations = 5"):
+        train(Line(), settings(iterations=5), tmp_path / "a")
     assert json.loads((tmp_path / "a" / "done.json").read_text())["iterations"] == 8, "those it has"
     train(Line(), settings(), tmp_path / "a")
     train(Line(), settings(), tmp_path / "b")

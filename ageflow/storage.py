@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -29,7 +28,6 @@ from ageflow.config import ParameterError
 __all__ = [
     "Checkpoint",
     "CheckpointError",
-    "FolderInUseError",
     "atomic_file",
     "averaged",
     "checkpoints",
@@ -42,7 +40,6 @@ __all__ = [
     "released_metadata",
     "released_weights",
     "remove_leftovers",
-    "sole_writer",
     "write_atomically",
 ]
 
@@ -52,16 +49,6 @@ _NAME = re.compile(r"checkpoint-(\d{8})\.safetensors")
 
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be used; the message names the file."""
-
-
-class FolderInUseError(RuntimeError):
-    """Another process writes into a folder of the run."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(
-            f"another process is writing {folder}: a notebook or a batch of this run is still at work. Wait until it has "
-            "ended, or stop it (a notebook: Kernel, Shut Down), and run this again; a run of another name need not wait"
-        )
 
 
 @dataclass(frozen=True)
@@ -112,30 +99,6 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
             advice = f"{os.strerror(error.errno)}: {path} is not written. Make room on that disk and run this again"
             raise OSError(error.errno, f"{advice}: it goes on with what is not there yet") from error
         raise
-
-
-@contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """While the block lasts, no other process gets into such a block for `folder`; the end of a process ends its block.
-
-    Arguments:
-        folder: what is written; it need not exist. The lock lies beside it, and stays there.
-
-    Raises:
-        FolderInUseError: another process is in such a block.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.parent / f".{folder.name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise FolderInUseError(folder) from None
-    except (NotImplementedError, OSError):  # no locks on this file system; or read only, which writing would tell
-        pass
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def remove_leftovers(folder: Path, name: str) -> None:

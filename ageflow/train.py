@@ -109,7 +109,8 @@ def _is_clear(error: Exception) -> bool:
     if isinstance(error, (ParameterError, MissingArtefactError, OSError)):
         return True
     from ageflow.flows.transform import ShapeError
-    from ageflow.storage import CheckpointError, FolderInUseError
+    from ageflow.folders import FolderInUseError
+    from ageflow.storage import CheckpointError
     from ageflow.training.launch import TrainingFailedError
     from ageflow.training.loop import TrainingDivergedError
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import nbformat
 
-__all__ = ["History", "Inputs", "folder_state", "notebook_state"]
+__all__ = ["History", "Inputs", "notebook_state"]
 
 
 def notebook_state(path: Path) -> str:
@@ -21,21 +21,6 @@ def notebook_state(path: Path) -> str:
     cells = nbformat.read(path, as_version=4).cells
     told = json.dumps([(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in cells])
     return hashlib.sha256(told.encode()).hexdigest()
-
-
-def folder_state(path: Path) -> str:
-    """A hash of every file's relative path, size and time of change (or of the one file `path` names).
-
-    Cheap enough for hundreds of thousands of files: nothing is opened. ``"absent"`` where there is nothing.
-    """
-    if not path.exists():
-        return "absent"
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    digest = hashlib.sha256()
-    for file in files:
-        stat = file.stat()
-        digest.update(f"{file.relative_to(path).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

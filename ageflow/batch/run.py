@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TextIO
 
 from ageflow.batch.execute import execute
-from ageflow.batch.history import History, Inputs, folder_state, notebook_state
+from ageflow.batch.history import History, Inputs, notebook_state
 from ageflow.batch.plan import CHAPTERS, Chapter, Plan
 from ageflow.config import Settings
+from ageflow.folders import folder_state
 from ageflow.workspace import ARTEFACTS, Workspace
 
 __all__ = ["run_notebooks"]

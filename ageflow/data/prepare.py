@@ -5,7 +5,7 @@
     shard-00000.npy   uint8 [faces, S, S, 3], the faces of `shard_size` rows of the reader's table
     rejected.csv      file, row, reason
     data.md           the data card
-    source.json       the folder that the column `file` is relative to
+    source.json       the folder that the column `file` is relative to, and what `data_root` was like
     settings.json     the settings that decide the outcome
     faces.parquet     labels, split, landmarks, checksums; written last, so that it tells that the rest is whole
 
@@ -19,6 +19,7 @@ batch.
 import io
 import json
 import os
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,15 @@ import torch
 from ageflow.config import ParameterError, PrepareData
 from ageflow.data.card import data_card
 from ageflow.data.faces import SETTINGS_FILE, TABLE_FILE, Faces
+from ageflow.data.files import list_files
 from ageflow.data.readers import READERS
 from ageflow.data.records import NO_GROUP, Reading, Rejection, age_group, checked
 from ageflow.data.shards import Shard, finished_shard, make_shard
 from ageflow.data.split import split_as_given
 from ageflow.data.votes import VOTES_FILE
+from ageflow.folders import folder_state, sole_writer
 from ageflow.progress import progress_bar
-from ageflow.storage import device_of, remove_leftovers, sole_writer, write_atomically
+from ageflow.storage import device_of, remove_leftovers, write_atomically
 from ageflow.workers import in_any_order
 from ageflow.workspace import Workspace
 
@@ -52,7 +55,8 @@ _OUR_FILES = r"shard-\d+\.(?:npy|json)|rejected\.csv|data\.md|source\.json|setti
 def prepare(settings: PrepareData) -> Faces:
     """Read a data set, align its faces, split it by identity and write it down.
 
-    Finished already with the same settings, it only opens what is there; stopped half-way, it goes on. More than one
+    Finished already with the same settings, it only opens what is there, and warns where `data_root` has changed since;
+    stopped half-way, it goes on. More than one
     shard (4,096 faces) goes to a local cluster of processes: a script then needs ``if __name__ == "__main__":``, a
     notebook does not.
 
@@ -80,12 +84,14 @@ def _prepare(settings: PrepareData, folder: Path) -> Faces:
     finished = (folder / TABLE_FILE).is_file()
     _tidy(folder, table_too=finished)
     if finished:
+        _tell_of_changes(settings, folder)
         return Faces.open(folder)
     if settings.dataset not in READERS:
         raise ParameterError(
             f"dataset = {settings.dataset!r} has no reader yet: this version reads {', '.join(READERS)}"
         )
 
+    state = _data_state(settings.data_root)  # before it is read: what changes while it is read is told the next time
     reading = READERS[settings.dataset](settings)
     table, turned_away = checked(reading.table, reading.ages)
     if table.empty:
@@ -113,7 +119,8 @@ def _prepare(settings: PrepareData, folder: Path) -> Faces:
         "split",
         split_as_given(reading, faces, settings.test_share, settings.seed),
     )
-    write_atomically(folder / _SOURCE_FILE, json.dumps({"folder": str(reading.root.resolve())}).encode())
+    source = {"folder": str(reading.root.resolve()), "state": state}
+    write_atomically(folder / _SOURCE_FILE, json.dumps(source).encode())
     write_atomically(folder / "data.md", data_card(settings, reading, faces, rejected).encode())
     _write_table(
         folder / TABLE_FILE, faces, {str(shard): part["checksum"] for shard, part in enumerate(parts)}, settings
@@ -223,6 +230,29 @@ def _check_same_settings(settings: PrepareData, folder: Path) -> None:
         raise ParameterError(
             f"{folder} holds faces made with other settings: {'; '.join(different)}. "
             f"Name another run, or delete that folder to make it anew."
+        )
+
+
+def _data_state(data_root: Path | None) -> dict[str, str | int] | None:
+    """What tells whether a raw data set has changed: the number of its files, and a hash; None where there is none."""
+    if data_root is None or not data_root.is_dir():
+        return None
+    files = list_files(data_root, data_root, data_root).files
+    return {"files": len(files), "hash": folder_state(data_root, files)}
+
+
+def _tell_of_changes(settings: PrepareData, folder: Path) -> None:
+    """Warn where the raw data set is not what the faces in `folder` were made from."""
+    before = json.loads((folder / _SOURCE_FILE).read_text()).get("state")  # the first versions did not note it
+    noted = json.loads((folder / SETTINGS_FILE).read_text()).get("data_root", "None")
+    data_root = settings.data_root or (None if noted == "None" else Path(noted))
+    now = None if before is None else _data_state(data_root)
+    if now is not None and now != before:
+        warnings.warn(
+            f"data_root = {data_root} has changed since {folder} was made of it (then {before['files']:,} files, now "
+            f"{now['files']:,}; or some were written again): these are the faces and labels of then. To take it as it is "
+            "now name another run, or delete that folder",
+            stacklevel=3,
         )
 
 

@@ -27,7 +27,8 @@ from ageflow import config
 from ageflow.data.align import EYES
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow
-from ageflow.storage import latest, sole_writer
+from ageflow.folders import sole_writer
+from ageflow.storage import latest
 from ageflow.training.checkpoint import set_aside
 from ageflow.training.classifier import Classifier, ClassifierTask, augmented, labelled
 from ageflow.training.distributed import processes

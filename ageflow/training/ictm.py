@@ -13,7 +13,8 @@ from ageflow.config import OF_DECODED_AGE, TrainICTM
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow, to_uint8
-from ageflow.storage import CheckpointError, device_of, fingerprint, sole_writer
+from ageflow.folders import sole_writer
+from ageflow.storage import CheckpointError, device_of, fingerprint
 from ageflow.training.classifier import load_classifier
 from ageflow.training.decoded_age import DecodedAge, age_classifier_folder, train_age_classifier
 from ageflow.training.initial import find_unless_begun, warn_of_known_people, weights_of

@@ -17,7 +17,8 @@ import torch
 import torch.distributed as dist
 
 from ageflow.config import ParameterError, Training
-from ageflow.storage import checkpoints, device_of, sole_writer
+from ageflow.folders import sole_writer
+from ageflow.storage import checkpoints, device_of
 from ageflow.training.checkpoint import set_aside
 
 __all__ = ["TrainingFailedError", "launched"]

@@ -20,17 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from ageflow.config import ParameterError, Training
+from ageflow.folders import FolderInUseError, sole_writer
 from ageflow.memory import keep_freed_memory
 from ageflow.progress import progress_bar
 from ageflow.storage import (
     CheckpointError,
-    FolderInUseError,
     checkpoints,
     device_of,
     latest,
     read_checkpoint,
     remove_leftovers,
-    sole_writer,
     write_atomically,
 )
 from ageflow.training.checkpoint import ConfigChangedError, describe_changes, set_aside, warn_of_another_length

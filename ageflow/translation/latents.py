@@ -12,9 +12,10 @@ from numpy.lib.format import open_memmap
 from ageflow.config import Prototypes as PrototypesSettings
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import load_glow
+from ageflow.folders import sole_writer
 from ageflow.memory import keep_freed_memory
 from ageflow.progress import progress_bar
-from ageflow.storage import CheckpointError, fingerprint, sole_writer, write_atomically
+from ageflow.storage import CheckpointError, fingerprint, write_atomically
 from ageflow.workspace import Workspace
 
 __all__ = ["Latents", "encode_faces"]

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import resource
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from ageflow.data.faces import Faces, shard_file
 from ageflow.data.pictures import open_image
 from ageflow.data.prepare import READERS, prepare, rejections, source_folder
 from ageflow.data.records import Reading
-from ageflow.storage import FolderInUseError, sole_writer
+from ageflow.folders import FolderInUseError, sole_writer
 from ageflow.workspace import Workspace
 
 
@@ -123,6 +124,31 @@ def test_a_data_root_that_was_not_the_right_one_is_told_and_the_right_one_taken_
     assert prepare(utkface(None, runs)).table.equals(faces.table), "to open what is there, data_root is not needed"
     with pytest.raises(ParameterError, match="made with other settings: data_root"):
         prepare(utkface(wrong, runs))
+
+
+def test_a_folder_that_changed_after_it_was_prepared_is_told(sharded, tmp_path: Path):
+    raw, runs = tmp_path / "UTKFace", tmp_path / "runs"
+    raw.mkdir()
+    picture = Image.open(source_folder(sharded.folder) / sharded.table["file"][0]).convert("RGB")
+    for age in (25, 60):
+        picture.save(raw / f"{age}_0_1_20170109142408075.jpg", quality=95)
+    made = prepare(utkface(raw, runs))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (raw / ".DS_Store").write_bytes(b"of an operating system")
+        assert prepare(utkface(raw, runs)).table.equals(made.table)
+    picture.save(raw / "40_0_1_20170109142408075.jpg", quality=95)
+    for data_root in (raw, None):
+        with pytest.warns(UserWarning, match=r"has changed since .*faces was made of it \(then 2 files, now 3;"):
+            assert prepare(utkface(data_root, runs)).table.equals(made.table)
+    (raw / "40_0_1_20170109142408075.jpg").unlink()
+    picture.rotate(5).save(raw / "60_0_1_20170109142408075.jpg", quality=95)
+    with pytest.warns(UserWarning, match="or some were written again"):
+        prepare(utkface(raw, runs))
+    raw.rename(tmp_path / "elsewhere")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepare(utkface(None, runs))
 
 
 def test_two_at_once_do_not_write_one_run(wanted):

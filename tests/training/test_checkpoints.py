@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from ageflow.config import ParameterError
+from ageflow.folders import FolderInUseError
 from ageflow.memory import peak_memory, reset_peak_memory
-from ageflow.storage import CheckpointError, FolderInUseError, checkpoints, device_of, latest, read_checkpoint
+from ageflow.storage import CheckpointError, checkpoints, device_of, latest, read_checkpoint
 from ageflow.training.checkpoint import ConfigChangedError, describe_changes
 from ageflow.training.loop import train
 from tests.conftest import ROOT
@@ -151,7 +152,7 @@ def test_what_changed_is_told_value_by_value():
 
 def test_a_folder_is_trained_in_by_one_process_at_a_time_however_the_other_ends(tmp_path):
     folder = tmp_path / "a"
-    hold = "import sys, time, pathlib; from ageflow.storage import sole_writer\n"
+    hold = "import sys, time, pathlib; from ageflow.folders import sole_writer\n"
     hold += "with sole_writer(pathlib.Path(sys.argv[1])): print('has it', flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", hold, folder], cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
         try:

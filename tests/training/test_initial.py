@@ -15,8 +15,9 @@ import ageflow
 from ageflow.config import ParameterError
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import GlowConfig, load_glow
+from ageflow.folders import FolderInUseError, sole_writer
 from ageflow.report.origins import origins
-from ageflow.storage import CheckpointError, FolderInUseError, fingerprint, latest, sole_writer
+from ageflow.storage import CheckpointError, fingerprint, latest
 from ageflow.training.classifier import ClassifierTask, train_classifiers
 from ageflow.training.glow import GlowTask, train_glow
 from ageflow.training.ictm import train_translator

@@ -1,6 +1,7 @@
 """One notebook through papermill, what it prints passed on as it comes."""
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from traitlets.config import Config
 __all__ = ["NotebookFailedError", "execute"]
 
 
-_SECONDS_TO_START = 300  # of a kernel, and to hear from it, on a machine that is busy with other trainings
+# Of a kernel, on a machine that is busy with other trainings.
+_SECONDS_TO_START = 300
+_SECONDS_TO_HEAR = 300
 
 
 class NotebookFailedError(RuntimeError):
@@ -33,12 +36,14 @@ def execute(source: Path, copy: Path, parameters: dict[str, Any], log: TextIO | 
         NotebookFailedError: it stopped.
     """
     import papermill  # slow to import, and a batch that skips everything does without
-    from nbclient.exceptions import DeadKernelError
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     running, failed = copy.with_suffix(".running.ipynb"), copy.with_suffix(".failed.ipynb")
     failed.unlink(missing_ok=True)
     try:
+        # Which parameters a notebook takes is checked before it runs; those that its cell leaves out are told as unknown.
+        logging.getLogger("papermill").setLevel(logging.ERROR)
         with _own_kernel():
             papermill.execute_notebook(
                 source,
@@ -47,7 +52,7 @@ def execute(source: Path, copy: Path, parameters: dict[str, Any], log: TextIO | 
                 kernel_name="python3",
                 progress_bar=False,
                 start_timeout=_SECONDS_TO_START,
-                iopub_timeout=_SECONDS_TO_START,  # for what a cell prints; by default four seconds
+                iopub_timeout=_SECONDS_TO_HEAR,  # for what a cell prints; by default four seconds
                 stdout_file=_Lines(log or sys.stdout),
                 stderr_file=_Lines(log or sys.stderr),
                 config=_encrypted(),
@@ -64,6 +69,12 @@ def execute(source: Path, copy: Path, parameters: dict[str, Any], log: TextIO | 
         running.replace(failed)
         raise NotebookFailedError(
             f"{source.name}: its kernel died ({error}); often the machine ran out of memory.\nThe executed copy: {failed}"
+        ) from None
+    except CellTimeoutError as error:
+        running.replace(failed)
+        raise NotebookFailedError(
+            f"{source.name}: its kernel said nothing more of a cell ({' '.join(str(error).split())}). The machine was too "
+            f"busy, or the kernel hangs: run this again.\nThe executed copy: {failed}"
         ) from None
     except RuntimeError as error:
         running.unlink(missing_ok=True)

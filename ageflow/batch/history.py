@@ -68,19 +68,24 @@ class History:
             except json.JSONDecodeError as error:
                 raise ValueError(f"{path} is damaged ({error}): delete it, and every notebook runs again") from None
 
-    def why(self, name: str, inputs: Inputs, *, complete: bool) -> str | None:
+    def why(self, name: str, inputs: Inputs, *, complete: bool, made: Mapping[str, str] | None = None) -> str | None:
         """Why `name` must run; None when it need not.
 
         Arguments:
             name: the notebook.
             inputs: what its result depends on now.
             complete: whether everything it makes is there.
+            made: state of each folder that it makes, by name, as they are now; None: not to be compared.
         """
         entry = self._entries.get(name)
         if entry is None:
             return "not run yet"
         if not complete:
             return "something it made is gone"
+        then = entry.get("made") or {}  # the first versions did not note it
+        changed = sorted(folder for folder in then if (made or then).get(folder) != then[folder])
+        if changed:
+            return f"what it made has changed since ({', '.join(changed)})"
         return inputs.changes_since(Inputs(**entry["inputs"]))
 
     def forget(self, name: str) -> None:
@@ -88,10 +93,13 @@ class History:
         if self._entries.pop(name, None) is not None:
             self._write()
 
-    def remember(self, name: str, inputs: Inputs, *, minutes: float, finished: datetime) -> None:
-        """Record that `name` succeeded on `inputs`, in so many minutes."""
+    def remember(
+        self, name: str, inputs: Inputs, *, minutes: float, finished: datetime, made: Mapping[str, str] | None = None
+    ) -> None:
+        """Record that `name` succeeded on `inputs`, in so many minutes, and the state of the folders that it made."""
         self._entries[name] = {
             "inputs": asdict(inputs),
+            "made": dict(made or {}),
             "minutes": round(minutes, 3),
             "finished": finished.isoformat(timespec="seconds"),
         }

@@ -34,6 +34,11 @@ class Chapter:
         """The artefacts it leaves behind."""
         return tuple(name for name, artefact in ARTEFACTS.items() if artefact.notebook == self.notebook)
 
+    def makes_with(self, chosen: Settings) -> tuple[str, ...]:
+        """`makes`, without a network that these settings do not ask for."""
+        methods = getattr(chosen, "methods", ["no_ictm"])
+        return tuple(name for name in self.makes if name != "no_ictm" or name in methods)
+
 
 _TRAINED = ("faces", "glow", "latents", "prototypes", "ictm", "classifiers")
 CHAPTERS: tuple[Chapter, ...] = (

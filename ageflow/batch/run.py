@@ -1,6 +1,7 @@
 """Run a plan: skip what has not changed, keep the executed copies, write the report."""
 
 import time
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
@@ -44,9 +45,11 @@ def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | No
     for position, chapter in enumerate(plan.chapters, 1):
         source = folder / f"{chapter.notebook}.ipynb"
         copy = copies / source.name
-        inputs = _inputs(chapter, source, plan.settings_of(chapter), workspace)
-        complete = copy.is_file() and all(workspace.has(name) for name in chapter.makes)
-        reason = "asked for" if plan.force else history.why(chapter.notebook, inputs, complete=complete)
+        chosen = plan.settings_of(chapter)
+        inputs, makes = _inputs(chapter, source, chosen, workspace), chapter.makes_with(chosen)
+        complete = copy.is_file() and all(workspace.has(name) for name in makes)
+        made = _states(makes, workspace)
+        reason = "asked for" if plan.force else history.why(chapter.notebook, inputs, complete=complete, made=made)
         title = f"[{position}/{len(plan.chapters)}] {chapter.notebook}"
         if reason is None:
             print(f"{title}: unchanged, skipped", file=log, flush=True)
@@ -57,12 +60,18 @@ def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | No
         started = time.monotonic()
         execute(source, copy, plan.parameters_of(chapter), log)
         minutes = (time.monotonic() - started) / 60
-        history.remember(chapter.notebook, inputs, minutes=minutes, finished=datetime.now())
+        made = _states(makes, workspace)
+        history.remember(chapter.notebook, inputs, minutes=minutes, finished=datetime.now(), made=made)
         taken[chapter.notebook] = minutes
         print(f"{title}: done in {minutes:.1f} minutes", file=log, flush=True)
     path = _write_report(plan, history)
     print(f"report {path}\nThe age slider: `make lab`, notebook 09_age_slider", file=log, flush=True)
     return taken
+
+
+def _states(artefacts: Iterable[str], workspace: Workspace) -> dict[str, str]:
+    """State of each artefact's folder, by name."""
+    return {name: folder_state(workspace.path(ARTEFACTS[name].path).parent) for name in artefacts}
 
 
 def _inputs(chapter: Chapter, source: Path, chosen: Settings, workspace: Workspace) -> Inputs:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from ageflow.batch.__main__ import main
-from ageflow.batch.execute import NotebookFailedError, _Lines
+from ageflow.batch.execute import NotebookFailedError, _Lines, execute
 from ageflow.batch.plan import CHAPTERS, Plan
 from ageflow.batch.run import run_notebooks
 from ageflow.config import STEPS, ParameterError
@@ -110,6 +110,48 @@ def test_unchanged_is_skipped_and_a_change_runs_what_depends_on_it(folder: Path,
     assert [name for name, minutes in taken.items() if minutes is not None] == ["05_train_classifiers"]
     assert "the notebook changed" in capsys.readouterr().out
     assert [name for name, minutes in run_notebooks(plan(folder, force=True)).items() if minutes is None] == []
+
+
+def test_a_result_that_was_replaced_outside_the_batch_is_not_skipped(folder: Path, capsys: pytest.CaptureFixture):
+    workspace = plan(folder).workspace
+    run_notebooks(plan(folder))
+    (workspace.path("glow") / "checkpoint-00000009.safetensors").write_text("of a training in a notebook")
+    capsys.readouterr()
+    assert [name for name, minutes in run_notebooks(plan(folder)).items() if minutes is not None] == ["02_train_glow"]
+    assert "02_train_glow: what it made has changed since (glow)" in capsys.readouterr().out
+    assert set(run_notebooks(plan(folder)).values()) == {None}
+
+    state = workspace.path("notebooks", "state.json")  # of a version that did not note what was made
+    state.write_text(json.dumps({name: entry | {"made": {}} for name, entry in json.loads(state.read_text()).items()}))
+    assert set(run_notebooks(plan(folder)).values()) == {None}
+
+
+def test_a_network_that_is_not_judged_need_not_be_there(folder: Path):
+    code = MAKE.format(names=[ARTEFACTS["evaluation"].path]).replace('"{}"', '\'{"summary": {}}\'')
+    write_notebook(folder, "06_ablations", code, extra="methods = None  # methods\n")
+    chapters = [chapter for chapter in CHAPTERS if chapter.number == "06"]
+    without = plan(folder, chapters=chapters, parameters={"methods": ["glow", "ageflow"]})
+    assert run_notebooks(without)["06_ablations"] is not None
+    assert run_notebooks(without)["06_ablations"] is None
+    every = plan(folder, chapters=chapters)
+    assert run_notebooks(every)["06_ablations"] is not None
+    assert run_notebooks(every)["06_ablations"] is not None, "the network without ICTM is gone"
+
+
+def test_parameters_that_a_cell_leaves_out_are_no_warning_of_papermills(folder: Path, tmp_path: Path):
+    given = ["--preset", "smoke", "--runs-root", str(tmp_path / "runs"), "--notebooks", "02", "-p", "batch_size", "16"]
+    command = [sys.executable, "-m", "ageflow.batch", *given, "--notebooks-folder", str(folder)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert "unknown parameter" not in (run.stdout + run.stderr).casefold()
+
+
+def test_a_kernel_that_says_nothing_more_is_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It answers, and never says that it is idle again."""
+    monkeypatch.setattr("ageflow.batch.execute._SECONDS_TO_HEAR", 1)
+    write_notebook(folder, "02_train_glow", "get_ipython().kernel._publish_status = lambda *all, **named: None")
+    with pytest.raises(NotebookFailedError, match="its kernel said nothing more of a cell"):
+        execute(folder / "02_train_glow.ipynb", tmp_path / "copy.ipynb", {})
 
 
 def test_another_runs_faces_are_an_input_and_what_else_lies_there_is_none(folder: Path, tmp_path: Path):

@@ -89,6 +89,12 @@ def read(settings: PrepareData) -> Reading:
     if "split" in tables:
         columns.append("split")
         notes.append("The halves are the set's partition: its training part; and validation and test together.")
+        without = int((table["split"].isna() & (table["reason"] == "")).sum())
+        if without:
+            notes.append(
+                f"{without:,} pictures stand in no row of {paths['split'].name}: each goes with its person's others, or else "
+                "to the test half."
+            )
     records = table.assign(age=None, race=None, source="celeba")[columns]
     return Reading(records, pictures, left, notes=notes, identities="identity" in tables, ages=False)
 

@@ -71,12 +71,16 @@ def read(settings: PrepareData) -> Reading:
     differing = int((sound & years.notna() & (pd.to_numeric(age, errors="coerce") != years)).sum())
     if differing:
         notes.append(f"In {differing:,} rows the age is not the one in the file's name; the row's is taken.")
+    named_sex = genders(table["sex"])
+    differing = int((sound & sex.notna() & named_sex.notna() & (sex != named_sex)).sum())
+    if differing:
+        notes.append(f"In {differing:,} rows the gender is not the one in the file's name; the row's is taken.")
     records = pd.DataFrame(
         {
             "file": table["file"],
             "identity": subject.where(subject.notna(), table["subject"]),
             "age": age,
-            "gender": sex.where(sex.notna(), genders(table["sex"])),
+            "gender": sex.where(sex.notna(), named_sex),
             "race": table["race"].map(lambda race: race.strip().upper(), na_action="ignore"),
             "source": "morph",
             "reason": table["reason"],

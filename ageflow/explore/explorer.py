@@ -133,7 +133,7 @@ class Explorer:
         row = self.faces.table.iloc[index]
         attributes = {name: None if pd.isna(row[name]) else row[name] for name in ATTRIBUTES if name in row}
         known = [attributes[name] for name in self.faces.attributes if attributes[name]]
-        told = [f"test face {index}", f"{row['age']:.0f} years", *known]
+        told = [f"test face {index}", f"{int(row['age'])} years", *known]  # completed ones
         image = self.faces.images([index])[0].contiguous()
         return Portrait(image, float(row["age"]), attributes, ", ".join(told))
 

@@ -71,7 +71,7 @@ def _of_run(external: str, faces: Faces, own: Faces, count: int, seed: int) -> E
     order = order.assign(_again=order.groupby("identity").cumcount()).sort_values("_again", kind="stable")
     chosen = order.index[:count].to_numpy()
     images = _resized(unseen.images(chosen), own.image_size)
-    labels = ["" if pd.isna(age) else f"age {age:.0f}" for age in unseen.table["age"].iloc[chosen]]
+    labels = ["" if pd.isna(age) else f"age {int(age)}" for age in unseen.table["age"].iloc[chosen]]
     told = f"{len(chosen)} of the {len(unseen):,} faces of {external} whose people the model was not trained on."
     if faces.image_size != own.image_size:
         told += f" Prepared at {faces.image_size} pixels, resized to the model's {own.image_size}."

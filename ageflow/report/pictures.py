@@ -255,7 +255,7 @@ def _cell(axes: Any, faces: Faces, face: int, group: int, image: Tensor) -> None
 
 def _age(faces: Faces, face: int) -> str:
     age = faces.table["age"].iloc[face]
-    return "" if pd.isna(age) else f"age {age:.0f}"
+    return "" if pd.isna(age) else f"age {int(age)}"  # completed years: 30.9 is of the group 30-
 
 
 def _tight(picture: Picture, title: str = "") -> None:

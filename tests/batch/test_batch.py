@@ -127,7 +127,7 @@ def test_a_result_that_was_replaced_outside_the_batch_is_not_skipped(folder: Pat
 
 
 def test_a_network_that_is_not_judged_need_not_be_there(folder: Path):
-    code = MAKE.format(names=[ARTEFACTS["evaluation"].path]).replace('"{}"', '\'{"summary": {}}\'')
+    code = MAKE.format(names=[ARTEFACTS["evaluation"].path]).replace('"{}"', "'{\"summary\": {}}'")
     write_notebook(folder, "06_ablations", code, extra="methods = None  # methods\n")
     chapters = [chapter for chapter in CHAPTERS if chapter.number == "06"]
     without = plan(folder, chapters=chapters, parameters={"methods": ["glow", "ageflow"]})

@@ -108,6 +108,18 @@ def test_the_notebook_turns_the_tree_into_faces_and_loses_nothing(dataset, tree,
 
 
 @pytest.mark.parametrize(
+    ("dataset", "note"),
+    [
+        ("morph", "In 1 rows the gender is not the one in the file's name; the row's is taken."),
+        ("celeba", "1 pictures stand in no row of list_eval_partition.txt: each goes with its person's others"),
+    ],
+)
+def test_labels_that_contradict_or_lack_are_counted_on_the_data_card(note, dataset, tree):
+    notes = READERS[dataset](settings_for(dataset, tree.data_root)).notes
+    assert any(note in each for each in notes), notes
+
+
+@pytest.mark.parametrize(
     ("header", "people"),
     [
         ("identity,gender", {"1": "male", "3": "female"}),

@@ -111,6 +111,7 @@ def morph(folder: Path, drawn: Drawn) -> Tree:
     row("020000_1M20.jpg", race="A", photo="Album2/020000_1M20.JPG")
     row("020001_1M21.JPG", race="O", photo=".\\Album2\\020001_1M21.JPG")
     row("020002_1M22.JPG", race="", extra=",,")
+    row("020003_1M23.JPG", gender="F")  # a name that says otherwise
     row("030000_1F45.JPG", gender="F", extra=",1,2", told="13 fields, and the header 11")
     row("030001_1M46.JPG", age="n/a", told="'n/a' is not a number")
     row("030002_1M47.JPG", age="-1", told="-1 lies outside")

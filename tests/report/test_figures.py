@@ -19,6 +19,7 @@ from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.report.ages import AGES_FILE
 from ageflow.report.figures import Gallery, make_figures, write_figures
 from ageflow.report.pictures import (
+    _age,
     choose_faces,
     contact_sheet,
     prototype_grid,
@@ -296,3 +297,8 @@ def test_without_an_attribute_figure_1_has_the_first_two_discriminants_of_age():
         score = plane.supervised[:, axis]
         between = np.var([score[groups == group].mean() for group in range(4)])
         assert between / score.var() > 0.7, axis
+
+
+def test_a_face_of_30_9_years_is_shown_as_30_which_its_group_says():
+    faces = SimpleNamespace(table=pd.DataFrame({"age": [30.9, 31.0, float("nan")]}))
+    assert [_age(faces, face) for face in range(3)] == ["age 30", "age 31", ""]

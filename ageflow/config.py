@@ -15,7 +15,16 @@ from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 __all__ = [
     "DATASETS",
@@ -54,7 +63,16 @@ def _by_target(value: object) -> object:
     return value
 
 
+def _each_target(value: bool | list[bool]) -> bool | list[bool]:
+    if not isinstance(value, list):
+        return value
+    if len(value) != 4:
+        raise ValueError("expected True, False, or a list of 4 of them: for the targets 30-, 31-40, 41-50 and 51+")
+    return value if len(set(value)) == 2 else value[0]
+
+
 ByTarget = Annotated[float | list[float], BeforeValidator(_by_target)]
+ForTargets = Annotated[bool | list[bool], AfterValidator(_each_target)]
 # What asks for a classifier of decoded faces (age_classifier = decoded), and what asks for nothing.
 OF_DECODED_AGE: dict[str, object] = {
     "age_classifier_iterations": None,
@@ -288,7 +306,9 @@ class TrainICTM(Training):
     source_surroundings: bool = Field(
         False, description="show it a face in its source's hair and background, beyond an oval (ours)"
     )
-    source_mouth: bool = Field(False, description="show it a face with its source's mouth (ours)")
+    source_mouth: ForTargets = Field(
+        False, description="show it a face with its source's mouth (ours); list: for which target groups"
+    )
 
     @model_validator(mode="after")
     def _check_age_classifier(self) -> Self:
@@ -431,8 +451,9 @@ _DEMO_ICTM = {
     "source_colours": True,
     # Without it T darkens hair, lightens the background and pales faces in the middle groups, which C takes for age.
     "source_surroundings": True,
-    # Without it T wipes the mouth away in the middle groups: smiles and red lips are of the young.
-    "source_mouth": True,
+    # Without it T wipes the mouth away in the middle groups: smiles and red lips are of the young. In the extremes T
+    # needs the mouth, or has to take the age from elsewhere in the face: it keeps less of the person.
+    "source_mouth": [False, True, True, False],
     # At 1 fewer faces reach the extreme groups, by both age judges.
     "adversarial_weight": 0.1,
     # From zero, T needs 150 updates before the target group matters at all: prior and couplings both start at nothing.

@@ -11,13 +11,15 @@ study). Nor does C hold them: where no other loss keeps T near its teacher, the 
 face: T darkens hair and lightens what is behind it, and the face pales. Shown the translated face in its source's
 surroundings (`source_surroundings`), C rewards nothing that lies outside the face, and T leaves it to its teacher.
 Inside the face it is the mouth that goes: T wipes it away for the middle groups, as smiles, teeth and red lips are of
-younger faces. Shown the translated face with its source's mouth (`source_mouth`), C rewards that no longer either.
+younger faces. Shown the translated face with its source's mouth (`source_mouth`), C rewards that no longer either. For the extreme
+groups, to which T moves a face far, the mouth is better left to it: kept from it there, T changes the rest more.
 
 The same C tells the attributes too, by logits of their own, and T may be asked to keep them (`attribute_weight`). Left
 to please C's ages alone it changes whatever goes with age; asked to keep them, it may move further from its teacher
 before a face is spoilt (the same study).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -67,7 +69,7 @@ class DecodedAge(nn.Module):
         source_surroundings: C sees it in the source's hair and background (`in_surroundings_of`), so that T cannot
             please it by what is no face.
         source_mouth: C sees it with the source's mouth (`with_mouth_of`), so that T cannot please it by a mouth that is
-            wiped away.
+            wiped away; a list: whether for each target group.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class DecodedAge(nn.Module):
         classifier: Classifier,
         source_colours: bool = False,
         source_surroundings: bool = False,
-        source_mouth: bool = False,
+        source_mouth: bool | Sequence[bool] = False,
     ) -> None:
         super().__init__()
         self.glow = glow
@@ -84,6 +86,7 @@ class DecodedAge(nn.Module):
         self.source_colours = source_colours
         self.source_surroundings = source_surroundings
         self.source_mouth = source_mouth
+        self.register_buffer("mouths", torch.tensor(source_mouth, dtype=torch.bool), persistent=False)
         self.requires_grad_(False).eval()
 
     def forward(self, z: Tensor, piece: Piece | None = None) -> Tensor:
@@ -91,7 +94,7 @@ class DecodedAge(nn.Module):
         return self.told(z, piece)[0]
 
     def told(
-        self, z: Tensor, piece: Piece | None = None, source: Tensor | None = None
+        self, z: Tensor, piece: Piece | None = None, source: Tensor | None = None, target: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits [B, groups] of latents z [B, D], and those [B, values] of each attribute that C tells.
 
@@ -101,6 +104,7 @@ class DecodedAge(nn.Module):
                 it cannot please C by single pixels; None: the faces as they are.
             source: faces [B, 3, S, S], uint8 or float in [0, 1], that these were translated from, for `source_colours`,
                 `source_surroundings` and `source_mouth`; None: the faces as they are.
+            target: their target groups, int [B], where `source_mouth` tells the groups apart.
         """
         # As it would be saved: T may draw outside [0, 1], where C has learnt nothing and says anything.
         images = self.glow.decode(z).clamp(0, 1)
@@ -111,7 +115,7 @@ class DecodedAge(nn.Module):
             if self.source_surroundings:
                 images = in_surroundings_of(source, images)
             if self.source_mouth:
-                images = with_mouth_of(source, images)
+                images = with_mouth_of(source, images, self.mouths[target] if self.mouths.ndim else None)
         return self.classifier.apart(self.classifier(images if piece is None else augmented(images, piece)))
 
 
@@ -148,12 +152,19 @@ def in_surroundings_of(source: Tensor, images: Tensor) -> Tensor:
     return share * images + (1 - share) * _as_float(source, images.dtype)
 
 
-def with_mouth_of(source: Tensor, images: Tensor) -> Tensor:
+def with_mouth_of(source: Tensor, images: Tensor, which: Tensor | None = None) -> Tensor:
     """`images` with the mouth of `source`, one fading into the other.
 
-    Arguments, returns: as `in_surroundings_of`; no gradient for the mouth.
+    Arguments:
+        source, images: as for `in_surroundings_of`.
+        which: bool [B], the faces that get it, the others stay as they are; None: all.
+
+    Returns:
+        Float, the same shape, with gradients for `images` but for the mouth.
     """
     share = _ellipse(images.shape[-1], *_MOUTH).to(images)
+    if which is not None:
+        share = share * which[:, None, None, None]
     return (1 - share) * images + share * _as_float(source, images.dtype)
 
 

@@ -171,7 +171,7 @@ class TranslatorTask(Task):
         fake, age = critic(translator.visible.flat(z_t))
         if self.decoded_age is not None:
             source_faces = None if self.faces is None else self.faces.images(self.chosen(piece))
-            age, told = self.decoded_age.told(z_t, piece, source_faces)
+            age, told = self.decoded_age.told(z_t, piece, source_faces, target)
         # Eq. 6's target; for t = s the direction is zero and the face its own target.
         teacher = z_s + weights.scale * self.prototypes.direction(source, target, combination, check=False)
         distance = losses.distillation(z_t, teacher, weights.akd_reduction)

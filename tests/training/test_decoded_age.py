@@ -169,12 +169,31 @@ def test_t_s_loss_is_of_its_faces_as_shown_beside_their_own_sources(runs_root, f
         torch.manual_seed(0)
         target = torch.randint(4, (8,))
         z_t = translator(task.batch(piece)[0], target)[0]
-        return torch.nn.functional.cross_entropy(task.decoded_age.told(z_t, piece, *source)[0], target)
+        return torch.nn.functional.cross_entropy(task.decoded_age.told(z_t, piece, *source, target=target)[0], target)
 
     torch.testing.assert_close(told, expected(faces.images(task.chosen(piece))))
     least = 0.01 if shown == "source_mouth" else 0.1  # of a drawn face's age little is in its mouth
     assert abs(told - expected()) > least, "as it is a face pleases C more or less"
     assert abs(told - expected(faces.images(task.chosen(piece)).flip(0))) > least, "each face has its own source"
+
+
+def test_the_source_s_mouth_is_shown_for_the_target_groups_that_ask_for_it(runs_root, faces):
+    task = task_of(runs_root, faces, ictm(runs_root, source_mouth=[False, True, True, False]))
+    told = task.decoded_age.told
+    rows = task.rows["test"][:8]
+    source, z = faces.images(rows).flip(0), task.latents.batch(rows)  # mouths of other people, so that they can be seen
+    for group in range(4):
+        target = torch.full((8,), group)
+        shown, plain = told(z, None, source, target)[0], told(z)[0]
+        if group in (1, 2):
+            every = task_of(runs_root, faces, ictm(runs_root, source_mouth=True)).decoded_age
+            torch.testing.assert_close(shown, every.told(z, None, source)[0])
+            assert (shown - plain).abs().max() > 1e-3
+        else:
+            torch.testing.assert_close(shown, plain)
+    of_each = torch.arange(8) % 4
+    alone = torch.stack([told(z, None, source, torch.full((8,), int(g)))[0][i] for i, g in enumerate(of_each)])
+    torch.testing.assert_close(told(z, None, source, of_each)[0], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_it_sees_no_value_that_a_saved_face_cannot_have(runs_root, faces):

@@ -104,7 +104,9 @@ def _headlines(workspace: Workspace) -> list[Headline]:
     told = []
     if workspace.has("faces"):
         faces = pd.read_parquet(workspace.path("faces", "faces.parquet"), columns=["identity", "split"])
-        told.append(Headline(f"{len(faces):,}", f"faces of {faces['identity'].nunique():,} identities"))
+        people = faces["identity"].nunique()
+        whose = "no two known to be of one person" if people == len(faces) else f"of {people:,} identities"
+        told.append(Headline(f"{len(faces):,}", f"faces {whose}"))
         told.append(Headline(f"{(faces['split'] == 'test').sum():,}", "of them held out for testing"))
     bits = _held_out_bits(workspace.path("glow", "metrics.jsonl"))
     if bits is not None:

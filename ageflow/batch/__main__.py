@@ -13,7 +13,7 @@ from ageflow.batch.many import run_sweep, write_summary
 from ageflow.batch.plan import CHAPTERS, Chapter, Plan
 from ageflow.batch.run import run_notebooks
 from ageflow.batch.sweep import Sweep, check_dataset
-from ageflow.config import DATASETS, ParameterError, literal
+from ageflow.config import DATASETS, STEPS, ParameterError, literal
 from ageflow.workers import WorkersLostError
 
 __all__ = ["main"]
@@ -70,6 +70,12 @@ def _varied(given: Sequence[Sequence[str]]) -> dict[str, list[Any]]:
     return varied
 
 
+def _value(name: str, text: str) -> Any:
+    """What -p means; a name stays as it was written: 2024_06_01 is a number to Python."""
+    fields = [step.model_fields.get(name.rpartition(".")[2]) for step in STEPS.values()]
+    return text if any(field is not None and field.annotation is str for field in fields) else literal(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ageflow.batch",
@@ -120,7 +126,7 @@ def _sweep(given: argparse.Namespace) -> Sweep:
     base = Plan(
         preset=given.preset,
         run=given.run,
-        parameters={name: literal(value) for name, value in given.parameters},
+        parameters={name: _value(name, value) for name, value in given.parameters},
         data_root=data_root,
         runs_root=given.runs_root,
         chapters=given.notebooks,

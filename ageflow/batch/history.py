@@ -80,13 +80,13 @@ class History:
         entry = self._entries.get(name)
         if entry is None:
             return "not run yet"
+        if of_inputs := inputs.changes_since(Inputs(**entry["inputs"])):
+            return of_inputs
         if not complete:
             return "something it made is gone"
-        then = entry.get("made") or {}  # the first versions did not note it
-        changed = sorted(folder for folder in then if (made or then).get(folder) != then[folder])
-        if changed:
-            return f"what it made has changed since ({', '.join(changed)})"
-        return inputs.changes_since(Inputs(**entry["inputs"]))
+        then, now = entry.get("made", {}), made or {}  # the first versions did not note it
+        changed = sorted(folder for folder in then.keys() & now.keys() if now[folder] != then[folder])
+        return f"what it made has changed since ({', '.join(changed)})" if changed else None
 
     def forget(self, name: str) -> None:
         """Drop the record of `name`: what it made is about to change."""

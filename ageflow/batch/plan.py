@@ -81,12 +81,13 @@ class Plan:
     force: bool = False
 
     def parameters_of(self, chapter: Chapter) -> dict[str, Any]:
-        """The parameters that `chapter` is given; those it does not take are left out."""
+        """The parameters that `chapter` is given: its own before those of all; those it does not take are left out."""
         common = {"dataset": self.dataset, "preset": self.preset, "run": self.run}
         common |= {"data_root": self.data_root, "runs_root": self.runs_root}
         given = {name: str(value) if isinstance(value, Path) else value for name, value in common.items()}
         given = {name: value for name, value in given.items() if value is not None}
-        for name, value in self.parameters.items():
+        # What is given to one notebook overrides what is given to all.
+        for name, value in sorted(self.parameters.items(), key=lambda item: "." in item[0]):
             reach, _, bare = name.rpartition(".")
             if (
                 reach in ("", chapter.step, chapter.number, chapter.notebook)

@@ -91,7 +91,9 @@ def _prepare(settings: PrepareData, folder: Path) -> Faces:
             f"dataset = {settings.dataset!r} has no reader yet: this version reads {', '.join(READERS)}"
         )
 
-    state = _data_state(settings.data_root)  # before it is read: what changes while it is read is told the next time
+    state = _data_state(
+        settings, settings.data_root
+    )  # before it is read: what changes while it is read is told the next time
     reading = READERS[settings.dataset](settings)
     table, turned_away = checked(reading.table, reading.ages)
     if table.empty:
@@ -233,24 +235,33 @@ def _check_same_settings(settings: PrepareData, folder: Path) -> None:
         )
 
 
-def _data_state(data_root: Path | None) -> dict[str, str | int] | None:
-    """What tells whether a raw data set has changed: the number of its files, and a hash; None where there is none."""
+def _data_state(settings: PrepareData, data_root: Path | None) -> dict[str, str | int] | None:
+    """What tells whether a raw data set has changed: the number of its files, and a hash; None where there is none.
+
+    Runs that lie in the data set's folder are no part of it.
+    """
     if data_root is None or not data_root.is_dir():
         return None
-    files = list_files(data_root, data_root, data_root).files
+    files, runs = list_files(data_root, data_root, data_root).files, settings.runs_root.resolve()
+    if runs.is_relative_to(data_root.resolve()):
+        inside = f"{runs.relative_to(data_root.resolve()).as_posix()}/"
+        files = [file for file in files if not file.startswith(inside)]
     return {"files": len(files), "hash": folder_state(data_root, files)}
 
 
 def _tell_of_changes(settings: PrepareData, folder: Path) -> None:
     """Warn where the raw data set is not what the faces in `folder` were made from."""
-    before = json.loads((folder / _SOURCE_FILE).read_text()).get("state")  # the first versions did not note it
-    noted = json.loads((folder / SETTINGS_FILE).read_text()).get("data_root", "None")
+    source, made = folder / _SOURCE_FILE, folder / SETTINGS_FILE
+    if not (source.is_file() and made.is_file()):
+        return
+    before = json.loads(source.read_text()).get("state")  # the first versions did not note it
+    noted = json.loads(made.read_text()).get("data_root", "None")
     data_root = settings.data_root or (None if noted == "None" else Path(noted))
-    now = None if before is None else _data_state(data_root)
+    now = None if before is None else _data_state(settings, data_root)
     if now is not None and now != before:
         warnings.warn(
             f"data_root = {data_root} has changed since {folder} was made of it (then {before['files']:,} files, now "
-            f"{now['files']:,}; or some were written again): these are the faces and labels of then. To take it as it is "
+            f"{now['files']:,}; or some were written again, or copied without their times): these are the faces and labels of then. To take it as it is "
             "now name another run, or delete that folder",
             stacklevel=3,
         )

@@ -14,7 +14,7 @@ from ageflow.data.align import Aligner
 from ageflow.data.faces import Faces
 from ageflow.data.pictures import open_image
 from ageflow.evaluation.identity import Embedder, cosine, load_embedder
-from ageflow.evaluation.judging import ATTRIBUTES
+from ageflow.evaluation.judging import ATTRIBUTES, classifier_names
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.storage import device_of, latest
 from ageflow.training.classifier import load_classifier
@@ -133,7 +133,7 @@ class Explorer:
         row = self.faces.table.iloc[index]
         attributes = {name: None if pd.isna(row[name]) else row[name] for name in ATTRIBUTES if name in row}
         known = [attributes[name] for name in self.faces.attributes if attributes[name]]
-        told = [f"test face {index}", f"{int(row['age'])} years", *known]  # completed ones
+        told = [f"test face {index}", f"{round(row['age'], 1):g} years", *known]
         image = self.faces.images([index])[0].contiguous()
         return Portrait(image, float(row["age"]), attributes, ", ".join(told))
 
@@ -269,7 +269,7 @@ class Explorer:
     @cached_property
     def _classifiers(self) -> dict[str, torch.nn.Module]:
         folder = self.workspace.require("classifiers")
-        return {name: load_classifier(folder / name, self.settings.device) for name in ("age", *self.faces.attributes)}
+        return {name: load_classifier(folder / name, self.settings.device) for name in classifier_names(folder)}
 
     @torch.inference_mode()
     def _logits(self, name: str, image: Tensor) -> Tensor:
@@ -278,7 +278,7 @@ class Explorer:
 
     def _judged(self, image: Tensor) -> Portrait:
         attributes: dict[str, str | None] = {name: None for name in ATTRIBUTES if name in self.faces.table}
-        for name in self.faces.attributes:
+        for name in self._classifiers.keys() - {"age"}:
             attributes[name] = self._classifiers[name].labels[int(self._logits(name, image).argmax())]
         age = self.estimated_age(image)
         told = ["your picture, judged", f"{age:.0f} years", *filter(None, attributes.values())]

@@ -61,6 +61,7 @@ class AgeSlider(widgets.VBox):
         self.explorer: Explorer | None = None
         self.portrait: Portrait | None = None
         self.shown: Tensor | None = None  # uint8 [3, S, S]
+        self._shown_at: Position | None = None  # where the slider stood for it
         self._found: list[Portrait] = []
         self._before_own = settings.age  # the last age that was not the face's own
         self._strip_of: tuple[Portrait, str, float] | None = None
@@ -104,7 +105,7 @@ class AgeSlider(widgets.VBox):
         """What is shown, as a figure: for a page, and for where no front end draws widgets; or why there is nothing."""
         self.wait()
         position = self._position()
-        if position is None or self.shown is None:
+        if position is None or self._shown_at != position:
             return HTML(self.parts.problem.value)
         seen = (position.portrait, position.age, position.method, position.strength)
         return static_figure(self.explorer, *seen, self._told)
@@ -120,7 +121,7 @@ class AgeSlider(widgets.VBox):
     def _open(self, settings: Slider, choose: bool = True) -> None:
         """Take a run, and one of its faces if `choose`; what it lacks is told."""
         parts = self.parts
-        self.explorer, self.portrait, self.shown = None, None, None
+        self.explorer, self.portrait, self.shown, self._shown_at = None, None, None, None
         parts.blank(parts.original, parts.aged, parts.difference, *parts.groups)
         parts.say("")
         try:
@@ -223,7 +224,7 @@ class AgeSlider(widgets.VBox):
             back = self.explorer.back(position.portrait, self._before_own, position.method, position.strength)
         shown = self._at(position, age) if back is None else to_uint8(back)
         parts.aged.value = png(shown)
-        self.shown = shown
+        self.shown, self._shown_at = shown, position
         if back is None:
             weights = zip(AGE_GROUPS, age_to_weights(age).tolist(), strict=True)
             parts.said.value = (
@@ -251,24 +252,26 @@ class AgeSlider(widgets.VBox):
         parts.readings.value = " · ".join(told)
 
     def _fail_at(self, error: Exception, position: Position) -> None:
-        """Tell what went wrong there, unless the hand has moved on."""
+        """Tell what went wrong there, unless the hand has moved on; what was shown before is of another place."""
         with self._telling:
             if position == self._position():
                 self._fail(error)
+                if self._shown_at != position:
+                    self._blank()
 
     def _fail(self, error: Exception) -> None:
-        """Tell what went wrong, in place of the picture that cannot be shown."""
+        """Tell what went wrong."""
         if isinstance(error, _WRITTEN):
             self.parts.say(str(error))
         else:
             logging.getLogger(__name__).error("the slider cannot show this", exc_info=error)
             self.parts.say(f"This cannot be shown: {type(error).__name__}: {error}")
-        position = self._position()
-        if position is not None and self.explorer.missing(position.method):
-            self.shown, self._told = None, ""
-            self.parts.blank(self.parts.aged, self.parts.difference, *self.parts.groups)
-            self.parts.said.value = self.parts.readings.value = ""
-            self._strip_of = None
+
+    def _blank(self) -> None:
+        """Show no face where there is none to show."""
+        self.shown, self._shown_at, self._strip_of, self._told = None, None, None, ""
+        self.parts.blank(self.parts.aged, self.parts.difference, *self.parts.groups)
+        self.parts.said.value = self.parts.readings.value = ""
 
     # -- saving --------------------------------------------------------------------------------------------------
 
@@ -277,7 +280,7 @@ class AgeSlider(widgets.VBox):
             raise ValueError(f"a face is saved as .png or .gif, not as {kind!r}")
         self.wait()
         position = self._position()
-        if position is None or self.shown is None:
+        if position is None or self._shown_at != position:
             raise ValueError("there is no face to save: choose one, and a method that is trained")
         if kind == "png":
             return png(self.shown)

@@ -1,7 +1,6 @@
 """What training writes: checkpoints, one atomic file each."""
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from ageflow.storage import CheckpointError, checkpoints, checksum, write_atomically
 
-__all__ = ["ConfigChangedError", "describe_changes", "save_checkpoint", "set_aside", "warn_of_another_length"]
+__all__ = ["ConfigChangedError", "describe_changes", "save_checkpoint", "set_aside"]
 
 
 # What a fingerprint would say to nobody.
@@ -75,22 +74,3 @@ def _leaves(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, 
             yield from _leaves(value, f"{before}{name}.")
         else:
             yield before + name, value
-
-
-def warn_of_another_length(folder: Path, done: int, iterations: int) -> None:
-    """Warn where what is in `folder` is not what `iterations` would train from the beginning."""
-    if done > iterations:
-        warnings.warn(
-            f"{folder} has been trained for {done} iterations, more than iterations = {iterations}: it stays as "
-            "it is. For a shorter training name another run, or pass restart=True, which keeps this one under a number",
-            stacklevel=3,
-        )
-    elif done < iterations and (folder / "done.json").is_file():
-        came_down = json.loads((folder / "done.json").read_text()).get("cooldown", 0)
-        if came_down:
-            warnings.warn(
-                f"{folder} was finished after {done} iterations, over whose last {came_down} the learning rate came down "
-                f"(cooldown). It rises again now: what comes of iterations = {iterations} is not what as many "
-                "in one go give",
-                stacklevel=3,
-            )

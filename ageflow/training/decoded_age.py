@@ -115,6 +115,8 @@ class DecodedAge(nn.Module):
             if self.source_surroundings:
                 images = in_surroundings_of(source, images)
             if self.source_mouth:
+                if self.mouths.ndim and target is None:
+                    raise ValueError("source_mouth tells the target groups apart: pass target, the groups [B]")
                 images = with_mouth_of(source, images, self.mouths[target] if self.mouths.ndim else None)
         return self.classifier.apart(self.classifier(images if piece is None else augmented(images, piece)))
 

@@ -85,7 +85,8 @@ class TranslatorTask(Task):
         self.decoded_age = None
         if age_classifier is not None:
             shown = {name: getattr(settings, name) for name in _OF_SOURCE}
-            self.decoded_age = DecodedAge(self.glow, load_classifier(age_classifier, settings.device), **shown)
+            classifier = load_classifier(age_classifier, settings.device)
+            self.decoded_age = DecodedAge(self.glow, classifier, **shown).to(self.device)
             # What each face is to stay, −1 where it is not known.
             self.values = {
                 name: torch.tensor(pd.Categorical(latents.table[name], labels).codes.astype(np.int64))

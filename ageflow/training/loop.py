@@ -32,8 +32,9 @@ from ageflow.storage import (
     remove_leftovers,
     write_atomically,
 )
-from ageflow.training.checkpoint import ConfigChangedError, describe_changes, set_aside, warn_of_another_length
+from ageflow.training.checkpoint import ConfigChangedError, describe_changes, set_aside
 from ageflow.training.distributed import Processes, losses_of, processes, quietly
+from ageflow.training.length import cooled, warn_of_another_length
 from ageflow.training.metrics import Metrics
 from ageflow.training.size import faces_a_pass, outlook
 from ageflow.training.state import State
@@ -124,10 +125,10 @@ def _train(task: Task, settings: Training, folder: Path) -> Path:
     state = _begin(task, settings, folder, config, together)
     finished = (folder / "done.json").is_file()
     if together.first:
-        warn_of_another_length(folder, state.iteration, settings.iterations)
+        warn_of_another_length(folder, state, settings)
     if state.iteration >= settings.iterations and (finished or state.iteration):
         if together.first and not finished:
-            _conclude(folder, state, settings, 0.0)  # stopped on its way to more iterations, it has enough of them now
+            _conclude(folder, state, 0.0)  # it was stopped on its way to more iterations, and has enough of them now
         return folder
     if together.first:
         (folder / "done.json").unlink(missing_ok=True)  # more iterations were asked for
@@ -188,13 +189,12 @@ def _train(task: Task, settings: Training, folder: Path) -> Path:
             if metrics:
                 metrics.close()
     if together.first and state.iteration == settings.iterations:
-        _conclude(folder, state, settings, time.perf_counter() - began)
+        _conclude(folder, state, time.perf_counter() - began)
     return folder
 
 
-def _conclude(folder: Path, state: State, settings: Training, seconds: float) -> None:
+def _conclude(folder: Path, state: State, seconds: float) -> None:
     summary = {"iterations": state.iteration, "skipped": state.skipped.total, "seconds": seconds}
-    summary |= {"cooldown": settings.cooldown if state.iteration == settings.iterations else 0}  # how it ended
     write_atomically(folder / "done.json", json.dumps(summary).encode())
 
 
@@ -229,8 +229,8 @@ def _update(
     """One update of every turn; the values to log, of the whole batch."""
     task, iteration = state.task, state.iteration
     # Rises from the first update, and falls after the last but `cooldown`; the last one still moves.
-    rising, left = iteration / max(1, settings.warmup), settings.iterations - iteration + 1
-    rate = min(1.0, rising) * min(1.0, left / max(1, settings.cooldown)) * state.rate
+    rising, state.cooled = iteration / max(1, settings.warmup), cooled(iteration, settings)
+    rate = min(1.0, rising) * state.cooled * state.rate
     mine = pieces(iteration - 1, settings.batch_size, micro_batch, together.rank, together.count)
     values: dict[str, Tensor] = {}
     any_bad = torch.zeros((), device=state.device)

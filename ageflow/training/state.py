@@ -56,6 +56,7 @@ class State:
         averaged: the modules with the running average of their weights.
         skipped: counts of the updates that were not finite.
         setbacks: how often training diverged and went back; each halves the learning rate.
+        cooled: what a cooldown had left of the learning rate in the last update, 1 before it.
     """
 
     task: Task
@@ -63,7 +64,7 @@ class State:
     device: torch.device
 
     def __post_init__(self) -> None:
-        self.iteration, self.setbacks = 0, 0
+        self.iteration, self.setbacks, self.cooled = 0, 0, 1.0
         self.skipped = Skipped(self.device)
         self.average_anew()
 
@@ -97,6 +98,7 @@ class State:
             for index, state in turn.optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{turn.name}.{index}.{name}": tensor for name, tensor in state.items()}
         tensors |= {"counts.skipped": self.skipped.counts, "counts.setbacks": torch.tensor(self.setbacks)}
+        tensors["counts.cooled"] = torch.tensor(self.cooled, dtype=torch.float64)
         save_checkpoint(folder, self.iteration, tensors, config)
 
     def load(self, checkpoint: Checkpoint) -> None:
@@ -109,6 +111,7 @@ class State:
         if counts:
             self.skipped.counts = counts["skipped"].to(self.device)
             self.setbacks = int(counts["setbacks"])
+            self.cooled = float(counts.get("cooled", 1.0))  # the first versions did not note it
         self.iteration = checkpoint.iteration
 
 

@@ -34,6 +34,8 @@ TRANSLATORS: dict[str, type[nn.Module]] = {"ictm": ICTM, "no_ictm": Convolutiona
 # The methods by name, as the paper's Table 3 calls them.
 METHODS = {"glow": "GLOW", "glow+attribute": "GLOW + attribute", "no_ictm": "AgeFlow w/o ICTM", "ageflow": "AgeFlow"}
 
+_MOST_BELOW = 0.2  # share of a picture's values that may lie below 0, as a translation's may here and there
+
 
 class LatentMethod(ABC):
     """Encode, move the latent, decode.
@@ -94,7 +96,12 @@ class LatentMethod(ABC):
             raise ValueError(f"{METHODS[self.name]} needs the faces' own age groups: pass source")
         if self.needs_attributes and attributes is None:
             raise ValueError(f"{METHODS[self.name]} needs the faces' attributes: pass attributes")
-        z = self.glow.encode(torch.as_tensor(images).to(self.device))
+        images = torch.as_tensor(images)
+        if images.is_floating_point() and images.numel() and (images < 0).float().mean() > _MOST_BELOW:
+            raise ValueError(
+                "float faces are in [0, 1], and many of these values lie below 0: add 1 to [-1, 1], and halve"
+            )
+        z = self.glow.encode(images.to(self.device))
         source = None if source is None else _for_each(source, len(z), "source").to(self.device)
         return self.glow.decode(self.move(z, _for_each(target, len(z), "target").to(self.device), source, attributes))
 

@@ -60,12 +60,14 @@ class Prototypes:
         its group's plain average.
 
         Arguments:
-            attributes: by name, one value a face, or one string for all; None, NaN and "" are missing. None: all are.
+            attributes: by name, one value a face, or one string or None for all; None, NaN and "" are missing, and what
+                differs from a training face's value in its letters' case only, or spaces around it, is that value. None:
+                all are missing.
             count: how many faces.
 
         Raises:
             ValueError: an attribute that the prototypes need is not given, or not for each face; or a gender that is
-                neither female nor male, or another value that differs from a known one in its letters' case only.
+                neither female nor male.
         """
         if not self.attributes or attributes is None:
             return torch.full((count,), self.any)
@@ -73,34 +75,38 @@ class Prototypes:
         if missing:
             raise ValueError(f"attributes {missing} are needed (the prototypes hold {list(self.attributes)})")
         given = {name: attributes[name] for name in self.attributes}
-        given = {name: [told] * count if isinstance(told, str) else list(told) for name, told in given.items()}
+        given = {
+            name: [told] * count if told is None or isinstance(told, str) else list(told)
+            for name, told in given.items()
+        }
         for name, told in given.items():
             if len(told) != count:
                 raise ValueError(f"attributes[{name!r}] has {len(told)} entries for {count} faces: one a face")
-        self._check_values(given)
-        values = zip(*given.values(), strict=True)
+        values = zip(*self._known_values(given), strict=True)
         number = {combination: index for index, combination in enumerate(self.combinations)}
         return torch.tensor([number.get(tuple(value), self.any) for value in values], dtype=torch.int64)
 
-    def _check_values(self, given: Mapping[str, list]) -> None:
-        """Refuse values that are misspelt, and warn of others that no training face had."""
-        for place, (name, told) in enumerate(given.items()):
-            known = {combination[place] for combination in self.combinations}
-            alike = {str(value).strip().casefold(): value for value in known}
-            for value in dict.fromkeys(value for value in told if value != "" and not pd.isna(value)):
-                if value in known:
-                    continue
-                expected = sorted(GENDERS if name == "gender" else map(str, known))
-                meant = alike.get(str(value).strip().casefold())
-                if meant is not None or (name == "gender" and value not in GENDERS):
+    def _known_values(self, given: Mapping[str, list]) -> list[list]:
+        """Each attribute's values as the combinations have them; a misspelt gender is refused, a new value told."""
+        told = []
+        for place, (name, values) in enumerate(given.items()):
+            known = sorted({str(combination[place]) for combination in self.combinations})
+            alike = {value.strip().casefold(): value for value in known}
+            meant: dict[object, object] = {}
+            for value in dict.fromkeys(value for value in values if not pd.isna(value) and value != ""):
+                if name == "gender" and value not in GENDERS:
                     raise ValueError(
-                        f"attributes[{name!r}] = {value!r}: expected {', '.join(expected)}, or None where it is unknown"
+                        f"attributes[{name!r}] = {value!r}: expected {', '.join(GENDERS)}, or None where it is unknown"
                     )
-                warnings.warn(
-                    f"attributes[{name!r}] = {value!r} is of no training face (these are {', '.join(expected)}): "
-                    "the age group's average whatever the attributes is taken",
-                    stacklevel=4,
-                )
+                meant[value] = value if value in known else alike.get(str(value).strip().casefold())
+                if meant[value] is None:
+                    warnings.warn(
+                        f"attributes[{name!r}] = {value!r} is of no training face (these are {', '.join(known)}): the age "
+                        "group's average whatever the attributes is taken",
+                        stacklevel=3,
+                    )
+            told.append([None if pd.isna(value) else meant.get(value) for value in values])
+        return told
 
     def direction(self, source: Tensor, target: Tensor, combination: Tensor, check: bool = True) -> Tensor:
         """z̄_{t,α} − z̄_{s,α} of Eqs. 5 and 6, [B, D].

@@ -126,7 +126,7 @@ def test_a_result_that_was_replaced_outside_the_batch_is_not_skipped(folder: Pat
     assert set(run_notebooks(plan(folder)).values()) == {None}
 
 
-def test_a_network_that_is_not_judged_need_not_be_there(folder: Path):
+def test_a_network_that_is_not_judged_need_not_be_there(folder: Path, capsys: pytest.CaptureFixture):
     code = MAKE.format(names=[ARTEFACTS["evaluation"].path]).replace('"{}"', "'{\"summary\": {}}'")
     write_notebook(folder, "06_ablations", code, extra="methods = None  # methods\n")
     chapters = [chapter for chapter in CHAPTERS if chapter.number == "06"]
@@ -134,8 +134,10 @@ def test_a_network_that_is_not_judged_need_not_be_there(folder: Path):
     assert run_notebooks(without)["06_ablations"] is not None
     assert run_notebooks(without)["06_ablations"] is None
     every = plan(folder, chapters=chapters)
+    capsys.readouterr()
     assert run_notebooks(every)["06_ablations"] is not None
     assert run_notebooks(every)["06_ablations"] is not None, "the network without ICTM is gone"
+    assert "06_ablations: parameters changed (methods)" in capsys.readouterr().out
 
 
 def test_parameters_that_a_cell_leaves_out_are_no_warning_of_papermills(folder: Path, tmp_path: Path):
@@ -234,6 +236,21 @@ def test_a_parameter_reaches_the_notebooks_that_take_it():
     assert asked.settings_of(by_number["04"]).iterations == 7
     assert asked.settings_of(by_number["02"]).iterations == 9
     assert "iterations" not in asked.parameters_of(by_number["05"])
+
+
+def test_what_one_notebook_is_given_comes_before_what_all_are_given():
+    for order in (1, -1):
+        given = dict([("train_glow.iterations", 7), ("iterations", 3), ("prepare_data.seed", 0), ("seed", 5)][::order])
+        plan = Plan(preset="smoke", parameters=given)
+        told = {chapter.step: plan.settings_of(chapter) for chapter in CHAPTERS}
+        assert (told["train_glow"].iterations, told["train_ictm"].iterations) == (7, 3)
+        assert (told["prepare_data"].seed, told["train_glow"].seed) == (0, 5)
+
+
+def test_a_run_is_called_as_it_was_written(tmp_path: Path, capsys: pytest.CaptureFixture):
+    given = ["-p", "run", "2024_06_01", "--runs-root", str(tmp_path), "--notebooks", "07", "--preset", "smoke"]
+    assert main([*given, "--notebooks-folder", str(Path(__file__).parents[2] / "notebooks")]) == 1, "nothing to judge"
+    assert f"run {tmp_path / 'demo' / '2024_06_01'}" in capsys.readouterr().out
 
 
 def test_python3_means_this_interpreter_whatever_the_user_installed(folder: Path, tmp_path: Path):

@@ -127,7 +127,8 @@ def test_a_data_root_that_was_not_the_right_one_is_told_and_the_right_one_taken_
 
 
 def test_a_folder_that_changed_after_it_was_prepared_is_told(sharded, tmp_path: Path):
-    raw, runs = tmp_path / "UTKFace", tmp_path / "runs"
+    raw = tmp_path / "UTKFace"
+    runs = raw / "runs"  # where a user may well keep them
     raw.mkdir()
     picture = Image.open(source_folder(sharded.folder) / sharded.table["file"][0]).convert("RGB")
     for age in (25, 60):
@@ -145,10 +146,12 @@ def test_a_folder_that_changed_after_it_was_prepared_is_told(sharded, tmp_path: 
     picture.rotate(5).save(raw / "60_0_1_20170109142408075.jpg", quality=95)
     with pytest.warns(UserWarning, match="or some were written again"):
         prepare(utkface(raw, runs))
-    raw.rename(tmp_path / "elsewhere")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        (made.folder / "source.json").unlink()
         prepare(utkface(None, runs))
+        raw.rename(tmp_path / "elsewhere")
+        prepare(utkface(None, tmp_path / "elsewhere" / "runs"))
 
 
 def test_two_at_once_do_not_write_one_run(wanted):

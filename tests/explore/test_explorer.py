@@ -1,7 +1,12 @@
 """The age slider's logic: ages between groups, ways back, faces of pictures of every kind."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import pyarrow as arrow
+import pyarrow.parquet as parquet
 import pytest
 import torch
 from PIL import Image
@@ -15,7 +20,7 @@ from ageflow.translation.methods import METHODS, load_method
 from ageflow.translation.prototypes import compute_prototypes
 from ageflow.workspace import MissingArtefactError
 from tests.conftest import Run
-from tests.explore.conftest import astronaut, in_format
+from tests.explore.conftest import astronaut, in_format, slider_settings
 from tests.training.processes import with_faces
 
 WITH_AN_INVERSE = ("glow", "glow+attribute", "ageflow")
@@ -182,6 +187,22 @@ def test_where_all_are_women_the_averages_of_women_are_taken(tiny):
     assert "female" not in portrait.about, "of nobody there is it told, as it tells nobody apart"
     plain, women = (explorer.at_age(portrait, 60, method) for method in ("glow", "glow+attribute"))
     assert (plain.int() - women.int()).abs().max() <= 1
+
+
+def test_an_own_picture_is_judged_by_whom_notebook_05_trained(smoke_run: Run, tmp_path: Path):
+    """Whatever attributes the test half has: here none is known of it, and no judge of race was trained."""
+    run = tmp_path / "demo" / "smoke"
+    shutil.copytree(smoke_run.workspace.root, run)
+    table = run / "faces" / "faces.parquet"
+    faces = parquet.read_table(table)
+    rows = faces.to_pandas()
+    rows.loc[rows["split"] == "test", "gender"] = None
+    rows["race"] = ["a", "b"] * (len(rows) // 2)
+    parquet.write_table(arrow.Table.from_pandas(rows, schema=faces.schema, preserve_index=False), table)
+    explorer = Explorer(slider_settings(smoke_run, runs_root=tmp_path))
+    (portrait,) = explorer.uploaded(in_format(astronaut(), "PNG"))
+    assert portrait.attributes["gender"] in ("female", "male")
+    assert portrait.attributes["race"] is None
 
 
 def test_a_run_on_faces_without_ages_is_refused_in_words(tiny):

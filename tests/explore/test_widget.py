@@ -1,6 +1,7 @@
 """The slider's widgets without a browser: every one does what it says, and what goes wrong is told."""
 
 import io
+import json
 import shutil
 import time
 from datetime import datetime
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from ageflow.explore import AgeSlider, Explorer, age_slider, find_models
 from ageflow.translation.methods import METHODS
@@ -215,6 +218,30 @@ def test_what_a_run_has_can_be_shown_whatever_it_lacks(partial_runs: Path, smoke
     assert made.wait()
     assert made.parts.problem_text == ""
     assert made.explorer.settings.run == "four"
+
+
+def test_no_face_of_another_method_stays_where_one_fails(partial_runs: Path, smoke_run: Run, tmp_path: Path):
+    """The ICTM is there, and was trained on the latents of another GLOW."""
+    folder = partial_runs / "demo" / "four" / "ictm"
+    for file in folder.glob("checkpoint-*.safetensors"):
+        with safe_open(file, framework="pt") as held:
+            tensors, metadata = {name: held.get_tensor(name) for name in held.keys()}, held.metadata()  # noqa: SIM118
+        config = json.loads(metadata["config"]) | {"glow": "another"}
+        save_file(tensors, file, {"iteration": metadata["iteration"], "config": json.dumps(config)})
+    made = age_slider(slider_settings(smoke_run, runs_root=partial_runs, run="four", method="glow", age=60.0))
+    assert made.wait()
+    assert made.shown is not None
+    made.parts.method.value = "ageflow"
+    assert made.wait()
+    assert "was trained on the latents of GLOW another" in made.parts.problem_text
+    assert made.shown is None
+    assert made.parts.readings.value == ""
+    assert "was trained on the latents" in made.figure().data
+    with pytest.raises(ValueError, match="no face to save"):
+        made.save(tmp_path / "face.png")
+    made.parts.method.value = "glow"
+    assert made.wait()
+    assert made.shown is not None
 
 
 def test_a_failure_that_the_hand_has_left_behind_is_not_told(slider: AgeSlider):

@@ -195,6 +195,23 @@ def test_the_source_s_mouth_is_shown_for_the_target_groups_that_ask_for_it(runs_
     alone = torch.stack([told(z, None, source, torch.full((8,), int(g)))[0][i] for i, g in enumerate(of_each)])
     torch.testing.assert_close(told(z, None, source, of_each)[0], alone, rtol=1e-4, atol=1e-5)
 
+    with pytest.raises(ValueError, match="pass target"):
+        told(z, None, source)
+
+
+def test_all_of_it_goes_to_the_device_that_t_is_trained_on(runs_root, faces, monkeypatch):
+    moved = []
+
+    def to(module, device):
+        moved.append(torch.device(device))
+        return torch.nn.Module.to(module, device)
+
+    monkeypatch.setattr(DecodedAge, "to", to)
+    task = task_of(runs_root, faces, ictm(runs_root, source_mouth=[False, True, True, False]))
+    assert moved == [task.device]
+    there = task.decoded_age.to("meta")
+    assert {tensor.device.type for tensor in (*there.parameters(), *there.buffers(), there.mouths)} == {"meta"}
+
 
 def test_it_sees_no_value_that_a_saved_face_cannot_have(runs_root, faces):
     task = task_of(runs_root, faces, ictm(runs_root))

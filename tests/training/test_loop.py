@@ -1,6 +1,7 @@
 """The loop: what it resumes to, what it skips, and how it accumulates and clips."""
 
 import json
+import shutil
 import warnings
 
 import pytest
@@ -185,8 +186,36 @@ def test_a_training_that_had_no_cooldown_goes_on_to_one(tmp_path):
         warnings.simplefilter("error")
         train(task, settings(iterations=20, cooldown=5), tmp_path / "a")
     assert task.turns[0].optimizer.param_groups[0]["lr"] == pytest.approx(0.05 / 5)
-    with pytest.warns(UserWarning, match="finished after 20 iterations, over whose last 5 the learning rate came down"):
+    with pytest.warns(
+        UserWarning, match=r"up to 20, the learning rate came down \(cooldown\), to 0.2 of.* rises .*to 1:"
+    ):
         train(task, settings(iterations=30, cooldown=5), tmp_path / "a")
+
+
+def test_only_a_learning_rate_that_rises_again_is_told(tmp_path):
+    class Stopped(Line):
+        def loss(self, piece):
+            if piece.number == self.last:
+                raise KeyboardInterrupt
+            return super().loss(piece)
+
+    def stop_at(iteration, folder, **changed):
+        task = Stopped()
+        task.last = iteration
+        with pytest.raises(KeyboardInterrupt):
+            train(task, settings(checkpoint_every=1, **changed), folder)
+
+    stop_at(17, tmp_path / "amid", iterations=20, cooldown=10)
+    shutil.copytree(tmp_path / "amid", tmp_path / "longer")
+    train(Line(), settings(iterations=10), tmp_path / "first")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(Line(), settings(iterations=20, cooldown=10), tmp_path / "amid")  # it goes on as it began
+        stop_at(13, tmp_path / "first", iterations=30, cooldown=10)
+        train(Line(), settings(iterations=13, cooldown=10), tmp_path / "first")  # enough now, and never cooled
+        train(Line(), settings(iterations=30, cooldown=10), tmp_path / "first")
+    with pytest.warns(UserWarning, match="up to 17, the learning rate came down"):
+        train(Line(), settings(iterations=40, cooldown=10), tmp_path / "longer")
 
 
 def test_another_config_is_an_error_that_names_the_value(tmp_path):

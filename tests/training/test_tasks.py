@@ -316,6 +316,8 @@ def test_every_method_ages_images(trained, runs_root, name):
         method.translate(images, "51+", source=source, attributes=attributes)
     with pytest.raises(ValueError, match=r"in \[0, 1\], and these reach from \d+ to 2\d\d: divide"):
         method.translate(images.float(), target, source=source, attributes=attributes)
+    with pytest.raises(ValueError, match=r"many of these values lie below 0: add 1"):
+        method.translate(images / 127.5 - 1, target, source=source, attributes=attributes)
     as_float = method.translate(images / 255, target, source=source, attributes=attributes)
     torch.testing.assert_close(as_float, aged)
     if name.startswith("glow"):

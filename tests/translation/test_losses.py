@@ -120,5 +120,8 @@ def test_missing_attributes_are_unknown_one_string_is_of_all_and_a_new_value_is_
         UserWarning, match=r"attributes\['race'\] = 'asian' is of no training face \(these are black, white"
     ):
         assert races.combination_of({"race": ["asian", "white"]}, 2).tolist() == [races.any, 1]
-    with pytest.raises(ValueError, match="'White': expected black, white, or None"):
-        races.combination_of({"race": ["White"]}, 1)
+    assert races.combination_of({"race": ["White", " BLACK"]}, 2).tolist() == [1, 0], "spelt otherwise"
+    assert p.combination_of({"gender": None}, 2).tolist() == [p.any] * 2
+    women = Prototypes(p.means, ("gender",), [("female",)], None, "x")
+    with pytest.warns(UserWarning, match=r"'male' is of no training face \(these are female\)"):
+        assert women.combination_of({"gender": ["male"]}, 1).tolist() == [women.any]

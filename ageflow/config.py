@@ -444,8 +444,9 @@ _DEMO_ICTM = {
     # The one that ships, as it is (ageflow/pretrained/README.md): the judge shares neither faces nor people with it.
     "age_classifier_from": "pretrained",
     "age_classifier_iterations": 0,
-    # With `attribute_weight` 0 faces at 30 come out red and blurred in the middle groups, and 100 was needed.
-    "akd_weight": 30.0,
+    # With `attribute_weight` 0 faces at 30 come out red and blurred in the middle groups, and 100 was needed. The extremes
+    # reach nearly every target, so that T may be held to its teacher there; in the middle a direction cannot stop.
+    "akd_weight": [60.0, 12.0, 12.0, 60.0],
     "attribute_weight": 1.0,
     # Without it part of what pleases C is the picture's tint and contrast, which the judges see less of.
     "source_colours": True,

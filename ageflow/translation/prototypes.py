@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ageflow.config import ParameterError
 from ageflow.config import Prototypes as PrototypesSettings
-from ageflow.data.records import AGE_GROUPS, GENDERS, NO_GROUP
+from ageflow.data.records import AGE_GROUPS, NO_GROUP
 from ageflow.storage import CheckpointError, write_atomically
+from ageflow.translation.attributes import attribute_values
 from ageflow.translation.latents import Latents
 from ageflow.workspace import Workspace
 
@@ -60,53 +61,17 @@ class Prototypes:
         its group's plain average.
 
         Arguments:
-            attributes: by name, one value a face, or one string or None for all; None, NaN and "" are missing, and what
-                differs from a training face's value in its letters' case only, or spaces around it, is that value. None:
-                all are missing.
+            attributes: see `attribute_values`; None: none is known.
             count: how many faces.
 
         Raises:
-            ValueError: an attribute that the prototypes need is not given, or not for each face; or a gender that is
-                neither female nor male.
+            ValueError: see `attribute_values`.
         """
         if not self.attributes or attributes is None:
             return torch.full((count,), self.any)
-        missing = [name for name in self.attributes if name not in attributes]
-        if missing:
-            raise ValueError(f"attributes {missing} are needed (the prototypes hold {list(self.attributes)})")
-        given = {name: attributes[name] for name in self.attributes}
-        given = {
-            name: [told] * count if told is None or isinstance(told, str) else list(told)
-            for name, told in given.items()
-        }
-        for name, told in given.items():
-            if len(told) != count:
-                raise ValueError(f"attributes[{name!r}] has {len(told)} entries for {count} faces: one a face")
-        values = zip(*self._known_values(given), strict=True)
+        values = attribute_values(attributes, self.attributes, self.combinations, count)
         number = {combination: index for index, combination in enumerate(self.combinations)}
-        return torch.tensor([number.get(tuple(value), self.any) for value in values], dtype=torch.int64)
-
-    def _known_values(self, given: Mapping[str, list]) -> list[list]:
-        """Each attribute's values as the combinations have them; a misspelt gender is refused, a new value told."""
-        told = []
-        for place, (name, values) in enumerate(given.items()):
-            known = sorted({str(combination[place]) for combination in self.combinations})
-            alike = {value.strip().casefold(): value for value in known}
-            meant: dict[object, object] = {}
-            for value in dict.fromkeys(value for value in values if not pd.isna(value) and value != ""):
-                if name == "gender" and value not in GENDERS:
-                    raise ValueError(
-                        f"attributes[{name!r}] = {value!r}: expected {', '.join(GENDERS)}, or None where it is unknown"
-                    )
-                meant[value] = value if value in known else alike.get(str(value).strip().casefold())
-                if meant[value] is None:
-                    warnings.warn(
-                        f"attributes[{name!r}] = {value!r} is of no training face (these are {', '.join(known)}): the age "
-                        "group's average whatever the attributes is taken",
-                        stacklevel=3,
-                    )
-            told.append([None if pd.isna(value) else meant.get(value) for value in values])
-        return told
+        return torch.tensor([number.get(value, self.any) for value in values], dtype=torch.int64)
 
     def direction(self, source: Tensor, target: Tensor, combination: Tensor, check: bool = True) -> Tensor:
         """z̄_{t,α} − z̄_{s,α} of Eqs. 5 and 6, [B, D].

@@ -12,12 +12,22 @@ from ageflow.evaluation.cycle import CYCLE_COLUMNS
 from ageflow.evaluation.identity import identity_scores
 from ageflow.report.results import Results
 
-__all__ = ["BEYOND", "IDENTITY", "LOWER_IS_BETTER", "TWO_PEOPLE", "beyond_scores", "known", "real_scores", "scores"]
+__all__ = [
+    "BEYOND",
+    "IDENTITY",
+    "LOWER_IS_BETTER",
+    "MONOTONICITY",
+    "TWO_PEOPLE",
+    "beyond_scores",
+    "known",
+    "real_scores",
+    "scores",
+]
 
 IDENTITY = ("cosine", "cosine_centred", "verified")
-_MONOTONICITY = {"rho": "predicted_age", "monotone": "predicted_age", "monotone_second": "second_age"}
+MONOTONICITY = {"rho": "predicted_age", "monotone": "predicted_age", "monotone_second": "second_age"}
 # What the paper does not measure; KID is of crowds and has no number of a face's own.
-BEYOND = ("second_accuracy", *CYCLE_COLUMNS, *_MONOTONICITY)
+BEYOND = ("second_accuracy", *CYCLE_COLUMNS, *MONOTONICITY)
 TWO_PEOPLE = "photos of two people"  # a row of real faces
 LOWER_IS_BETTER = {"inverse_error", "condition_error", "kid_face_api", "kid_inception"}
 
@@ -81,6 +91,6 @@ def _cycle(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _monotone(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    told = monotonicity(rows, _MONOTONICITY[metric])
+    told = monotonicity(rows, MONOTONICITY[metric])
     values = told["rho"] if metric == "rho" else 100.0 * told["monotone"]
     return pd.DataFrame({"identity": told["identity"], "group": told["source"], "value": values})

@@ -3,7 +3,9 @@
 import pandas as pd
 
 from ageflow.config import Tables
+from ageflow.data.records import AGE_GROUPS
 from ageflow.report.layout import METRIC_NAMES
+from ageflow.report.metrics import MONOTONICITY
 from ageflow.report.published import PAPER_DATASETS
 from ageflow.report.results import Results
 
@@ -55,7 +57,7 @@ def notes(number: int, numbers: pd.DataFrame, results: Results, settings: Tables
         told.append("Preserved: the attribute classifier's answer on the aged face is the face's own label.")
         told += _labelled(numbers)
     if number == 5:
-        told += _beyond() + _of_fewer(numbers, about["identities"])
+        told += _beyond() + _of_fewer(numbers, about["identities"], about["faces"])
     return told + _reasons(numbers)
 
 
@@ -70,12 +72,17 @@ def _labelled(numbers: pd.DataFrame) -> list[str]:
     return [f"Of the labelled test faces of 30-, in each target group: {'; '.join(each)}."] if each else []
 
 
-def _of_fewer(numbers: pd.DataFrame, people: int) -> list[str]:
-    """What was measured on a choice of the faces, and of how many people these are."""
+def _of_fewer(numbers: pd.DataFrame, people: int, faces: int) -> list[str]:
+    """What was measured on a choice of the faces, and on how many of them."""
     own = numbers[(numbers["group"] == "mean") & numbers["value"].notna()]
-    largest = own.groupby("metric", sort=False)["identities"].max()
-    fewer = [f"{METRIC_NAMES[metric]}, {count}" for metric, count in largest.items() if count < people]
-    return [f"Measured on a choice of the test faces, of so many people: {'; '.join(fewer)}."] if fewer else []
+    largest = own.groupby("metric", sort=False)[["faces", "identities"]].max()
+    fewer = []
+    for metric, row in zip(largest.index, largest.itertuples(index=False), strict=True):
+        # A face is translated into the other groups, or taken along a continuous target once.
+        of_each = 1 if metric in MONOTONICITY else len(AGE_GROUPS) - 1
+        if row.identities < people or row.faces < of_each * faces:
+            fewer.append(f"{METRIC_NAMES[metric]}, {row.faces // of_each} of {row.identities} people")
+    return [f"Measured on a choice of the test faces: {'; '.join(fewer)}."] if fewer else []
 
 
 def _beyond() -> list[str]:

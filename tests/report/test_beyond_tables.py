@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import ageflow
+from ageflow.evaluation.judged import read_judged, write_judged
 from ageflow.report.estimates import estimate
 from ageflow.report.results import MixedResultsError, Results
 from ageflow.report.tables import _best, make_table, make_tables
@@ -34,8 +35,19 @@ def test_table_5_has_what_the_paper_does_not_measure(tmp_path):
     assert not best.loc[("Back by the condition: error", "this run (demo/r1)", "AgeFlow")].any()
     assert "1.0e-06" in table.to_markdown()
     (fewer,) = [note for note in table.notes if note.startswith("Measured on a choice of the test faces")]
-    assert "Continuous target: rank correlation, 10; Continuous target: monotone faces (%), 10" in fewer
+    assert "Continuous target: rank correlation, 10 of 10 people; Continuous target: monotone faces (%), 10 of" in fewer
     assert "Back by" not in fewer
+
+
+def test_table_5_says_where_it_rests_on_fewer_faces_of_all_the_people(tmp_path):
+    settings = write_evaluation(tmp_path)
+    write_beyond(settings)
+    file = Workspace.of(settings).path("evaluation", "cycle.parquet")
+    judged = read_judged(file)
+    write_judged(file, judged.rows[judged.rows["source"] == 0], judged.about)
+    notes = make_table(5, Results.open(Workspace.of(settings)), settings).notes
+    (fewer,) = [note for note in notes if note.startswith("Measured on a choice of the test faces")]
+    assert f"Back by the condition: error, {PEOPLE} of {PEOPLE} people" in fewer
 
 
 def test_the_second_judge_s_shares_are_told_of_methods_and_real_faces(tmp_path):

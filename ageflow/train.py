@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -54,16 +55,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     except Exception as error:
-        if not _is_clear(error):
-            raise
-        if given.report is None:
-            print(error, file=sys.stderr)
-            return 1
+        return _failed(error, given.report)
+    return 0
+
+
+def _failed(error: Exception, report: Path | None) -> int:
+    """Tell what went wrong; the exit code. One of several processes ends here and now."""
+    code = 1
+    if not _is_clear(error):
+        if not _of_several():
+            raise error
+        traceback.print_exception(error)
+    elif report is None:
+        print(error, file=sys.stderr)
+    else:
         from ageflow.storage import write_atomically
 
         # The caller raises it; a failure here would only be tried again.
-        write_atomically(given.report, json.dumps({"type": type(error).__name__, "message": str(error)}).encode())
-    return 0
+        write_atomically(report, json.dumps({"type": type(error).__name__, "message": str(error)}).encode())
+        code = 0
+    if _of_several():  # an orderly end would wait for the others, who wait for this one
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+    return code
+
+
+def _of_several() -> bool:
+    """Whether this process still belongs to a group that trains together."""
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_initialized()
 
 
 def _settings(given: argparse.Namespace) -> Training:
@@ -105,18 +126,19 @@ def _train(settings: Training) -> None:
 
 
 def _is_clear(error: Exception) -> bool:
-    """Whether the data, the values or the disk are wrong, and would be again after a restart."""
+    """Whether the data, the values, the disk or the memory are wrong, and would be again after a restart."""
     if isinstance(error, (ParameterError, MissingArtefactError, OSError)):
         return True
+    import torch
+
     from ageflow.flows.transform import ShapeError
     from ageflow.folders import FolderInUseError
     from ageflow.storage import CheckpointError
     from ageflow.training.launch import TrainingFailedError
     from ageflow.training.loop import TrainingDivergedError
 
-    return isinstance(
-        error, (ShapeError, CheckpointError, FolderInUseError, TrainingDivergedError, TrainingFailedError)
-    )
+    of_ours = (ShapeError, CheckpointError, FolderInUseError, TrainingDivergedError, TrainingFailedError)
+    return isinstance(error, (*of_ours, MemoryError, torch.OutOfMemoryError))
 
 
 def _stop_with_the_caller() -> None:

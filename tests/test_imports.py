@@ -45,3 +45,9 @@ assert "torch" not in sys.modules
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert told in done.stderr
+
+
+@pytest.mark.parametrize("module", ["ageflow.data.prepare", "ageflow.flows.glow"])
+def test_a_gpu_finds_faces_and_runs_flows_in_32_bits_whatever_else_is_imported(module):
+    code = f"import {module}, torch; print(torch.backends.cudnn.allow_tf32)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split() == ["False"]

@@ -20,8 +20,11 @@ import torch
 from torch import Tensor
 
 from ageflow.memory import no_garbage_collection
+from ageflow.precision import no_tf32
 
 __all__ = ["MTCNN"]
+
+no_tf32()
 
 _PYRAMID = 0.709  # each level's side, of the one before
 _CELL, _STRIDE = 12, 2  # what P-Net looks at and how far it moves, pixels of its level

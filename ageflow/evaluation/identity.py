@@ -11,6 +11,7 @@ that its makers give.
 
 import hashlib
 import importlib.util
+import warnings
 from pathlib import Path
 from typing import Protocol
 
@@ -187,6 +188,12 @@ class ArcFaceEmbedder:
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": device_of(device).index or 0}))
         try:
             self._session = onnxruntime.InferenceSession(str(path), providers=providers)
+            if device.startswith("cuda") and "CUDAExecutionProvider" not in self._session.get_providers():
+                warnings.warn(
+                    f"embedder {path} runs on the CPU, though device = {device!r}: this onnxruntime has no CUDA provider. "
+                    "Install onnxruntime-gpu in its place, or go on: only the time differs",
+                    stacklevel=3,
+                )
         except Exception as error:  # onnxruntime raises one class per status, none of them public
             raise EmbedderError(f"embedder {path}: not an ONNX model that onnxruntime can read: {error}") from None
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()

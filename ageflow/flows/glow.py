@@ -95,7 +95,7 @@ class Glow(Transform):
         self.priors = torch.nn.ModuleList()
         self.latent_shapes: list[tuple[int, int, int]] = []
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+            torch.default_generator.manual_seed(config.seed)  # the CPU's, which is put back
             channels, side = config.channels, config.image_size
             for level, steps in enumerate(config.steps_per_level):
                 channels, side = channels * 4, side // 2

@@ -8,12 +8,11 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from ageflow.precision import no_tf32
+
 __all__ = ["Chain", "NotInitializedError", "ShapeError", "Transform", "full_precision"]
 
-# PyTorch lets a GPU's convolutions round what they multiply to TF32's ten bits unless told otherwise. A 1×1 convolution
-# and its inverse then do not undo each other, and `reversible` finds other gradients than `plain`. For all of the
-# process and not around each call: a backward pass runs outside of these.
-torch.backends.cudnn.allow_tf32 = False
+no_tf32()
 
 
 def full_precision(method: Callable) -> Callable:

@@ -120,7 +120,7 @@ class ClassifierTask(Task):
         self.weights = _alike(self.target, len(labels), faces.table[[*regardless_of]], self.rows["train"])
 
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
+            torch.default_generator.manual_seed(settings.seed)  # the CPU's, which is put back
             classifier = Classifier(
                 settings.architecture,
                 labels,

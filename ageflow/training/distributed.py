@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ageflow.config import ParameterError
 from ageflow.storage import device_of
 from ageflow.training.task import Piece, Turn, running_statistics
 
@@ -153,9 +154,11 @@ def join(device: str) -> Iterator[str]:
         This process's own device, ``cuda:2`` or ``cpu``.
     """
     global _joined
-    kind = device_of(device).type
+    kind, failed = device_of(device).type, False
     if kind == "cuda":
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        check_index(device, int(os.environ.get("WORLD_SIZE", "1")))
+        if device_of(device).index is None:
+            device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
     store, rank, count = next(dist.rendezvous("env://", timeout=_PATIENCE))
     if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
@@ -170,6 +173,23 @@ def join(device: str) -> Iterator[str]:
         if not _joined.first:
             sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  what all would say is said once
         yield device
+    except Exception:
+        failed = True
+        raise
     finally:
         _joined = None
-        dist.destroy_process_group()
+        if not failed:  # NCCL waits until all have left, and where one failed the others wait for it
+            dist.destroy_process_group()
+
+
+def check_index(device: str, count: int) -> None:
+    """Refuse one GPU for several processes.
+
+    Raises:
+        ParameterError: `device` names one, and `count` processes are to train.
+    """
+    if count > 1 and device_of(device).index is not None:
+        raise ParameterError(
+            f"device = {device!r} is one GPU, and {count} processes train, on one each: pass device = cuda, and choose the "
+            "GPUs by CUDA_VISIBLE_DEVICES"
+        )

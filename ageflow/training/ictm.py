@@ -98,7 +98,7 @@ class TranslatorTask(Task):
         )
         translator = TRANSLATORS[kind](config, self.glow.latent_shapes, self.count)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
+            torch.default_generator.manual_seed(settings.seed)  # the CPU's, which is put back
             critic = Discriminator(translator.visible.dimensions, self.count)
         path = None
         if settings.init_from is not None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,11 +21,15 @@ from ageflow.config import ParameterError, Training
 from ageflow.folders import sole_writer
 from ageflow.storage import checkpoints, device_of
 from ageflow.training.checkpoint import set_aside
+from ageflow.training.distributed import check_index
 
 __all__ = ["TrainingFailedError", "launched"]
 
 # What processes that were told to stop may take for saving; then they are killed.
 _SECONDS_TO_SAVE = 120
+# What the others may take to notice that one of them has failed; then they are stopped.
+_SECONDS_TO_FOLLOW = 30
+_SECONDS_BETWEEN_LOOKS = 1
 
 
 class TrainingFailedError(RuntimeError):
@@ -50,6 +55,7 @@ def launched(settings: Training, folder: Path, *more: Path) -> bool:
     if settings.gpus * settings.nodes == 1 or dist.is_initialized():
         return False
     device = device_of(settings.device)
+    check_index(settings.device, settings.gpus * settings.nodes)
     if device.type == "cuda" and settings.gpus > torch.cuda.device_count():
         raise ParameterError(f"gpus = {settings.gpus}: this machine has {torch.cuda.device_count()}")
     aside: dict[Path, Path | None] = {}
@@ -63,7 +69,7 @@ def launched(settings: Training, folder: Path, *more: Path) -> bool:
     with _ending_in_order(), tempfile.TemporaryDirectory(prefix="ageflow-") as scratch:
         chosen, report = Path(scratch) / "settings.json", Path(scratch) / "error.json"
         chosen.write_text(settings.model_dump_json())
-        code, said = _run(_command(settings, chosen, report), _environment(settings))
+        code, said = _run(_command(settings, chosen, report), _environment(settings), report)
         if report.is_file():
             error = json.loads(report.read_text())
             _put_back(aside, folder)
@@ -130,8 +136,11 @@ def _environment(settings: Training) -> dict[str, str]:
     return ours | os.environ
 
 
-def _run(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
-    """Run it to its end, passing on what it prints; its exit code and its last lines."""
+def _run(command: list[str], environment: dict[str, str], report: Path) -> tuple[int, str]:
+    """Run it to its end, passing on what it prints; its exit code and its last lines.
+
+    Where one process reports an error, the others may wait for it in vain: they are stopped then.
+    """
     process = subprocess.Popen(
         command,
         env=environment,
@@ -140,6 +149,7 @@ def _run(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
         stderr=subprocess.STDOUT,
         start_new_session=True,  # Ctrl-C reaches this process only, which tells them
     )
+    threading.Thread(target=_stop_where_reported, args=(process, report), daemon=True).start()
     said = ""
     decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
     try:
@@ -152,6 +162,17 @@ def _run(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
     except BaseException:
         _stop(process)
         raise
+
+
+def _stop_where_reported(process: subprocess.Popen, report: Path) -> None:
+    while process.poll() is None:
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+        if report.is_file():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_SECONDS_TO_FOLLOW)
+                return
+            process.terminate()  # torchrun, which ends its processes, at last by SIGKILL
+            return
 
 
 def _stop(process: subprocess.Popen) -> None:

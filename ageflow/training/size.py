@@ -46,22 +46,37 @@ def _pass(task: Task, faces: int) -> None:
 
 
 def _tried(task: Task, share: int, device: torch.device) -> int:
-    fits, faces = 0, 1
+    fits, faces = 0, min(2, share)  # of one face batch normalisation may have a single value
     while True:
+        full = False
         try:
             _pass(task, faces)
             torch.cuda.synchronize(device)
             fits = faces
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            full = _no_memory(error)
+            if not full:
+                raise
+        if full:  # outside of the block: the error holds what the pass left
             torch.cuda.empty_cache()
+            if fits or faces == 1:
+                break
+            faces = 1
+        elif faces >= share or fits == 1:
             break
-        if faces >= share:
-            break
-        faces = min(2 * faces, share)
+        else:
+            faces = min(2 * faces, share)
+    torch.cuda.reset_peak_memory_stats(device)
     if fits == 0:
         raise MemoryError(f"one face does not fit into the memory of {device}: try memory='reversible'")
     # The optimiser's two moments come with the first update; half of what was tried leaves room for them.
     return fits if fits == share else max(1, fits // 2)
+
+
+def _no_memory(error: RuntimeError) -> bool:
+    """Whether a GPU's memory was too small, which cuDNN and cuBLAS tell in ways of their own."""
+    told = ("unable to find an engine", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in told)
 
 
 def _reckoned(task: Task, share: int, together: Processes) -> int:

@@ -201,7 +201,7 @@ class Translator(nn.Module, ABC):
         self.visible = VisibleLatent(config.latent, latent_shapes)
         self.checks_targets = True  # for which the host waits for the device: training switches it off
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+            torch.default_generator.manual_seed(config.seed)  # the CPU's, which is put back
             self.prior = PriorGenerator(groups, self.visible.dimensions)
             self.levels = nn.ModuleList(self.level(channels) for channels, _, _ in self.visible.shapes)
         self.to(memory_format=torch.channels_last)

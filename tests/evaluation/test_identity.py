@@ -6,6 +6,7 @@ from pathlib import Path
 import dlib
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -132,6 +133,12 @@ def test_arcface_sees_rgb_scaled_to_one(tmp_path, batch):
     expected = expected / expected.norm(dim=1, keepdim=True)
     assert torch.allclose(embedder(images), expected.float(), atol=1e-5)
     assert embedder.name == "ArcFace (arcface.onnx)"
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="it would take the GPU")
+def test_arcface_on_the_cpu_is_told_where_a_gpu_was_asked_for(tmp_path):
+    with pytest.warns(UserWarning, match=r"arcface\.onnx runs on the CPU, though device = 'cuda'.*onnxruntime-gpu"):
+        load_embedder(str(_mean_colour_model(tmp_path / "arcface.onnx", 1)), "cuda")
 
 
 def test_arcface_errors_say_what_is_wrong(tmp_path):

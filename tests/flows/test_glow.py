@@ -7,8 +7,10 @@ import torch
 from pydantic import ValidationError
 
 import ageflow
+from ageflow.flows.glow import Glow, GlowConfig
 from ageflow.flows.network import CouplingNetwork
 from ageflow.flows.transform import NotInitializedError, ShapeError
+from ageflow.translation.ictm import ICTM, ICTMConfig
 
 from .test_transforms import jacobian_log_det, shake
 
@@ -225,3 +227,12 @@ def test_initialize_normalises_over_all_faces_and_feeds_the_coupling_networks_fe
     for deviation, mean in moments:
         assert torch.allclose(deviation, torch.ones_like(deviation), atol=1e-4)
         assert mean.abs().max() < 1e-10
+
+
+def test_a_new_network_leaves_every_generator_as_it_was(monkeypatch):
+    """`torch.manual_seed` seeds the GPUs' generators too, which nothing puts back."""
+    monkeypatch.setattr(torch, "manual_seed", None)
+    before = torch.get_rng_state()
+    glow = Glow(GlowConfig(image_size=8, levels=2, steps=1, hidden=4))
+    ICTM(ICTMConfig(couplings=1, width=4), glow.latent_shapes, 4)
+    assert torch.equal(torch.get_rng_state(), before)

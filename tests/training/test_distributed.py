@@ -1,17 +1,26 @@
 """Two gloo processes train what one does, and a fault of one is a fault of both."""
 
 import json
+import os
 import re
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from ageflow.config import ParameterError
 from ageflow.storage import read_checkpoint
 from ageflow.train import main
+from ageflow.training import distributed, launch
+from ageflow.training.distributed import check_index
 from ageflow.training.glow import train_glow
 from ageflow.training.metrics import read_metrics
+from ageflow.training.size import _no_memory
 from ageflow.translation.latents import encode_faces
 from ageflow.translation.prototypes import compute_prototypes
 from tests.training.processes import (
@@ -196,3 +205,65 @@ def test_an_error_of_an_earlier_attempt_does_not_count(root, monkeypatch):
     assert main(["train_glow", "--settings", str(chosen), "--report", str(report)]) == 0
     assert not report.exists()
     assert (workspace(root, "tiny").path("glow") / "done.json").is_file()
+
+
+def test_processes_that_wait_in_vain_for_one_that_failed_are_stopped(tmp_path, monkeypatch):
+    """As those that NCCL holds in a sum to which one will never add: here one sleeps."""
+    monkeypatch.setattr(launch, "_SECONDS_TO_FOLLOW", 1)
+    report, script = (
+        tmp_path / "error.json",
+        "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(600)",
+    )
+    began = time.monotonic()
+    code, _ = launch._run([sys.executable, "-c", script, str(report)], dict(os.environ), report)
+    assert code == -signal.SIGTERM
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("fault", ["ValueError('a fault of the code')", "MemoryError('too small')"])
+def test_one_that_fails_does_not_wait_for_the_others(tmp_path, fault):
+    """Its group is whole when it ends, and nobody else ever comes to the sum at which an orderly end would wait."""
+    script = f"""
+import torch.distributed as dist
+from pathlib import Path
+from ageflow import train
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+def fail(settings):
+    raise {fault}
+train._train = fail
+dist.destroy_process_group = None  # calling it would be an error, and waiting on a GPU
+train.main(["train_glow", "--settings", {str(tmp_path / "settings.json")!r}, "--report", {str(tmp_path / "error.json")!r}])
+print("came back")
+"""
+    settings = settings_of("train_glow", tmp_path, "tiny")
+    (tmp_path / "settings.json").write_text(settings.model_dump_json())
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert "came back" not in ended.stdout
+    if fault.startswith("MemoryError"):  # the machine's: told to the caller, and not tried again
+        assert ended.returncode == 0, ended.stderr
+        assert json.loads((tmp_path / "error.json").read_text())["type"] == "MemoryError"
+    else:
+        assert ended.returncode == 1
+        assert "ValueError: a fault of the code" in ended.stderr
+        assert not (tmp_path / "error.json").exists()
+
+
+def test_one_gpu_is_not_named_for_several_processes(root, monkeypatch):
+    for module in (distributed, launch):
+        monkeypatch.setattr(module, "device_of", torch.device)  # of a machine that has GPUs
+    check_index("cuda:1", 1)
+    check_index("cuda", 4)
+    settings = settings_of("train_glow", root, "tiny", gpus=2, device="cuda:1")
+    with pytest.raises(
+        ParameterError, match=r"device = 'cuda:1' is one GPU, and 2 processes train.*CUDA_VISIBLE_DEVICES"
+    ):
+        launch.launched(settings, root / "glow")
+
+
+def test_a_gpu_tells_in_several_ways_that_its_memory_is_too_small():
+    full = [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("GET was unable to find an engine to execute this"),
+    ]
+    assert all(map(_no_memory, [*full, RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate")]))
+    assert not _no_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))

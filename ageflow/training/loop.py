@@ -4,7 +4,8 @@ A `Task` says what is trained: its modules and, in order, its turns. A turn is o
 and its loss; GLOW and a classifier have one, ICTM and D alternate as two. `train` reads from top to bottom.
 
 Everything random in iteration i comes from (seed, i), and a checkpoint holds weights, averages, optimisers and counts:
-a run that was stopped goes on to the same numbers as one that never was.
+a run that was stopped goes on to the same numbers as one that never was: on the CPU to the last bit, on a GPU up to
+rounding, whose sums are added in another order each time.
 """
 
 import contextlib

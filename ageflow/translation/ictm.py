@@ -178,7 +178,7 @@ class LevelTranslator(nn.Module):
         return self._stack(top, bottom)
 
     def _halves(self, *parts: Tensor) -> tuple[Tensor, Tensor]:
-        stacked = self.squeeze(torch.cat(parts, dim=1))[0].contiguous(memory_format=torch.channels_last)
+        stacked = self.squeeze(torch.cat(parts, dim=1))[0]
         return stacked.chunk(2, dim=1)
 
     def _stack(self, top: Tensor, bottom: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -204,3 +204,13 @@ def test_a_latent_far_from_any_face_is_decoded_to_finite_values():
 def test_a_gpus_convolutions_compute_in_fp32_and_not_in_tf32():
     """Ten bits of what they multiply are not enough for an inverse; no GPU is needed to see what was asked for."""
     assert not torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_squeeze_gives_channels_last_whatever_it_is_given(layout):
+    """On a GPU torch's own gives the other layout, in which every step after it would be computed."""
+    x = torch.randn(2, 12, 8, 8).contiguous(memory_format=layout)
+    for given in (x, x.chunk(2, dim=1)[0]):
+        y = Squeeze()(given)[0]
+        assert y.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(y, torch.nn.functional.pixel_unshuffle(given, 2))

@@ -46,6 +46,9 @@ def _pass(task: Task, faces: int) -> None:
 
 
 def _tried(task: Task, share: int, device: torch.device) -> int:
+    # The optimiser's two moments come with the first update: their room is taken while what fits is sought.
+    learning = [parameter for parameter in task.modules.parameters() if parameter.requires_grad]
+    room = [torch.empty_like(parameter) for parameter in learning for _ in range(2)]
     fits, faces = 0, min(2, share)  # of one face batch normalisation may have a single value
     while True:
         full = False
@@ -66,10 +69,11 @@ def _tried(task: Task, share: int, device: torch.device) -> int:
             break
         else:
             faces = min(2 * faces, share)
+    del room
     torch.cuda.reset_peak_memory_stats(device)
     if fits == 0:
         raise MemoryError(f"one face does not fit into the memory of {device}: try memory='reversible'")
-    # The optimiser's two moments come with the first update; half of what was tried leaves room for them.
+    # Half of what was tried leaves room for other faces' passes, which need not be the same to the byte.
     return fits if fits == share else max(1, fits // 2)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import torch
 from ageflow.config import ParameterError
 from ageflow.storage import read_checkpoint
 from ageflow.train import main
-from ageflow.training import distributed, launch
+from ageflow.training import distributed, launch, size
 from ageflow.training.distributed import check_index
 from ageflow.training.glow import train_glow
 from ageflow.training.metrics import read_metrics
@@ -267,3 +268,24 @@ def test_a_gpu_tells_in_several_ways_that_its_memory_is_too_small():
     ]
     assert all(map(_no_memory, [*full, RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate")]))
     assert not _no_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+@pytest.mark.parametrize(("room", "chosen"), [(100, 16), (9, 4), (2, 1), (1, 1)])
+def test_as_many_faces_are_tried_on_a_gpu_as_its_memory_takes(room, chosen, monkeypatch):
+    """The memory stands in for a GPU's, of which there is none here: `room` faces fit."""
+    seen = []
+
+    def run(task, faces):
+        seen.append(faces)
+        if faces > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(size, "_pass", run)
+    for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda *device: None)
+    task = SimpleNamespace(modules=torch.nn.Linear(2, 2))
+    assert size._tried(task, 16, torch.device("cuda")) == chosen
+    assert seen[0] == 2, "of one face batch normalisation has a single value"
+    room = 0
+    with pytest.raises(MemoryError, match="one face does not fit"):
+        size._tried(task, 16, torch.device("cuda"))

@@ -336,7 +336,7 @@ def test_what_was_set_aside_for_a_training_that_did_not_begin_is_put_back_whole(
     run = Workspace(root, "demo", "together")
     before = fingerprint(run.path("decoded_age"))
 
-    def trains_c_only(command, environment):
+    def trains_c_only(command, environment, report):
         shutil.copytree(Workspace(root, "demo", "tiny").path("classifiers", "age"), run.path("decoded_age"))
         return 1, "out of memory"
 

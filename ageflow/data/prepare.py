@@ -91,9 +91,8 @@ def _prepare(settings: PrepareData, folder: Path) -> Faces:
             f"dataset = {settings.dataset!r} has no reader yet: this version reads {', '.join(READERS)}"
         )
 
-    state = _data_state(
-        settings, settings.data_root
-    )  # before it is read: what changes while it is read is told the next time
+    # Noted before it is read: what changes while it is read is told the next time.
+    state = _data_state(settings, settings.data_root)
     reading = READERS[settings.dataset](settings)
     table, turned_away = checked(reading.table, reading.ages)
     if table.empty:
@@ -261,8 +260,8 @@ def _tell_of_changes(settings: PrepareData, folder: Path) -> None:
     if now is not None and now != before:
         warnings.warn(
             f"data_root = {data_root} has changed since {folder} was made of it (then {before['files']:,} files, now "
-            f"{now['files']:,}; or some were written again, or copied without their times): these are the faces and labels of then. To take it as it is "
-            "now name another run, or delete that folder",
+            f"{now['files']:,}; or some were written again, or copied without their times): these are the faces and "
+            "labels of then. To take it as it is now name another run, or delete that folder",
             stacklevel=3,
         )
 

@@ -170,9 +170,9 @@ def _stop_where_reported(process: subprocess.Popen, report: Path) -> None:
         if report.is_file():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_SECONDS_TO_FOLLOW)
+            if process.poll() is None and report.is_file():  # else torchrun has started them again
+                process.terminate()  # torchrun, which ends its processes, at last by SIGKILL
                 return
-            process.terminate()  # torchrun, which ends its processes, at last by SIGKILL
-            return
 
 
 def _stop(process: subprocess.Popen) -> None:

@@ -221,6 +221,17 @@ def test_processes_that_wait_in_vain_for_one_that_failed_are_stopped(tmp_path, m
     assert time.monotonic() - began < 60
 
 
+def test_processes_that_were_started_again_after_a_fault_are_left_to_train(tmp_path, monkeypatch):
+    """The first of them takes the report of the attempt before away."""
+    monkeypatch.setattr(launch, "_SECONDS_TO_FOLLOW", 3)
+    monkeypatch.setattr(launch, "_SECONDS_BETWEEN_LOOKS", 0.1)
+    report = tmp_path / "error.json"
+    script = (
+        "import pathlib, sys, time; p = pathlib.Path(sys.argv[1]); p.touch(); time.sleep(1); p.unlink(); time.sleep(5)"
+    )
+    assert launch._run([sys.executable, "-c", script, str(report)], dict(os.environ), report)[0] == 0
+
+
 @pytest.mark.parametrize("fault", ["ValueError('a fault of the code')", "MemoryError('too small')"])
 def test_one_that_fails_does_not_wait_for_the_others(tmp_path, fault):
     """Its group is whole when it ends, and nobody else ever comes to the sum at which an orderly end would wait."""

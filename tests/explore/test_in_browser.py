@@ -22,6 +22,7 @@ import papermill
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 
 from ageflow.workspace import Workspace
 from tests.conftest import ROOT, Run
@@ -109,6 +110,9 @@ def served(application: str, arguments: list[str], folder: Path, answers: str) -
             address = f"http://127.0.0.1:{port}"
             _wait_for(f"{address}{answers}", server, log)
             yield address, log
+        except PlaywrightError as error:
+            error.add_note(f"the server wrote:\n{log.read_text()}")
+            raise
         finally:
             server.terminate()
             server.wait(30)
@@ -165,6 +169,15 @@ def keep(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folder = request.config.getoption("--screenshots") or tmp_path
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def run_all_cells(page: Page) -> None:
+    """Run > Run All Cells, once the notebook's kernel is there: before that JupyterLab runs nothing, without a word."""
+    page.locator(".jp-Toolbar-kernelName", has_text="Python 3").wait_for(timeout=120_000)
+    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(timeout=120_000)
+    page.locator(".jp-Notebook .jp-Cell").first.click()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.locator('[data-command="runmenu:run-all"]').click()
 
 
 def pixels(page: Page, name: str) -> np.ndarray:
@@ -262,9 +275,7 @@ def no_error_in(log: Path) -> None:
 def test_in_jupyterlab_the_picture_follows_the_slider(notebook: Path, page: Page, keep: Path):
     with jupyter_lab(notebook) as (address, log):
         page.goto(f"{address}/lab/tree/{notebook.name}?token={_TOKEN}")
-        page.locator(".jp-Notebook .jp-Cell").first.click(timeout=120_000)
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.locator('[data-command="runmenu:run-all"]').click()
+        run_all_cells(page)
         page.locator(".ageflow-age").scroll_into_view_if_needed(timeout=180_000)
         page.locator(".ageflow-gallery").scroll_into_view_if_needed()
         try_everything(page, keep, "jupyterlab")
@@ -276,9 +287,7 @@ def test_in_jupyterlab_the_picture_follows_the_slider(notebook: Path, page: Page
 def test_in_notebook_7_the_picture_follows_the_slider(notebook: Path, page: Page):
     with jupyter_lab(notebook) as (address, log):
         page.goto(f"{address}/notebooks/{notebook.name}?token={_TOKEN}")
-        page.locator(".jp-Notebook .jp-Cell").first.click(timeout=120_000)
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.locator('[data-command="runmenu:run-all"]').click()
+        run_all_cells(page)
         page.locator(".ageflow-age").scroll_into_view_if_needed(timeout=180_000)
         changed(page, np.zeros((64, 64, 3), dtype=np.int64))
         drag(page, 27, 40, 54)

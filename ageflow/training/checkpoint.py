@@ -10,9 +10,15 @@ from torch import Tensor
 
 from ageflow.storage import CheckpointError, checkpoints, checksum, write_atomically
 
-__all__ = ["ConfigChangedError", "describe_changes", "save_checkpoint", "set_aside"]
+__all__ = ["ConfigChangedError", "comparable", "describe_changes", "save_checkpoint", "set_aside", "told_by"]
 
-
+# What may change between two calls without making it another training.
+# `cooldown` ends a training wherever it is ended, so it may come with more iterations to one that had none.
+_FREE = {"iterations", "cooldown", "log_every", "preview_every", "checkpoint_every", "restart", "progress", "device"}
+_FREE |= {"data_root", "runs_root", "run", "preset", "dataset"}
+_FREE |= {"micro_batch", "gpus", "nodes", "rendezvous", "max_restarts"}
+# What checkpoints of earlier versions do not tell, though it was there: not compared with theirs.
+_LATER = {"averages_of", "faces"}
 # What a fingerprint would say to nobody.
 _NAMED = {
     "glow": "it learned from the latents of a GLOW that has been trained again since",
@@ -47,6 +53,19 @@ def set_aside(folder: Path) -> Path | None:
     while folder.with_name(f"{folder.name}.{number}").exists():
         number += 1
     return folder.rename(folder.with_name(f"{folder.name}.{number}"))
+
+
+def told_by(before: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """`config` without what a checkpoint of an earlier version, whose config is `before`, does not tell."""
+    return {name: value for name, value in config.items() if name not in _LATER - before.keys()}
+
+
+def comparable(config: dict[str, Any]) -> dict[str, Any]:
+    """`config` as JSON gives it back, without what does not change the result, and without what is not set: a
+    checkpoint of an earlier version does not have what came later.
+    """
+    kept = {name: value for name, value in config.items() if name not in _FREE and value is not None}
+    return json.loads(json.dumps(kept, default=str))
 
 
 def describe_changes(old: dict[str, Any], new: dict[str, Any]) -> str:

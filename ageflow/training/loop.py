@@ -33,7 +33,7 @@ from ageflow.storage import (
     remove_leftovers,
     write_atomically,
 )
-from ageflow.training.checkpoint import ConfigChangedError, describe_changes, set_aside
+from ageflow.training.checkpoint import ConfigChangedError, comparable, describe_changes, set_aside, told_by
 from ageflow.training.distributed import Processes, losses_of, processes, quietly
 from ageflow.training.length import cooled, warn_of_another_length
 from ageflow.training.metrics import Metrics
@@ -51,14 +51,6 @@ _MOST_SETBACKS = 5
 _OUR_FILES = r"checkpoint-\d{8}\.safetensors|metrics\.jsonl|done\.json|[a-z]+-\d{8}\.png"
 # Updates after which the line about speed is said: the first ones are slower.
 _WARM = 3
-
-# What may change between two calls without making it another training.
-# `cooldown` ends a training wherever it is ended, so it may come with more iterations to one that had none.
-_FREE = {"iterations", "cooldown", "log_every", "preview_every", "checkpoint_every", "restart", "progress", "device"}
-_FREE |= {"data_root", "runs_root", "run", "preset", "dataset"}
-_FREE |= {"micro_batch", "gpus", "nodes", "rendezvous", "max_restarts"}
-# What checkpoints of earlier versions do not tell, though it was there: not compared with theirs.
-_LATER = {"averages_of", "faces"}
 
 
 class TrainingDivergedError(RuntimeError):
@@ -116,7 +108,7 @@ def _train(task: Task, settings: Training, folder: Path) -> Path:
         )
     if device.type == "cpu":
         keep_freed_memory()
-    config = _comparable(task.config)
+    config = comparable(task.config)
     if settings.restart and together.first:
         set_aside(folder)
     if together.first:
@@ -211,8 +203,8 @@ def _begin(task: Task, settings: Training, folder: Path, config: dict[str, Any],
         together.give_to_all(task.modules)
         return State(task, settings.ema, device_of(settings.device))
     checkpoint = checkpoint or read_checkpoint(dict(checkpoints(folder))[number])
-    before = _comparable(checkpoint.config)
-    config = _told_by(before, config)
+    before = comparable(checkpoint.config)
+    config = told_by(before, config)
     if before != config:
         raise ConfigChangedError(
             f"{folder} holds a training with other values ({describe_changes(before, config)}): "
@@ -293,8 +285,8 @@ def _go_back(state: State, settings: Training, folder: Path, config: dict[str, A
             warnings.warn(str(error), stacklevel=2)
             continue
         counts = checkpoint.tensors("counts.")
-        before = _comparable(checkpoint.config)
-        if before == _told_by(before, config) and counts and int(counts["skipped"][1]) == 0:
+        before = comparable(checkpoint.config)
+        if before == told_by(before, config) and counts and int(counts["skipped"][1]) == 0:
             state.load(checkpoint)
             state.setbacks = setbacks
             state.skipped.counts = torch.tensor([total, 0, 0], device=state.device)
@@ -308,19 +300,6 @@ def _go_back(state: State, settings: Training, folder: Path, config: dict[str, A
         f"{what}, and there is no checkpoint from before to go back to: lower learning_rate "
         f"({settings.learning_rate}) or set clip"
     )
-
-
-def _told_by(before: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """`config` without what a checkpoint of an earlier version, whose config is `before`, does not tell."""
-    return {name: value for name, value in config.items() if name not in _LATER - before.keys()}
-
-
-def _comparable(config: dict[str, Any]) -> dict[str, Any]:
-    """`config` as JSON gives it back, without what does not change the result, and without what is not set: a
-    checkpoint of an earlier version does not have what came later.
-    """
-    kept = {name: value for name, value in config.items() if name not in _FREE and value is not None}
-    return json.loads(json.dumps(kept, default=str))
 
 
 def _headline(numbers: dict[str, float]) -> str:

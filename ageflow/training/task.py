@@ -4,6 +4,7 @@ An update's batch is the same whatever it is cut into. Its faces depend on (seed
 the whole batch by every process, from the same seed, and each takes its rows of it (`Piece.of`).
 """
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -159,8 +160,12 @@ def sample_batch(count: int, batch_size: int, seed: int, number: int) -> Tensor:
         return torch.randint(count, (batch_size,), generator=generator.manual_seed(seed_of(seed, number)))
     per_epoch = count // batch_size
     epoch, place = divmod(number, per_epoch)
-    order = torch.randperm(count, generator=generator.manual_seed(seed_of(seed, epoch)))
-    return order[place * batch_size : (place + 1) * batch_size]
+    return _order(count, seed_of(seed, epoch))[place * batch_size : (place + 1) * batch_size]
+
+
+@functools.lru_cache(maxsize=2)  # every batch of an epoch asks for it, for each of its pieces more than once
+def _order(count: int, seed: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
 
 def seed_of(seed: int, number: int) -> int:

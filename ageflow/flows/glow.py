@@ -1,7 +1,7 @@
 """GLOW: faces to standard normal latents and back, exactly (paper 2.2, Fig. 2a)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ageflow.flows.diagnosis import GlowReport, inspect_level, largest_error
 from ageflow.flows.prior import ConditionalWhitening, ConstantWhitening
-from ageflow.flows.reversible import run_steps
+from ageflow.flows.reversible import run_steps, undo_steps
 from ageflow.flows.squeeze import Squeeze
 from ageflow.flows.step import FlowStep
 from ageflow.flows.transform import Chain, ShapeError, Transform, full_precision
@@ -21,6 +21,7 @@ from ageflow.storage import CheckpointError, device_of, latest, load_state
 __all__ = ["Glow", "GlowConfig", "load_glow", "to_uint8"]
 
 LOG_2PI = math.log(2 * math.pi)
+_AT_ONCE = 2**30  # bytes that a coupling network may take where no gradient is asked for
 _BEYOND = 16  # no float picture in [0, 1] reaches this, whatever was done to it; one in 0 … 255 does
 
 
@@ -162,7 +163,7 @@ class Glow(Transform):
             if len(self.priors):
                 x, step = self.priors[level].inverse(x)
                 log_det = log_det + step
-            x, step = self.levels[level].inverse(x)
+            x, step = undo_steps(self.levels[level].transforms, x, self.config.memory)
             log_det = log_det + step
             x, _ = self.squeeze.inverse(x)
         return x, log_det
@@ -255,19 +256,33 @@ class Glow(Transform):
                 f"float faces are in [0, 1], and these reach from {images.min():.4g} to {images.max():.4g}: divide those "
                 "in 0 … 255 by 255, or pass them as uint8"
             )
-        return self(self._centred(images))[0]
+        x = self._centred(images)
+        self._check_images(x)
+        return self._in_pieces(lambda some: self(some)[0], x)
 
     def decode(self, z: Tensor) -> Tensor:
         """z [B, D] → faces [B, 3, S, S], float, in [0, 1] up to rounding; differentiable."""
-        return self.inverse(z)[0] + 0.5
+        self._check_latents(z)
+        return self._in_pieces(lambda some: self.inverse(some)[0], z) + 0.5
 
     @torch.inference_mode()
-    def sample(self, count: int, temperature: float = 1.0, seed: int = 0, at_a_time: int | None = None) -> Tensor:
-        """`count` faces [count, 3, S, S], float, from z ~ N(0, temperature²), decoded `at_a_time` (None: all)."""
+    def sample(self, count: int, temperature: float = 1.0, seed: int = 0) -> Tensor:
+        """`count` faces [count, 3, S, S], float, from z ~ N(0, temperature²)."""
         parameter = next(self.parameters())
         generator = torch.Generator().manual_seed(seed)
         z = torch.randn(count, self.dimensions, generator=generator) * temperature
-        return torch.cat([self.decode(some) for some in z.to(parameter).split(at_a_time or max(count, 1))])
+        return self.decode(z.to(parameter))
+
+    def _in_pieces(self, compute: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """`compute` of x [B, …]; without a gradient no more of it at once than memory is for (8 faces at paper size).
+
+        So whoever looks at faces, many at a time, needs no more memory than training does, a few at a time.
+        """
+        if torch.is_grad_enabled():
+            return compute(x)
+        # Its first hidden layer is the widest at the full resolution, and its second stands beside it.
+        of_one = 2 * self.config.hidden * (self.config.image_size // 2) ** 2 * x.element_size()
+        return torch.cat([compute(some) for some in x.split(max(1, _AT_ONCE // of_one))])
 
     def _centred(self, images: Tensor) -> Tensor:
         dtype = next(self.parameters()).dtype
@@ -281,8 +296,7 @@ class Glow(Transform):
 
     def split_latent(self, z: Tensor) -> list[Tensor]:
         """Views [B, C, H, W] of z [B, D], one a level; the last is the deepest."""
-        if z.ndim != 2 or z.shape[1] != self.dimensions:
-            raise ShapeError(f"a latent is [B, {self.dimensions}] for this GLOW, not {tuple(z.shape)}")
+        self._check_latents(z)
         sizes = [math.prod(shape) for shape in self.latent_shapes]
         return [part.view(-1, *shape) for part, shape in zip(z.split(sizes, dim=1), self.latent_shapes, strict=True)]
 
@@ -290,6 +304,10 @@ class Glow(Transform):
     def merge_latent(latents: Sequence[Tensor]) -> Tensor:
         """The levels' latents, each [B, C, H, W], as one [B, D]; undoes `split_latent`."""
         return torch.cat([latent.flatten(1) for latent in latents], dim=1)
+
+    def _check_latents(self, z: Tensor) -> None:
+        if z.ndim != 2 or z.shape[1] != self.dimensions:
+            raise ShapeError(f"a latent is [B, {self.dimensions}] for this GLOW, not {tuple(z.shape)}")
 
     def _check_images(self, x: Tensor) -> None:
         size = self.config.image_size

@@ -3,7 +3,7 @@
 ``plain`` leaves it to autograd. ``checkpoint`` keeps each step's input and runs the step again in the backward
 pass (`torch.utils.checkpoint`). ``reversible`` keeps a level's output alone and undoes each step from it
 (Gomez et al. 2017): the coupling network's one evaluation serves both the inverse and its own gradient, so
-memory does not grow with the number of steps.
+memory does not grow with the number of steps. Backwards, from latents to faces, both keep each step's input.
 """
 
 import torch
@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ageflow.flows.step import FlowStep
 
-__all__ = ["run_steps"]
+__all__ = ["run_steps", "undo_steps"]
 
 
 def run_steps(steps: list[FlowStep], x: Tensor, memory: str) -> tuple[Tensor, Tensor]:
@@ -37,6 +37,23 @@ def run_steps(steps: list[FlowStep], x: Tensor, memory: str) -> tuple[Tensor, Te
             x, step_log_det = step(x)
         log_det = log_det + step_log_det
     return x, log_det
+
+
+def undo_steps(steps: list[FlowStep], y: Tensor, memory: str) -> tuple[Tensor, Tensor]:
+    """`steps` undone, the last first, on y [B, C, H, W]: (x, log_det [B]).
+
+    Arguments:
+        steps, memory: as for `run_steps`. A gradient through the decoder is of faces (`DecodedAge`), which are few at a
+            time, so ``reversible`` does here as ``checkpoint`` does.
+    """
+    log_det = y.new_zeros(len(y))
+    for step in reversed(steps):
+        if memory != "plain" and torch.is_grad_enabled():
+            y, step_log_det = checkpoint(step.inverse, y, use_reentrant=False, preserve_rng_state=False)
+        else:
+            y, step_log_det = step.inverse(y)
+        log_det = log_det + step_log_det
+    return y, log_det
 
 
 class _Reversible(torch.autograd.Function):

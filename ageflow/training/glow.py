@@ -67,7 +67,7 @@ class GlowTask(Task):
         """A grid of samples, and the bits per dimension of held-out faces with fixed noise."""
         glow: Glow = averaged["glow"]
         at_a_time = _at_a_time(self.settings)
-        samples = glow.sample(16, self.settings.temperature, self.settings.seed, at_a_time)
+        samples = glow.sample(16, self.settings.temperature, self.settings.seed)
         save_faces(samples, folder / f"samples-{iteration:08d}.png", columns=8)
         if len(self.testing) == 0:
             return {}

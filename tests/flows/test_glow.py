@@ -169,7 +169,28 @@ def test_samples_depend_on_seed_and_temperature():
     assert not torch.equal(glow.sample(2, 0.7, seed=1), glow.sample(2, 0.7, seed=2))
     assert torch.equal(glow.sample(2, 1e-9)[0], glow.sample(2, 1e-9)[0])
     assert glow.sample(2, 0.7).shape == (2, 3, 8, 8)
-    torch.testing.assert_close(glow.sample(3, 0.7, at_a_time=2), glow.sample(3, 0.7), rtol=0, atol=1e-9)
+
+
+def test_faces_pass_in_pieces_of_what_memory_is_for(monkeypatch):
+    """Without a gradient; whoever looks at many faces at once needs no more memory than training on a few."""
+    glow = small().eval()
+    images = torch.randint(256, (7, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    seen = []
+    glow.levels[0].transforms[0].coupling.network.register_forward_hook(lambda _, x, __: seen.append(len(x[0])))
+    with torch.no_grad():
+        whole = glow.encode(images)
+        monkeypatch.setattr("ageflow.flows.glow._AT_ONCE", 3 * 2 * glow.config.hidden * 4 * 4 * 8)  # of three faces
+        z = glow.encode(images)
+        back = glow.decode(z)
+    glow.sample(4)
+    assert seen == [7, 3, 3, 1, 3, 3, 1, 3, 1]
+    torch.testing.assert_close(z, whole, rtol=0, atol=1e-10)
+    torch.testing.assert_close(back, images.double() / 255, rtol=0, atol=1e-10)
+    assert len(glow.decode(z)) == 7
+    assert seen[-1] == 7  # with a gradient the caller chooses
+    assert glow.decode(z[:0]).shape == (0, 3, 8, 8)
+    with torch.no_grad():
+        assert glow.encode(images[:0]).shape == (0, 3 * 8 * 8)
 
 
 def test_errors_name_the_value_and_what_was_expected():

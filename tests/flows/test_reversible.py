@@ -132,6 +132,22 @@ def test_reversible_keeps_no_more_for_more_steps():
 
 
 @pytest.mark.parametrize("memory", ["checkpoint", "reversible"])
+@pytest.mark.parametrize(("coupling", "prior"), KINDS)
+def test_decoding_has_the_same_gradients_and_keeps_each_steps_input(memory, coupling, prior):
+    """As A that sees the decoded face needs them (`DecodedAge`): of the latents, the flow fixed."""
+    gradient, kept = {}, {}
+    for mode in ("plain", memory):
+        glow = glow_with(mode, coupling, prior, dtype=torch.float64, steps=4, hidden=32).requires_grad_(False)
+        z = glow.encode(torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))).requires_grad_()
+        with _Kept() as keeper:
+            faces = glow.decode(z)
+        (gradient[mode],) = torch.autograd.grad(faces.square().sum(), z)
+        kept[mode] = keeper.bytes
+    assert (gradient[memory] - gradient["plain"]).norm() <= 1e-9 * gradient["plain"].norm()
+    assert kept[memory] < kept["plain"] / 3
+
+
+@pytest.mark.parametrize("memory", ["checkpoint", "reversible"])
 def test_two_processes_reduce_to_the_gradient_of_one(memory, tmp_path):
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "tests.flows.ddp_worker"]
     done = subprocess.run(

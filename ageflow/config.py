@@ -538,6 +538,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
+# What a preset holds for one data set alone: CelebA is the paper's pre-training, which the other sets begin from (3.1).
+PRETRAINING: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
+    ("paper", "celeba"): {"train_glow": {"iterations": 1_000_000}},
+}
+
 # What the paper sets per data set, whatever the preset (3.1).
 DATASET_VALUES: dict[str, dict[str, Any]] = {
     # ours: at 1.4 the demo's directions, averages of some 100 faces, age a face too little to be seen
@@ -585,11 +590,13 @@ def settings(step: str, parameters: Mapping[str, Any]) -> Any:
     dataset = given.get("dataset", "demo")
     preset = given.get("preset", "demo" if dataset == "demo" else "paper")
     values: dict[str, Any] = {}
-    for source in (PRESETS.get(preset, {}).get(step, {}), DATASET_VALUES.get(dataset, {})):
+    of_both = PRETRAINING.get((preset, dataset), {}).get(step, {})
+    for source in (PRESETS.get(preset, {}).get(step, {}), of_both, DATASET_VALUES.get(dataset, {})):
         values |= {name: value for name, value in source.items() if name in cls.model_fields}
     if given.get("age_classifier") == "latent":  # then the preset's values for the other are not meant
         values = {name: value for name, value in values.items() if name not in OF_DECODED_AGE}
-    if "age_classifier_from" in given:  # nor are those weights' updates
+    of_preset = values.get("age_classifier_from")
+    if given.get("age_classifier_from", of_preset) != of_preset:  # nor are those weights' updates
         values.pop("age_classifier_iterations", None)
     values |= {"preset": preset, "run": preset} | given
     return cls.checked(values)

@@ -71,3 +71,17 @@ def test_the_command_line_lists_every_parameter_of_a_training_with_its_value(ste
 def test_what_it_cannot_mean_is_told(step, name, text, told):
     with pytest.raises(ParameterError, match=told):
         ageflow.settings(step, {name: from_papermill(text)})
+
+
+def test_celeba_is_the_papers_pre_training_and_the_other_sets_go_on_from_it():
+    """3.1: a million iterations on CelebA, then 50,000 on each set."""
+    assert ageflow.settings("train_glow", {"dataset": "celeba"}).iterations == 1_000_000
+    assert ageflow.settings("train_glow", {"dataset": "morph"}).iterations == 50_000
+    assert ageflow.settings("train_glow", {"dataset": "celeba", "preset": "smoke"}).iterations == 10
+    assert ageflow.settings("train_glow", {"dataset": "celeba", "iterations": 7}).iterations == 7
+
+
+@pytest.mark.parametrize("step", ["train_ictm", "ablations"])
+def test_naming_the_presets_own_weights_changes_nothing(step):
+    assert ageflow.settings(step, {"age_classifier_from": "pretrained"}) == ageflow.settings(step, {})
+    assert ageflow.settings(step, {"age_classifier_from": "nothing"}).age_classifier_iterations is None

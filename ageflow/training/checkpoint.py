@@ -16,7 +16,8 @@ __all__ = ["ConfigChangedError", "comparable", "describe_changes", "save_checkpo
 # `cooldown` ends a training wherever it is ended, so it may come with more iterations to one that had none.
 _FREE = {"iterations", "cooldown", "log_every", "preview_every", "checkpoint_every", "restart", "progress", "device"}
 _FREE |= {"data_root", "runs_root", "run", "preset", "dataset"}
-_FREE |= {"micro_batch", "gpus", "nodes", "rendezvous", "max_restarts"}
+_FREE |= {"micro_batch", "memory", "gpus", "nodes", "rendezvous", "max_restarts"}
+_FREE |= {"temperature"}  # of the samples that are drawn meanwhile
 # What checkpoints of earlier versions do not tell, though it was there: not compared with theirs.
 _LATER = {"averages_of", "faces"}
 # What a fingerprint would say to nobody.
@@ -56,8 +57,14 @@ def set_aside(folder: Path) -> Path | None:
 
 
 def told_by(before: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """`config` without what a checkpoint of an earlier version, whose config is `before`, does not tell."""
-    return {name: value for name, value in config.items() if name not in _LATER - before.keys()}
+    """`config` to compare with `before`, a checkpoint's: without what one of an earlier version does not tell."""
+    told = {name: value for name, value in config.items() if name not in _LATER - before.keys()}
+    flows = (before.get("glow"), told.get("glow"))
+    if all(
+        isinstance(flow, Mapping) for flow in flows
+    ):  # its shape, and how its gradients are computed, which may change
+        told["glow"] = flows[1] | {name: value for name, value in flows[0].items() if name in _FREE}
+    return told
 
 
 def comparable(config: dict[str, Any]) -> dict[str, Any]:

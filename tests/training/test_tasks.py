@@ -212,6 +212,16 @@ def test_latents_of_another_glow_stop_the_training_before_it_begins(trained, run
     assert (root / "ictm" / "done.json").is_file(), "what was trained is left where it is"
 
 
+def test_a_glow_goes_on_whatever_memory_its_gradients_take(trained, runs_root, tmp_path):
+    """On a smaller GPU, say; the samples' temperature is nothing that it learns from either."""
+    shutil.copytree(runs_root / "demo" / "whole", tmp_path / "demo" / "whole", symlinks=True)
+    folder = train_glow(settings_of("train_glow", tmp_path, iterations=41, memory="reversible", temperature=0.5))
+    assert latest(folder).iteration == 41
+    assert latest(folder).config["glow"]["memory"] == "reversible"
+    with pytest.raises(ConfigChangedError, match=r"precision: 'fp32' → 'bf16'"):
+        train_glow(settings_of("train_glow", tmp_path, iterations=42, precision="bf16"))
+
+
 def test_averages_that_fall_back_elsewhere_are_another_teacher(trained, runs_root, tmp_path):
     """`min_cell` changes what a small cell's average is of, and so what T learned from, and no count."""
     shutil.copytree(runs_root / "demo" / "whole", tmp_path / "demo" / "whole", symlinks=True)

@@ -237,6 +237,8 @@ def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = 
     chosen = config.settings("train_classifiers", given)
     if settings.age_classifier_iterations is not None:
         chosen = chosen.model_copy(update={"iterations": settings.age_classifier_iterations})
-    train(ClassifierTask(chosen, faces, "age", faces.attributes, also=also, part=_PART), chosen, folder)
+    task = ClassifierTask(chosen, faces, "age", faces.attributes, also=also, part=_PART)
+    task.step = "train_ictm"  # notebook 06 takes it as it is
+    train(task, chosen, folder)
     processes().told_by_first(0)  # the others wait until it is written
     return folder

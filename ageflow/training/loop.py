@@ -206,10 +206,11 @@ def _begin(task: Task, settings: Training, folder: Path, config: dict[str, Any],
     before = comparable(checkpoint.config)
     config = told_by(before, config)
     if before != config:
+        step, to_whom = task.step or settings.step, f" to {task.step}" if task.step else ""
         raise ConfigChangedError(
             f"{folder} holds a training with other values ({describe_changes(before, config)}): "
-            "name another run, or pass restart=True, which keeps the old one under a number"
-            + (f" (in a batch: -p {settings.step}.restart True)" if settings.step else "")
+            f"name another run, or pass restart=True{to_whom}, which keeps the old one under a number"
+            + (f" (in a batch: -p {step}.restart True)" if step else "")
         )
     state = State(task, settings.ema, device_of(settings.device))
     state.load(checkpoint)

@@ -108,11 +108,13 @@ class Task(ABC):
         modules: all that a checkpoint keeps.
         turns: optimisers, in the order in which they take their turn.
         config: what the result depends on, kept in the checkpoint; a change of it is another training.
+        step: whose ``restart`` begins it anew, where that is not the settings' own step.
     """
 
     modules: nn.ModuleDict
     turns: list[Turn]
     config: dict[str, Any]
+    step: str | None = None
 
     @abstractmethod
     def start(self) -> None:

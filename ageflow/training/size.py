@@ -1,8 +1,8 @@
 """How many faces fit into one forward pass, and what a training will take."""
 
-import os
 from datetime import datetime, timedelta
 
+import psutil
 import torch
 from torch import nn
 
@@ -91,11 +91,20 @@ def _reckoned(task: Task, share: int, together: Processes) -> int:
         _pass(task, faces)
         peaks.append(peak_memory() - before)
     a_face = max((peaks[1] - peaks[0]) / 2, peaks[1] / 4, 1.0)
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / together.count * _SHARE
+    free = _free_memory(together) / together.count * _SHARE
     fits = 1
     while fits < share and 2 * fits * a_face <= free:
         fits *= 2
     return min(fits, share)
+
+
+def _free_memory(together: Processes) -> int:
+    """Bytes that `together` may still take, of the machine's and of what a container allows them."""
+    from distributed.system import memory_limit  # here: it takes a second to import
+
+    # A limit tells what all in it may take together; what the files that it read take is given back when it is needed.
+    used = psutil.Process().memory_info().rss * together.count
+    return max(0, min(psutil.virtual_memory().available, memory_limit() - used))
 
 
 def outlook(

@@ -17,6 +17,7 @@ from torch import Tensor
 from ageflow.config import ParameterError
 from ageflow.config import Prototypes as PrototypesSettings
 from ageflow.data.records import AGE_GROUPS, NO_GROUP
+from ageflow.progress import progress_bar
 from ageflow.storage import CheckpointError, write_atomically
 from ageflow.translation.attributes import attribute_values
 from ageflow.translation.latents import Latents
@@ -164,13 +165,13 @@ def as_weights(groups: Tensor, count: int, check: bool = True) -> Tensor:
 
 def compute_prototypes(settings: PrototypesSettings, latents: Latents) -> Prototypes:
     """Average the training faces' latents and keep them in the run's ``prototypes`` folder."""
-    prototypes = average_latents(latents, settings.attributes, settings.min_cell)
+    prototypes = average_latents(latents, settings.attributes, settings.min_cell, settings.progress)
     prototypes.save(Workspace.of(settings).folder("prototypes"))
     return prototypes
 
 
-def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int) -> Prototypes:
-    """Averages per age group × attribute combination over the training split.
+def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int, progress: bool = False) -> Prototypes:
+    """Averages per age group × attribute combination over the training split; `progress` draws a bar.
 
     A cell with fewer than `min_cell` faces takes the average over its last attribute's values, then over the one
     before, and at last its group's; `cells` says which. Where that happens in some groups only, a direction between
@@ -201,7 +202,7 @@ def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int) 
         .where(training[[*attributes, "group"]].notna(), None)
         .itertuples(index=False, name=None)
     )
-    sums, counts = _sums(latents, rows, keys)
+    sums, counts = _sums(latents, rows, keys, progress)
 
     def average(group: int, fixed: tuple[str, ...]) -> tuple[Tensor, int]:
         inside = [key for key in sums if key[0] == group and key[1 : 1 + len(fixed)] == fixed]
@@ -252,18 +253,22 @@ def _warn_of_uneven(cells: pd.DataFrame, attributes: Sequence[str], min_cell: in
         )
 
 
-def _sums(latents: Latents, rows: np.ndarray, keys: list[tuple]) -> tuple[dict[tuple, Tensor], dict[tuple, int]]:
+def _sums(
+    latents: Latents, rows: np.ndarray, keys: list[tuple], progress: bool
+) -> tuple[dict[tuple, Tensor], dict[tuple, int]]:
     """Sum (float64) and number of the latents of each key, in one pass over the file."""
     sums: dict[tuple, Tensor] = {}
     counts: dict[tuple, int] = {}
-    for start in range(0, len(rows), _CHUNK):
-        batch = latents.batch(rows[start : start + _CHUNK]).double()
-        for key, latent in zip(keys[start : start + _CHUNK], batch, strict=True):
-            counts[key] = counts.get(key, 0) + 1
-            if key in sums:
-                sums[key] += latent
-            else:
-                sums[key] = latent.clone()
+    with progress_bar(total=len(rows), title="average", unit="latent", show=progress) as bar:
+        for start in range(0, len(rows), _CHUNK):
+            batch = latents.batch(rows[start : start + _CHUNK]).double()
+            for key, latent in zip(keys[start : start + _CHUNK], batch, strict=True):
+                counts[key] = counts.get(key, 0) + 1
+                if key in sums:
+                    sums[key] += latent
+                else:
+                    sums[key] = latent.clone()
+            bar.update(len(batch))
     return sums, counts
 
 

@@ -256,6 +256,8 @@ class Prototypes(Settings):
     attributes: list[str] = Field(["gender"], description="attributes held fixed while ageing: gender, race")
     min_cell: int = Field(20, ge=1, description="fewest faces of an average; smaller cells fall back")
     encode_batch: int = Field(64, ge=1, description="faces encoded at a time")
+    workers: int = Field(0, ge=0, description="processes that encode; 0: one a GPU, or one where there is none")
+    scheduler: str | None = Field(None, description="dask scheduler, tcp://host:port, for many machines; None: local")
 
 
 class TrainICTM(Training):

@@ -1,6 +1,9 @@
 """Encode a set of faces once, and keep the latents."""
 
+import functools
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +14,17 @@ from numpy.lib.format import open_memmap
 
 from ageflow.config import Prototypes as PrototypesSettings
 from ageflow.data.faces import Faces
-from ageflow.flows.glow import load_glow
+from ageflow.flows.glow import Glow, load_glow
 from ageflow.folders import sole_writer
 from ageflow.memory import keep_freed_memory
 from ageflow.progress import progress_bar
-from ageflow.storage import CheckpointError, fingerprint, write_atomically
+from ageflow.storage import CheckpointError, device_of, fingerprint, write_atomically
+from ageflow.workers import in_any_order
 from ageflow.workspace import Workspace
 
 __all__ = ["Latents", "encode_faces"]
 
+_FACES_OF_A_TASK = 2048  # where other processes encode: loading the GLOW is little beside it
 _ARRAY, _PARTIAL, _MARKER = "latents.npy", "latents.partial.npy", "latents.json"
 
 
@@ -70,11 +75,16 @@ class Latents:
 
 
 def encode_faces(settings: PrototypesSettings) -> Latents:
-    """Encode all of the run's faces with its GLOW, once; stopped, it goes on with the batch it was at.
+    """Encode all of the run's faces with its GLOW, once; stopped, it goes on with what is missing.
+
+    In this process, or where there are several GPUs in one process each, or on a dask cluster's workers, which see the
+    same folders: a script that starts processes needs ``if __name__ == "__main__":``, a notebook does not.
 
     Raises:
         MissingArtefactError: no faces, or no trained GLOW.
         FolderInUseError: another process encodes them.
+        ParameterError: no dask scheduler answers.
+        WorkersLostError: workers died again and again; what they finished stays.
     """
     workspace = Workspace.of(settings)
     faces = Faces.open(workspace.require("faces"))
@@ -93,22 +103,111 @@ def encode_faces(settings: PrototypesSettings) -> Latents:
 def _encode(
     settings: PrototypesSettings, faces: Faces, glow_folder: Path, folder: Path, wanted: dict[str, str]
 ) -> None:
-    glow = load_glow(glow_folder, settings.device)
-    device = next(glow.parameters()).device
-    if device.type == "cpu":
-        keep_freed_memory()
-    array, done = _partial(folder, wanted, (len(faces), glow.dimensions))
-    bar = progress_bar(total=len(faces), initial=done, title="encode", unit="face", show=settings.progress)
-    with torch.inference_mode(), bar:
-        for start in range(done, len(faces), settings.encode_batch):
-            stop = min(start + settings.encode_batch, len(faces))
-            array[start:stop] = glow.encode(faces.images(slice(start, stop)).to(device)).cpu().numpy()
-            array.flush()
-            _note(folder, wanted | {"done": stop})
-            bar.update(stop - start)
+    done = _begun(folder, wanted, (len(faces), 3 * faces.image_size**2))
+    workers = settings.workers or _gpus(settings.device)
+    alone = settings.scheduler is None and workers == 1
+    length = settings.encode_batch if alone else -(-_FACES_OF_A_TASK // settings.encode_batch) * settings.encode_batch
+    threads = None if alone or settings.scheduler else max(1, (os.cpu_count() or 1) // workers)
+    where = {"faces": faces.folder.resolve(), "glow": glow_folder.resolve(), "file": (folder / _PARTIAL).resolve()}
+    common = {"batch": settings.encode_batch, "device": settings.device, "threads": threads, "of_glow": wanted["glow"]}
+    pieces = [
+        _Piece(number, start, min(start + length, stop), **common, **where)
+        for number, (start, stop) in enumerate(
+            (start, stop) for first, stop in _missing(done, len(faces)) for start in range(first, stop, length)
+        )
+    ]
+    begun = len(faces) - sum(piece.stop - piece.start for piece in pieces)
+    bar = progress_bar(total=len(faces), initial=begun, title="encode", unit="face", show=settings.progress)
+    try:
+        with bar:
+            for number, _ in in_any_order(_encode_piece, pieces, workers, settings.scheduler):
+                piece = pieces[number]
+                done = _joined([*done, [piece.start, piece.stop]])
+                _note(folder, wanted | {"done": done})
+                bar.update(piece.stop - piece.start)
+    finally:
+        _opened.cache_clear()  # the GLOW's memory is wanted for what comes next
     (folder / _PARTIAL).replace(folder / _ARRAY)
     write_atomically(folder / _MARKER, json.dumps(wanted).encode())
     (folder / "partial.json").unlink()
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Rows of a set to encode: a task of a process of its own, on this machine or another.
+
+    Arguments:
+        number: of the piece.
+        start, stop: first row, and the one after the last.
+        batch: faces at a time.
+        device: as in the settings; where it names no one of several GPUs, each piece takes the next.
+        threads: of the processor; None: as torch has it.
+        of_glow: the GLOW's fingerprint.
+        faces, glow: folders of the prepared faces and of the trained GLOW.
+        file: the array, which holds a row for each face already.
+    """
+
+    number: int
+    start: int
+    stop: int
+    batch: int
+    device: str
+    threads: int | None
+    of_glow: str
+    faces: Path
+    glow: Path
+    file: Path
+
+
+def _encode_piece(piece: _Piece) -> None:
+    """Encode the piece's faces, and write them where they belong in the file."""
+    if piece.threads is not None:
+        torch.set_num_threads(piece.threads)
+    device = device_of(piece.device)
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", piece.number % torch.cuda.device_count())
+    faces, glow = _opened(piece.faces, piece.glow, piece.of_glow, str(device))
+    offset, width = np.load(piece.file, mmap_mode="r").offset, glow.dimensions * np.dtype(np.float32).itemsize
+    # Written, not mapped: two machines that write into one page of a shared file would undo each other's half.
+    with piece.file.open("r+b") as file, torch.inference_mode():
+        for start in range(piece.start, piece.stop, piece.batch):
+            images = faces.images(slice(start, min(start + piece.batch, piece.stop)))
+            file.seek(offset + start * width)
+            file.write(glow.encode(images.to(device)).cpu().numpy().tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@functools.lru_cache(maxsize=1)  # one set's pieces after another
+def _opened(faces: Path, glow: Path, of_glow: str, device: str) -> tuple[Faces, Glow]:
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
+    return Faces.open(faces), load_glow(glow, device)
+
+
+def _gpus(device: str) -> int:
+    """How many processes encode best on this machine: one a GPU, or this one on the processor."""
+    return max(1, torch.cuda.device_count()) if device_of(device) == torch.device("cuda") else 1
+
+
+def _missing(done: list[list[int]], count: int) -> Iterator[tuple[int, int]]:
+    """The stretches of `count` rows that none of the sorted stretches `done` holds."""
+    first = 0
+    for start, stop in [*done, [count, count]]:
+        if first < start:
+            yield first, start
+        first = stop
+
+
+def _joined(stretches: list[list[int]]) -> list[list[int]]:
+    """Stretches of rows, sorted, those that touch as one."""
+    joined: list[list[int]] = []
+    for start, stop in sorted(stretches):
+        if joined and joined[-1][1] == start:
+            joined[-1][1] = stop
+        else:
+            joined.append([start, stop])
+    return joined
 
 
 def _whole(folder: Path, count: int) -> np.ndarray | None:
@@ -120,17 +219,17 @@ def _whole(folder: Path, count: int) -> np.ndarray | None:
     return array if array.ndim == 2 and len(array) == count else None
 
 
-def _partial(folder: Path, wanted: dict[str, str], shape: tuple[int, int]) -> tuple[np.memmap, int]:
-    """The half-written array and how many rows of it are done; a new one where it is not of these latents."""
+def _begun(folder: Path, wanted: dict[str, str], shape: tuple[int, int]) -> list[list[int]]:
+    """The stretches of rows of the half-written array that are done; a new array where it is not of these latents."""
     note = folder / "partial.json"
     if note.is_file() and (folder / _PARTIAL).is_file():
         state = json.loads(note.read_text())
         done = state.pop("done")
         if state == wanted:
-            return open_memmap(folder / _PARTIAL, mode="r+"), done
-    array = open_memmap(folder / _PARTIAL, mode="w+", dtype=np.float32, shape=shape)
-    _note(folder, wanted | {"done": 0})
-    return array, 0
+            return [[0, done]] if isinstance(done, int) else done  # a number: the first rows, of an earlier version
+    open_memmap(folder / _PARTIAL, mode="w+", dtype=np.float32, shape=shape).flush()
+    _note(folder, wanted | {"done": []})
+    return []
 
 
 def _note(folder: Path, state: dict[str, object]) -> None:

@@ -21,6 +21,7 @@ from ageflow.training.ictm import TranslatorTask, round_trip, train_translator
 from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
 from ageflow.training.task import Piece
+from ageflow.translation import latents as latents_module
 from ageflow.translation.latents import Latents, encode_faces
 from ageflow.translation.methods import METHODS, load_method
 from ageflow.translation.prototypes import Prototypes, compute_prototypes, direction_lengths
@@ -161,6 +162,37 @@ def test_latents_are_encoded_once_and_decode_to_the_faces(trained, runs_root):
     assert latents.array.shape == (len(faces), 3 * 32 * 32)
     back = load_glow(trained).decode(latents.batch([0, 5]))
     assert torch.equal(ageflow.to_uint8(back), faces.images([0, 5]))
+
+
+def test_several_processes_encode_what_one_that_was_stopped_left(trained, runs_root, tmp_path, monkeypatch):
+    """On a local dask cluster, as on GPUs; what the first one did stays, and nothing is done twice."""
+    shutil.copytree(runs_root / "demo" / "whole", tmp_path / "demo" / "whole", symlinks=True)
+    settings = settings_of("prototypes", tmp_path, encode_batch=8, workers=1)
+    folder = Workspace.of(settings).path("latents")
+    expected = np.load(folder / "latents.npy")
+    shutil.rmtree(folder)
+    note = latents_module._note
+
+    def stopped(folder, state):
+        note(folder, state)
+        if state["done"] == [[0, 16]]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(latents_module, "_note", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        encode_faces(settings)
+    monkeypatch.undo()
+    half = np.load(folder / "latents.partial.npy", mmap_mode="r+")
+    assert np.abs(half[:16] - expected[:16]).max() < 1e-5
+    assert not half[16:].any()
+    half[3] = 7  # to tell whether it is encoded again
+    half.flush()
+    monkeypatch.setattr(latents_module, "_FACES_OF_A_TASK", 10)  # 16, two batches
+    latents = encode_faces(settings.model_copy(update={"workers": 2}))
+    assert (latents.array[3] == 7).all()
+    others = np.arange(len(expected)) != 3
+    assert np.abs(latents.array[others] - expected[others]).max() < 1e-5
+    assert sorted(path.name for path in folder.iterdir()) == ["latents.json", "latents.npy"]
 
 
 def test_averages_are_those_of_the_training_faces(trained, runs_root):

@@ -2,12 +2,15 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
 from ageflow.evaluation.attributes import judged_attributes
 from ageflow.evaluation.judged import Judged, file_name, read_judged
 from ageflow.evaluation.judging import classifier_names
+from ageflow.storage import CheckpointError, checkpoints, fingerprint
+from ageflow.training.alike import differences_of, tell
 from ageflow.training.metrics import read_metrics
 from ageflow.workspace import Workspace
 
@@ -84,6 +87,24 @@ class Results:
     def attributes(self) -> list[str]:
         """The attributes that were judged."""
         return judged_attributes(self.real.rows)
+
+    @cached_property
+    def not_alike(self) -> str:
+        """In what else than ICTM the trainings of AgeFlow and AgeFlow w/o ICTM differ, and what to do; "" for nothing.
+
+        Also where one of the two was not judged, or has been trained again since, so that nobody can tell.
+        """
+        try:
+            for method, kind in (("ageflow", "ictm"), ("no_ictm", "no_ictm")):
+                folder = self.workspace.path(kind)
+                if method not in self.methods or not checkpoints(folder):
+                    return ""
+                if self.methods[method].about["fingerprints"].get(kind) != fingerprint(folder):
+                    return ""
+            found = differences_of(self.workspace)
+        except CheckpointError:
+            return ""
+        return tell(found) if found else ""
 
 
 def training_diagnostics(workspace: Workspace) -> pd.DataFrame:

@@ -116,13 +116,16 @@ def summarise(runs: Sequence[Measured], notes: Sequence[str] = ()) -> Summary | 
     Returns:
         The table; None if no run has an evaluation.
     """
-    parts, left_out = [], []
+    parts, left_out, not_alike = [], [], []
     for run in runs:
         try:
-            measured = _measure(Results.open(run.workspace))
+            results = Results.open(run.workspace)
+            measured = _measure(results)
         except (MissingArtefactError, MixedResultsError, NotJudgedError) as error:
             left_out.append(f"Left out: {run.name}: {error}")
             continue
+        if results.not_alike:
+            not_alike.append(f"{run.name}: {results.not_alike}")
         parts.append(measured.assign(dataset=run.workspace.dataset, settings=run.settings, run=run.name))
     if not parts:
         return None
@@ -139,7 +142,7 @@ def summarise(runs: Sequence[Measured], notes: Sequence[str] = ()) -> Summary | 
         f"{ALL_GROUPS}: the mean of the groups' numbers; n/a: no test face of that group.",
         "Preserved: faces of 30-, as in Tables 2 and 4; real test faces: the same judges on faces of each group.",
     ]
-    return Summary(numbers, [*told, *left_out, *notes])
+    return Summary(numbers, [*told, *not_alike, *left_out, *notes])
 
 
 def _places(whole: pd.DataFrame, column: str) -> dict[str, int]:

@@ -15,8 +15,10 @@ from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.folders import sole_writer
 from ageflow.storage import CheckpointError, device_of, fingerprint
+from ageflow.training.alike import warn_of_differences
 from ageflow.training.classifier import load_classifier
 from ageflow.training.decoded_age import DecodedAge, age_classifier_folder, train_age_classifier
+from ageflow.training.distributed import processes
 from ageflow.training.initial import find_unless_begun, warn_of_known_people, weights_of
 from ageflow.training.launch import launched
 from ageflow.training.live import live
@@ -251,6 +253,8 @@ class TranslatorTask(Task):
 def train_translator(settings: TrainICTM, kind: Literal["ictm", "no_ictm"] = "ictm") -> Path:
     """Train ICTM (or the network without it) with D and A; returns the run's folder of it. Stopped, it goes on.
 
+    Before it trains or keeps the network without ICTM, it warns of all that makes the two no fair comparison.
+
     Raises:
         MissingArtefactError: no GLOW, latents or prototypes yet; the message names the notebook.
         CheckpointError: the latents or prototypes are of another GLOW than the run's.
@@ -262,7 +266,10 @@ def train_translator(settings: TrainICTM, kind: Literal["ictm", "no_ictm"] = "ic
         more = [age_classifier_folder(settings)] if decoded else []
         if launched(settings, workspace.path(kind), *more):
             return workspace.path(kind)
-        return train(_task(settings, workspace, kind), settings, workspace.path(kind))
+        task = _task(settings, workspace, kind)
+        if kind == "no_ictm" and processes().first:
+            warn_of_differences(workspace, task.config, settings)
+        return train(task, settings, workspace.path(kind))
 
 
 def _task(settings: TrainICTM, workspace: Workspace, kind: Literal["ictm", "no_ictm"]) -> TranslatorTask:

@@ -21,7 +21,8 @@ __all__ = ["ALL_GROUPS", "Measured", "Summary", "summarise"]
 
 ALL_GROUPS = "mean"
 _REAL = "real test faces: "
-_KEYS = ["metric", "dataset", "settings", "method"]
+_OWN = "its own test faces"
+_KEYS = ["metric", "dataset", "judged_on", "settings", "method"]
 _SIGNIFICANT = {"cosine": 3, "cosine_centred": 3}  # digits after the point; the others are percentages
 _STYLE = (
     "body { font: 15px/1.5 sans-serif; margin: 2em; } table { border-collapse: collapse; }"
@@ -54,9 +55,9 @@ class Summary:
     """The table.
 
     Arguments:
-        numbers: one row a number: metric, dataset, settings, method, group (its label, or `ALL_GROUPS`), mean and
-            standard_deviation over the seeds (of the sample, NaN for one seed; percentages, or cosines), seeds
-            (how many), runs (their names, by spaces).
+        numbers: one row a number: metric, dataset, judged_on (the run whose test faces they were, where it is another),
+            settings, method, group (its label, or `ALL_GROUPS`), mean and standard_deviation over the seeds (of the
+            sample, NaN for one seed; percentages, or cosines), seeds (how many), runs (their names, by spaces).
         notes: what a reader must know to read it.
     """
 
@@ -65,21 +66,23 @@ class Summary:
 
     @property
     def text(self) -> pd.DataFrame:
-        """The cells as text, ``mean ± standard deviation (seeds)``: rows metric, data set, settings and method."""
+        """The cells as text, ``mean ± standard deviation (seeds)``: rows metric, data set and so on."""
         columns = [*AGE_GROUPS, ALL_GROUPS]
         rows: dict[tuple[str, ...], dict[str, str]] = {}
         for row in self.numbers.itertuples():
-            key = (METRIC_NAMES.get(row.metric, row.metric), row.dataset, row.settings, row.method)
+            key = (METRIC_NAMES.get(row.metric, row.metric), row.dataset, row.judged_on, row.settings, row.method)
             rows.setdefault(key, dict.fromkeys(columns, "n/a"))[row.group] = _cell(row)
-        names = ["", "data set", "settings", "method"]
-        index = pd.MultiIndex.from_tuples(list(rows), names=names) if rows else pd.MultiIndex.from_arrays([[]] * 4)
+        names = ["", "data set", "judged on", "settings", "method"]
+        index = (
+            pd.MultiIndex.from_tuples(list(rows), names=names) if rows else pd.MultiIndex.from_arrays([[]] * len(names))
+        )
         return pd.DataFrame(list(rows.values()), index=index, columns=columns)
 
     def to_markdown(self) -> str:
         """The table as GitHub's Markdown, under its heading and above its notes."""
         text = self.text
-        lines = [f"| | data set | settings | method | {' | '.join(text.columns)} |"]
-        lines += ["|---|---|---|---|" + "---:|" * len(text.columns)]
+        lines = [f"| | data set | judged on | settings | method | {' | '.join(text.columns)} |"]
+        lines += ["|---|---|---|---|---|" + "---:|" * len(text.columns)]
         for names, cells in zip(text.index, text.to_numpy(), strict=True):
             # A bar would end the cell, wherever it stands.
             lines.append("| " + " | ".join(part.replace("|", r"\|") for part in (*names, *cells)) + " |")
@@ -110,13 +113,15 @@ def summarise(runs: Sequence[Measured], notes: Sequence[str] = ()) -> Summary | 
     evaluation, or with one that is not of one piece, is left out, and a note says why.
 
     Arguments:
-        runs: finished runs; those of one data set and settings differ by their seed.
+        runs: finished runs; those of one data set and settings, judged on their own or on the same run's test faces,
+            differ by their seed.
         notes: to stand below the table, after its own.
 
     Returns:
         The table; None if no run has an evaluation.
     """
     parts, left_out, not_alike = [], [], []
+    faces: dict[tuple[str, ...], list[frozenset]] = {}
     for run in runs:
         try:
             results = Results.open(run.workspace)
@@ -126,7 +131,10 @@ def summarise(runs: Sequence[Measured], notes: Sequence[str] = ()) -> Summary | 
             continue
         if results.not_alike:
             not_alike.append(f"{run.name}: {results.not_alike}")
-        parts.append(measured.assign(dataset=run.workspace.dataset, settings=run.settings, run=run.name))
+        judged_on = results.real.about.get("external") or _OWN
+        of = {"dataset": run.workspace.dataset, "judged_on": judged_on, "settings": run.settings}
+        faces.setdefault(tuple(of.values()), []).append(frozenset(results.real.rows["face"]))
+        parts.append(measured.assign(**of, run=run.name))
     if not parts:
         return None
     whole = pd.concat(parts, ignore_index=True)
@@ -137,12 +145,31 @@ def summarise(runs: Sequence[Measured], notes: Sequence[str] = ()) -> Summary | 
     numbers = numbers.sort_values([*_KEYS, "group"], key=lambda column: column.map(_places(whole, column.name)))
     numbers = numbers.reset_index(drop=True)
     told = [
-        "Mean ± standard deviation (of the sample) over the seeds; in brackets the number of seeds. Every seed has "
-        "its own training, judges and test faces, so that their differences are in the spread.",
+        "Mean ± standard deviation (of the sample) over the seeds; in brackets the number of seeds. "
+        + _what_is_in_the_spread(faces),
         f"{ALL_GROUPS}: the mean of the groups' numbers; n/a: no test face of that group.",
         "Preserved: faces of 30-, as in Tables 2 and 4; real test faces: the same judges on faces of each group.",
     ]
     return Summary(numbers, [*told, *not_alike, *left_out, *notes])
+
+
+def _what_is_in_the_spread(faces: dict[tuple[str, ...], list[frozenset]]) -> str:
+    """What every seed has of its own; `faces` holds the test faces of each seed, by data set, judged_on and settings."""
+    shared, own = {}, {}
+    for (dataset, judged_on, _), seeds in faces.items():
+        # The same, too, where a data set says itself which faces are to test on.
+        one = judged_on != _OWN or (len(seeds) > 1 and len(set(seeds)) == 1)
+        (shared if one else own)[f"{dataset} judged on {judged_on}"] = judged_on
+    if not shared:
+        return "Every seed has its own training, judges and test faces, so that their differences are in the spread."
+    told = (
+        "Every seed has its own training and judges, so that their differences are in the spread. The choice of test faces "
+        f"is not, where all seeds have the same: {', '.join(shared)}"
+    )
+    told += "; the others have their own." if own else "."
+    if set(shared.values()) != {_OWN}:
+        told += " Of another run's test faces those are left out whose people the seed was trained on."
+    return told
 
 
 def _places(whole: pd.DataFrame, column: str) -> dict[str, int]:

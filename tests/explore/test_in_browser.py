@@ -246,6 +246,8 @@ def try_everything(page: Page, keep: Path, where: str) -> None:
     aged = pixels(page, "aged")
     page.locator(".ageflow-readings", has_text="there and back").wait_for(timeout=30_000)
     assert np.abs(aged - uploaded).mean() > 0.1
+    # What was said while it was looked for is gone, and the slider back in its place.
+    page.wait_for_function("() => !document.querySelector('.ageflow-problem').innerText.trim()", timeout=30_000)
     drag(page, 28, 60)
     for kind in ("png", "gif"):
         page.locator(f".ageflow-save-{kind}").click()

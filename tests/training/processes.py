@@ -92,11 +92,13 @@ def left_behind(mark: Path) -> list[psutil.Process]:
 
 def ranks(mark: Path) -> dict[int, psutil.Process]:
     """The training processes that torchrun has started, by their rank."""
-    return {
-        int(process.environ()["RANK"]): process
-        for process in left_behind(mark)
-        if "TORCHELASTIC_RUN_ID" in process.environ() and "RANK" in process.environ()
-    }
+    found = {}
+    for process in left_behind(mark):
+        with contextlib.suppress(psutil.Error):  # ended meanwhile
+            environment = process.environ()
+            if "TORCHELASTIC_RUN_ID" in environment and "RANK" in environment:
+                found[int(environment["RANK"])] = process
+    return found
 
 
 def wait_until(true: Callable[[], object], seconds: float = 400, every: float = 0.02) -> bool:

@@ -13,7 +13,7 @@ from PIL import Image
 from ageflow.progress import front_end
 from ageflow.training.live import draw
 from tests.conftest import ROOT
-from tests.explore.test_in_browser import browser, jupyter_lab, keep, no_error_in, page  # noqa: F401
+from tests.explore.test_in_browser import browser, jupyter_lab, keep, no_error_in, page, run_all_cells  # noqa: F401
 from tests.training.processes import with_faces
 
 
@@ -70,9 +70,7 @@ def test_in_jupyterlab_curve_and_samples_follow_the_training(tmp_path, page, kee
     )
     with jupyter_lab(notebook) as (address, log):
         page.goto(f"{address}/lab/tree/{notebook.name}?token=slider")
-        page.locator(".jp-Notebook .jp-Cell").first.click(timeout=120_000)
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.locator('[data-command="runmenu:run-all"]').click()
+        run_all_cells(page)
         cell = page.locator(".jp-CodeCell", has_text=re.compile("folder = train_glow"))
         picture = cell.locator("img")
         picture.wait_for(timeout=180_000)

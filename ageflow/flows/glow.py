@@ -21,7 +21,7 @@ from ageflow.storage import CheckpointError, device_of, latest, load_state
 __all__ = ["Glow", "GlowConfig", "load_glow", "to_uint8"]
 
 LOG_2PI = math.log(2 * math.pi)
-_AT_ONCE = 2**30  # bytes that a coupling network may take where no gradient is asked for
+_AT_ONCE = 2**29  # bytes that a coupling network may take where no gradient is asked for
 _BEYOND = 16  # no float picture in [0, 1] reaches this, whatever was done to it; one in 0 … 255 does
 
 

@@ -17,6 +17,7 @@ __all__ = ["NotebookFailedError", "execute"]
 # Of a kernel, on a machine that is busy with other trainings.
 _SECONDS_TO_START = 300
 _SECONDS_TO_HEAR = 300
+_SECONDS_TO_STOP = 240  # of which half pass before it is told by SIGTERM, and all before it is killed
 
 
 class NotebookFailedError(RuntimeError):
@@ -55,7 +56,7 @@ def execute(source: Path, copy: Path, parameters: dict[str, Any], log: TextIO | 
                 iopub_timeout=_SECONDS_TO_HEAR,  # for what a cell prints; by default four seconds
                 stdout_file=_Lines(log or sys.stdout),
                 stderr_file=_Lines(log or sys.stderr),
-                config=_encrypted(),
+                config=_kernel_manager(),
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # or it tells how it is shut down, as an error
             )
     except PapermillExecutionError as error:
@@ -89,10 +90,16 @@ def execute(source: Path, copy: Path, parameters: dict[str, Any], log: TextIO | 
     running.replace(copy)
 
 
-def _encrypted() -> Config:
-    """Talk to the kernel encrypted where jupyter_client can: a kernel that must not warns at every start."""
-    can = "transport_encryption" in KernelManager.class_trait_names()
-    return Config(KernelManager={"transport_encryption": "auto"} if can else {})
+def _kernel_manager() -> Config:
+    """How kernels are talked to and ended.
+
+    Encrypted where jupyter_client can: a kernel that must not warns at every start. Stopped, a kernel has the time that a
+    training takes to save: it is interrupted at once, killed at last.
+    """
+    values: dict[str, object] = {"shutdown_wait_time": _SECONDS_TO_STOP}
+    if "transport_encryption" in KernelManager.class_trait_names():
+        values["transport_encryption"] = "auto"
+    return Config(KernelManager=values)
 
 
 @contextlib.contextmanager

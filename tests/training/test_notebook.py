@@ -1,6 +1,7 @@
 """Notebook 02 through papermill with two processes: what it shows, and that nothing stays when it is stopped."""
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -9,7 +10,25 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT
+from tests.training import processes
 from tests.training.processes import end_all, finish, left_behind, lines, ranks, start, wait_until, with_faces
+
+_SLOW_TO_SAVE = """
+import sys
+
+if any("ipykernel" in word for word in sys.orig_argv):
+    import time
+
+    from ageflow.training.state import State
+
+    save = State.save
+
+    def slow(*given):
+        time.sleep(8)
+        save(*given)
+
+    State.save = slow
+"""
 
 
 def papermill(root: Path, iterations: int) -> list[str]:
@@ -46,8 +65,15 @@ def test_papermill_trains_with_two_processes_and_shows_how_far_it_is(root):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_batch_that_is_stopped_has_its_training_save(root, number):
-    """Signalled alone, as by `kill`: the update in work is on the disk, and the same command goes on from there."""
+def test_a_batch_that_is_stopped_has_its_training_save(root, tmp_path_factory, monkeypatch, number):
+    """Signalled alone, as by `kill`: the update in work is on the disk, and the same command goes on from there.
+
+    With SIGTERM its checkpoint takes as long as a large one does.
+    """
+    if number == signal.SIGTERM:
+        slow = tmp_path_factory.mktemp("slow")
+        (slow / "sitecustomize.py").write_text(_SLOW_TO_SAVE)
+        monkeypatch.setitem(processes.ENVIRONMENT, "PYTHONPATH", os.pathsep.join([str(slow), str(ROOT)]))
     folder = with_faces(root, "tiny").path("glow")
     given = ["--preset", "smoke", "--run", "tiny", "--runs-root", str(root), "--notebooks", "02"]
     endless = ["-p", "iterations", "100000", "-p", "checkpoint_every", "100000", "-p", "preview_every", "100000"]

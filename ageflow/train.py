@@ -5,15 +5,18 @@ torchrun --nproc-per-node 4 -m ageflow.train train_glow -p dataset morph
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 import ageflow
 from ageflow.config import STEPS, ParameterError, Training, literal
@@ -24,6 +27,7 @@ from ageflow.workspace import MissingArtefactError
 
 __all__ = ["main"]
 
+_SECONDS_TO_TELL = 3  # an error that another process met
 TRAININGS = ("train_glow", "train_ictm", "ablations", "train_classifiers")
 
 
@@ -62,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _failed(error: Exception, report: Path | None) -> int:
     """Tell what went wrong; the exit code. One of several processes ends here and now."""
     code = 1
-    if not _is_clear(error):
+    if not _is_clear(error) and report is not None and _of_several() and _comes(report):
+        code = 0  # it lost one that has told what was wrong; a failure here would have that tried again
+    elif not _is_clear(error):
         if not _of_several():
             raise error
         traceback.print_exception(error)
@@ -79,6 +85,14 @@ def _failed(error: Exception, report: Path | None) -> int:
             stream.flush()
         os._exit(code)
     return code
+
+
+def _comes(report: Path) -> bool:
+    """Whether another process of this machine tells what was wrong, within a few seconds."""
+    deadline = time.monotonic() + _SECONDS_TO_TELL
+    while not report.is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return report.is_file()
 
 
 def _of_several() -> bool:
@@ -155,7 +169,28 @@ def _stop_with_the_caller() -> None:
     signal.signal(
         signal.SIGTERM, lambda number, frame: sys.exit(0)
     )  # where no training is under way that could be saved
+    # It may go between two looks at stdin, and a bar that cannot be written must not end what can be saved.
+    sys.stdout, sys.stderr = _WhileRead(sys.stdout), _WhileRead(sys.stderr)
     threading.Thread(target=wait, daemon=True).start()
+
+
+class _WhileRead:
+    """A stream that takes no harm where nobody reads it any more."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(BrokenPipeError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.stream, name)
 
 
 if __name__ == "__main__":

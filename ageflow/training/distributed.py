@@ -6,6 +6,7 @@ nccl, on the CPU through gloo: the same code.
 """
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -179,6 +180,7 @@ def join(device: str) -> Iterator[str]:
     finally:
         _joined = None
         if not failed:  # NCCL waits until all have left, and where one failed the others wait for it
+            gc.collect()  # `DistributedDataParallel` holds on to the group: the last of it is to go before the group does
             dist.destroy_process_group()
 
 

@@ -13,7 +13,6 @@ from ageflow.config import OF_DECODED_AGE, TrainICTM
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow, to_uint8
-from ageflow.folders import sole_writer
 from ageflow.storage import CheckpointError, device_of, fingerprint
 from ageflow.training.alike import warn_of_differences
 from ageflow.training.classifier import load_classifier
@@ -22,7 +21,7 @@ from ageflow.training.distributed import processes
 from ageflow.training.initial import find_unless_begun, warn_of_known_people, weights_of
 from ageflow.training.launch import launched
 from ageflow.training.live import live
-from ageflow.training.loop import train
+from ageflow.training.loop import alone_in, train
 from ageflow.training.metrics import save_faces
 from ageflow.training.task import Piece, Task, Turn
 from ageflow.translation import losses
@@ -290,7 +289,7 @@ def _task(settings: TrainICTM, workspace: Workspace, kind: Literal["ictm", "no_i
     if settings.age_classifier == "decoded":
         if settings.restart and kind == "ictm":
             # C is begun anew with T, so first: nobody trains T, and T can be made of these settings.
-            with sole_writer(workspace.path(kind)):
+            with alone_in(workspace.path(kind), processes()):
                 TranslatorTask(settings, latents, prototypes, glow_folder, kind, faces=faces)
         # The ablation takes the one that T learned from, where it is there.
         classifier = train_age_classifier(settings, faces, anew=settings.restart and kind == "ictm")

@@ -42,7 +42,7 @@ from ageflow.training.state import State
 from ageflow.training.stopping import Stopping
 from ageflow.training.task import Task, Turn, keep_spectral_norms, pieces, running_statistics, seed_of
 
-__all__ = ["TrainingDivergedError", "train"]
+__all__ = ["TrainingDivergedError", "alone_in", "train"]
 
 # So many updates in a row that are not finite: training goes back; after so many times, it gives up.
 _MOST_IN_A_ROW = 20
@@ -80,13 +80,13 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
         FolderInUseError: another process trains in it.
         OSError: the folder cannot be written; the last checkpoint is whole.
     """
-    with _alone_in(folder, processes()):
+    with alone_in(folder, processes()):
         return _train(task, settings, folder)
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path, together: Processes) -> Iterator[None]:
-    """While the block lasts, no other training gets into `folder`."""
+def alone_in(folder: Path, together: Processes) -> Iterator[None]:
+    """While the block lasts, which all of `together` enter, no other training gets into `folder`."""
     with contextlib.ExitStack() as stack:
         in_use = False
         if together.first:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -124,6 +125,10 @@ def test_two_processes_train_the_translator_as_one_does(root, demo_faces_folder,
         trained("train_ictm", root, "two", gpus=2, micro_batch=3, restart=True, **short)
         assert workspace(root, "two").path("decoded_age.1").is_dir(), "begun anew too, once"
         assert not workspace(root, "two").path("decoded_age.2").exists()
+        by_hand = start([*_TORCHRUN, *command("train_ictm", root, "two", restart=True, **short)[1:]], root)
+        said = finish(by_hand)
+        assert by_hand.returncode == 0, said
+        assert workspace(root, "two").path("decoded_age.2").is_dir(), "and once more by the user's own torchrun"
 
 
 def test_a_loss_that_breaks_on_one_process_is_skipped_on_both(root):
@@ -230,6 +235,22 @@ def test_processes_that_were_started_again_after_a_fault_are_left_to_train(tmp_p
         "import pathlib, sys, time; p = pathlib.Path(sys.argv[1]); p.touch(); time.sleep(1); p.unlink(); time.sleep(5)"
     )
     assert launch._run([sys.executable, "-c", script, str(report)], dict(os.environ), report)[0] == 0
+
+
+def test_what_one_process_tells_is_not_tried_again_for_the_others_who_lose_it(root):
+    """The first cannot write its checkpoint; the second only finds that nobody answers."""
+
+    def no_large_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+
+    with_faces(root, "tiny")
+    values = {"iterations": 100, "checkpoint_every": 5, "preview_every": 100, "gpus": 2}
+    process = start(command("train_glow", root, "tiny", **values), root, preexec_fn=no_large_files)
+    said = finish(process)
+    assert process.returncode == 1
+    assert "OSError" in said
+    assert "File too large" in said
+    assert said.count("faces an update =") == 1, "tried once"
 
 
 @pytest.mark.parametrize("fault", ["ValueError('a fault of the code')", "MemoryError('too small')"])

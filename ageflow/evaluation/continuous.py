@@ -12,8 +12,8 @@ from scipy.stats import spearmanr
 
 from ageflow.data.faces import Faces
 from ageflow.evaluation.judging import Judges, Method, translate
+from ageflow.evaluation.parts import Parts, in_batches
 from ageflow.flows.glow import to_uint8
-from ageflow.progress import progress_bar
 from ageflow.translation.ages import GROUP_CENTRES, OLDEST, YOUNGEST, age_to_weights
 
 __all__ = ["MONOTONE", "STOPS", "monotonicity", "predicted_ages"]
@@ -30,6 +30,7 @@ def predicted_ages(
     judges: Judges,
     batch: int = 64,
     progress: bool = True,
+    parts: Parts | None = None,
 ) -> pd.DataFrame:
     """Translate every face to every stop and ask the age judges.
 
@@ -40,6 +41,7 @@ def predicted_ages(
         judges: who judges.
         batch: faces at a time.
         progress: draw a bar.
+        parts: where what is measured is kept on the way.
 
     Returns:
         One row a face × stop: method, face, identity, source (its group), target_age, predicted_age (the age
@@ -51,19 +53,18 @@ def predicted_ages(
     # Beyond the outer groups' centres several stops are the same weights: translated and judged once.
     weights, which_weights = torch.stack([age_to_weights(age) for age in STOPS]).unique(dim=0, return_inverse=True)
     row, step = (index.ravel() for index in np.indices((len(chosen), len(weights))))
-    told: list[dict[str, np.ndarray]] = []
-    with progress_bar(total=len(row), unit="face", title=f"{name}, 20 to 70", show=progress) as bar:
-        for start in range(0, len(row), batch):
-            which, steps = chosen[row[start : start + batch]], step[start : start + batch]
-            images = to_uint8(translate(method, name, faces, which, weights[steps]))
-            told.append(judges.ages(images))
-            bar.update(len(which))
+
+    def measure(some: slice) -> pd.DataFrame:
+        images = to_uint8(translate(method, name, faces, chosen[row[some]], weights[step[some]]))
+        return pd.DataFrame(judges.ages(images))
+
+    told = in_batches(measure, len(row), batch, f"{name}, 20 to 70", progress, parts)
     columns = {"face": faces.table["face"].to_numpy()[chosen], "identity": faces.identities[chosen]}
     columns |= {"source": faces.groups[chosen]}
     rows = {column: np.repeat(values, len(STOPS)) for column, values in columns.items()}
     rows["target_age"] = np.tile(STOPS, len(chosen))
     for column in ("predicted_age", "second_age"):
-        ages = np.concatenate([part[column] for part in told]).reshape(len(chosen), len(weights))
+        ages = told[column].to_numpy().reshape(len(chosen), len(weights))
         rows[column] = ages[:, which_weights.numpy()].ravel().astype(float)
     return pd.DataFrame({"method": name} | rows)
 

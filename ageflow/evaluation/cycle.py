@@ -13,8 +13,8 @@ from torch import Tensor
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.judging import attributes_of, translate
+from ageflow.evaluation.parts import Parts, in_batches
 from ageflow.flows.glow import to_uint8
-from ageflow.progress import progress_bar
 from ageflow.translation.methods import LatentMethod
 
 __all__ = ["CYCLE_COLUMNS", "cycle_errors"]
@@ -24,7 +24,13 @@ CYCLE_COLUMNS = ("inverse_error", "inverse_equal", "condition_error", "condition
 
 @torch.inference_mode()
 def cycle_errors(
-    method: LatentMethod, name: str, faces: Faces, chosen: np.ndarray, batch: int = 64, progress: bool = True
+    method: LatentMethod,
+    name: str,
+    faces: Faces,
+    chosen: np.ndarray,
+    batch: int = 64,
+    progress: bool = True,
+    parts: Parts | None = None,
 ) -> pd.DataFrame:
     """Translate faces into the groups that are not their own, and back both ways.
 
@@ -34,6 +40,7 @@ def cycle_errors(
         chosen: which of them, [M] int64.
         batch: faces at a time.
         progress: draw a bar.
+        parts: where what is measured is kept on the way.
 
     Returns:
         One row a face × target: method, face, identity, source, target; inverse_error and condition_error, the mean
@@ -45,26 +52,25 @@ def cycle_errors(
     """
     own = faces.groups[chosen]
     row, target = np.nonzero(own[:, None] != np.arange(len(AGE_GROUPS)))
-    parts = []
-    with progress_bar(total=len(row), unit="face", title=f"{name}, there and back", show=progress) as bar:
-        for start in range(0, len(row), batch):
-            which, targets = chosen[row[start : start + batch]], torch.from_numpy(target[start : start + batch])
-            images, source = faces.images(which), torch.from_numpy(faces.groups[which])
-            part = {"face": faces.table["face"].to_numpy()[which], "identity": faces.identities[which]}
-            part |= {"source": source.numpy(), "target": targets.numpy()}
-            compared = dict.fromkeys(CYCLE_COLUMNS, np.full(len(which), np.nan))
-            if method.invertible:
-                device, attributes = method.device, attributes_of(faces, which)
-                z = method.glow.encode(images.to(device))
-                z = method.round_trip(z, targets.to(device), source.to(device), attributes)
-                compared |= _compared("inverse", images, method.glow.decode(z))
-            there = to_uint8(translate(method, name, faces, which, targets))
-            attributes = attributes_of(faces, which)
-            back = method.translate(there, source, source=targets, attributes=attributes)
-            compared |= _compared("condition", images, back)
-            parts.append(pd.DataFrame(part | compared))
-            bar.update(len(which))
-    rows = pd.concat(parts, ignore_index=True)
+
+    def measure(some: slice) -> pd.DataFrame:
+        which, targets = chosen[row[some]], torch.from_numpy(target[some])
+        images, source = faces.images(which), torch.from_numpy(faces.groups[which])
+        part = {"face": faces.table["face"].to_numpy()[which], "identity": faces.identities[which]}
+        part |= {"source": source.numpy(), "target": targets.numpy()}
+        compared = dict.fromkeys(CYCLE_COLUMNS, np.full(len(which), np.nan))
+        if method.invertible:
+            device, attributes = method.device, attributes_of(faces, which)
+            z = method.glow.encode(images.to(device))
+            z = method.round_trip(z, targets.to(device), source.to(device), attributes)
+            compared |= _compared("inverse", images, method.glow.decode(z))
+        there = to_uint8(translate(method, name, faces, which, targets))
+        attributes = attributes_of(faces, which)
+        back = method.translate(there, source, source=targets, attributes=attributes)
+        compared |= _compared("condition", images, back)
+        return pd.DataFrame(part | compared)
+
+    rows = in_batches(measure, len(row), batch, f"{name}, there and back", progress, parts)
     rows.insert(0, "method", name)
     return rows
 

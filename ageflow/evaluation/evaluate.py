@@ -41,6 +41,7 @@ def evaluate(settings: Ablations, method_name: str) -> pd.DataFrame:
     """Judge one method on the test split and keep the rows as ``evaluation/<method>.parquet``.
 
     Nothing is computed where that file is there and was made from the same faces, weights, judges and settings.
+    Stopped, it goes on where it was.
 
     Arguments:
         settings: of notebook 06.
@@ -59,6 +60,8 @@ def evaluate(settings: Ablations, method_name: str) -> pd.DataFrame:
 
 def evaluate_all(settings: Ablations) -> pd.DataFrame:
     """Judge the real faces and every method of `settings`; ``evaluation/done.json`` is written last.
+
+    Stopped, it goes on where it was; what is judged so far lies in ``evaluation/parts``.
 
     Returns:
         One row a method, and one for the real faces: age accuracy (%) by the run's classifier and by the second

@@ -14,9 +14,9 @@ from torch.nn.functional import normalize
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.identity import Embedder, cosine
+from ageflow.evaluation.parts import Parts, in_batches, pop_tensor
 from ageflow.evaluation.second_judge import SecondAgeJudge
 from ageflow.flows.glow import to_uint8
-from ageflow.progress import progress_bar
 from ageflow.training.classifier import Classifier, load_classifier
 from ageflow.translation.ages import GROUP_CENTRES
 
@@ -115,7 +115,13 @@ def classifier_names(folder: Path) -> list[str]:
 
 
 def judge_faces(
-    faces: Faces, chosen: np.ndarray, judges: Judges, features: Features, batch: int = 64, progress: bool = True
+    faces: Faces,
+    chosen: np.ndarray,
+    judges: Judges,
+    features: Features,
+    batch: int = 64,
+    progress: bool = True,
+    parts: Parts | None = None,
 ) -> tuple[pd.DataFrame, Tensor, Tensor]:
     """Put real faces before the judges.
 
@@ -126,6 +132,7 @@ def judge_faces(
         features: whose features to keep.
         batch: faces at a time.
         progress: draw a bar.
+        parts: where what is judged is kept on the way.
 
     Returns:
         One row a face: face, identity, source (its group), target (the same), what `Judges.labels` says, attributes,
@@ -133,17 +140,16 @@ def judge_faces(
         others (``_other``): mean cosine, mean cosine_centred (less the mean of these faces' embeddings) and verified,
         the share that the embedder takes for its own person; then the faces' descriptors [M,d] and features [M,f].
     """
-    told, descriptors, kept = [], [], []
-    with progress_bar(total=len(chosen), unit="face", title="real faces", show=progress) as bar:
-        for start in range(0, len(chosen), batch):
-            images = faces.images(chosen[start : start + batch])
-            told.append(judges.labels(images))
-            descriptors.append(judges.embedder.descriptors(images))
-            kept.append(features(images))
-            bar.update(len(images))
-    descriptor = torch.cat(descriptors)
-    rows = _rows(faces, chosen, faces.groups[chosen], pd.concat(told, ignore_index=True), judges)
-    return rows.assign(**_between(descriptor, faces.identities[chosen], judges.embedder)), descriptor, torch.cat(kept)
+
+    def judge(some: slice) -> pd.DataFrame:
+        images = faces.images(chosen[some])
+        vectors = {"descriptor": judges.embedder.descriptors(images), "feature": features(images)}
+        return judges.labels(images).assign(**{name: list(tensor.numpy()) for name, tensor in vectors.items()})
+
+    told = in_batches(judge, len(chosen), batch, "real faces", progress, parts)
+    descriptors, kept = pop_tensor(told, "descriptor"), pop_tensor(told, "feature")
+    rows = _rows(faces, chosen, faces.groups[chosen], told, judges)
+    return rows.assign(**_between(descriptors, faces.identities[chosen], judges.embedder)), descriptors, kept
 
 
 def judge_method(
@@ -156,6 +162,7 @@ def judge_method(
     descriptors: Tensor,
     batch: int = 64,
     progress: bool = True,
+    parts: Parts | None = None,
 ) -> tuple[pd.DataFrame, Tensor]:
     """Translate every face into the groups that are not its own and put the results before the judges.
 
@@ -170,6 +177,7 @@ def judge_method(
         descriptors: [M,d], of those real faces, from `judge_faces`; their mean is what cosines are centred on.
         batch: faces at a time.
         progress: draw a bar.
+        parts: where what is judged is kept on the way.
 
     Returns:
         One row a face × target: method, face, identity, source, target, what `Judges.labels` says, cosine,
@@ -181,25 +189,24 @@ def judge_method(
     own, embeddings = faces.groups[chosen], normalize(descriptors, dim=1)
     mean = embeddings.mean(dim=0)
     row, target = np.nonzero(own[:, None] != np.arange(len(AGE_GROUPS)))
-    rows, kept = [], []
-    with progress_bar(total=len(row), unit="face", title=name, show=progress) as bar:
-        for start in range(0, len(row), batch):
-            which, targets = row[start : start + batch], target[start : start + batch]
-            images = to_uint8(translate(method, name, faces, chosen[which], torch.from_numpy(targets)))
-            told = judges.labels(images)
-            before, after = descriptors[torch.from_numpy(which)], judges.embedder.descriptors(images)
-            units = embeddings[torch.from_numpy(which)], normalize(after, dim=1)
-            told["cosine"] = cosine(*units).numpy()
-            centred = cosine(*(normalize(unit - mean, dim=1) for unit in units)).numpy()
-            # Of one face or two the mean is the faces themselves, so nothing is left less it.
-            told["cosine_centred"] = centred if len(descriptors) > 2 else np.full(len(centred), np.nan)
-            told["verified"] = judges.embedder.verified(before, after).numpy()
-            kept.append(features(images))
-            rows.append(_rows(faces, chosen[which], targets, told, judges))
-            bar.update(len(which))
-    judged = pd.concat(rows, ignore_index=True)
+
+    def judge(some: slice) -> pd.DataFrame:
+        which, targets = row[some], target[some]
+        images = to_uint8(translate(method, name, faces, chosen[which], torch.from_numpy(targets)))
+        told = judges.labels(images)
+        before, after = descriptors[torch.from_numpy(which)], judges.embedder.descriptors(images)
+        units = embeddings[torch.from_numpy(which)], normalize(after, dim=1)
+        told["cosine"] = cosine(*units).numpy()
+        centred = cosine(*(normalize(unit - mean, dim=1) for unit in units)).numpy()
+        # Of one face or two the mean is the faces themselves, so nothing is left less it.
+        told["cosine_centred"] = centred if len(descriptors) > 2 else np.full(len(centred), np.nan)
+        told["verified"] = judges.embedder.verified(before, after).numpy()
+        kept = list(features(images).numpy())
+        return _rows(faces, chosen[which], targets, told, judges).assign(feature=kept)
+
+    judged = in_batches(judge, len(row), batch, name, progress, parts)
     judged.insert(0, "method", name)
-    return judged, torch.cat(kept)
+    return judged, pop_tensor(judged, "feature")
 
 
 def attributes_of(faces: Faces, chosen: np.ndarray) -> dict[str, list]:

@@ -1,5 +1,7 @@
 """What judging one method of a run and the next has in common: loaded once, and what is judged is kept on disk."""
 
+import contextlib
+import shutil
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,6 +21,7 @@ from ageflow.evaluation.cycle import cycle_errors
 from ageflow.evaluation.identity import load_embedder
 from ageflow.evaluation.judged import Judged, NotJudgedError, digest, file_name, read_judged, write_judged
 from ageflow.evaluation.judging import Judges, classifier_names, judge_faces, judge_method
+from ageflow.evaluation.parts import Parts
 from ageflow.evaluation.realism import FaceFeatures, InceptionFeatures, kid_by_group, load_features
 from ageflow.translation.methods import LatentMethod, load_method
 from ageflow.workspace import Workspace
@@ -32,6 +35,7 @@ METHOD_PARTS = {
     "no_ictm": ("glow", "no_ictm"),
     "ageflow": ("glow", "ictm"),
 }
+_PARTS = "parts"  # folder of what is judged and not yet all
 PROTOCOL = "2"  # of what is measured and how: a file of another protocol is made again
 
 
@@ -152,7 +156,8 @@ class Evaluation:
         judged = self._kept("real", self.fingerprints)
         if judged is None:
             judging = (self.judges, self.features, self.settings.evaluation_batch, self.settings.progress)
-            rows, descriptors, features = judge_faces(self.faces, self.chosen, *judging)
+            parts = self._parts("real", self.fingerprints)
+            rows, descriptors, features = judge_faces(self.faces, self.chosen, *judging, parts)
             # What a method scores that leaves every face as it is: the scale to read the methods' on.
             row, target = np.nonzero(self.faces.groups[self.chosen][:, None] != np.arange(len(AGE_GROUPS)))
             kid = self._kid(features[torch.from_numpy(row)], target, features)
@@ -168,7 +173,8 @@ class Evaluation:
         if judged is None:
             real, chosen = self.real, self.settings
             judging = (self.judges, self.features, real.descriptors, chosen.evaluation_batch, chosen.progress)
-            rows, features = judge_method(self._load(name), name, self.faces, self.chosen, *judging)
+            parts = self._parts(name, made_from)
+            rows, features = judge_method(self._load(name), name, self.faces, self.chosen, *judging, parts)
             kid = self._kid(features, rows["target"].to_numpy(), real.features)
             judged = self._keep(name, rows, made_from, kid)
         return judged
@@ -176,8 +182,8 @@ class Evaluation:
     def cycles(self) -> Judged:
         """`cycle_errors` of every method of the settings; ``evaluation/cycle.parquet``."""
 
-        def measure(name: str, chosen: np.ndarray) -> pd.DataFrame:
-            how = (self.settings.evaluation_batch, self.settings.progress)
+        def measure(name: str, chosen: np.ndarray, parts: Parts) -> pd.DataFrame:
+            how = (self.settings.evaluation_batch, self.settings.progress, parts)
             return cycle_errors(self._load(name), name, self.faces, chosen, *how)
 
         return self._gathered("cycle", self.settings.cycle_faces, measure)
@@ -185,13 +191,15 @@ class Evaluation:
     def continuous(self) -> Judged:
         """`predicted_ages` of every method of the settings; ``evaluation/continuous.parquet``."""
 
-        def measure(name: str, chosen: np.ndarray) -> pd.DataFrame:
-            how = (self.judges, self.settings.evaluation_batch, self.settings.progress)
+        def measure(name: str, chosen: np.ndarray, parts: Parts) -> pd.DataFrame:
+            how = (self.judges, self.settings.evaluation_batch, self.settings.progress, parts)
             return predicted_ages(self._load(name), name, self.faces, chosen, *how)
 
         return self._gathered("continuous", self.settings.continuous_faces, measure)
 
-    def _gathered(self, name: str, wanted: int | None, measure: Callable[[str, np.ndarray], pd.DataFrame]) -> Judged:
+    def _gathered(
+        self, name: str, wanted: int | None, measure: Callable[[str, np.ndarray, Parts], pd.DataFrame]
+    ) -> Judged:
         """One file for all methods; those whose faces, weights and judges are the same as before are not measured."""
         chosen = self.chosen[spread_evenly(self.faces.groups[self.chosen], wanted, self.settings.seed)]
         of_these = {"of these": "all" if wanted is None else f"{wanted} by seed {self.settings.seed}"}
@@ -206,7 +214,7 @@ class Evaluation:
             if before is not None and before.about["fingerprints"].get(method) == needed:
                 parts.append(before.rows[before.rows["method"] == method])
             else:
-                parts.append(measure(method, chosen))
+                parts.append(measure(method, chosen, self._parts(f"{name}/{method}", needed)))
         return self._keep(name, pd.concat(parts, ignore_index=True), made_from)
 
     def _made_from(self, name: str) -> dict[str, str]:
@@ -232,7 +240,19 @@ class Evaluation:
     def _kept(self, name: str, made_from: dict) -> Judged | None:
         path = self.folder / file_name(name)
         judged = read_judged(path) if path.is_file() else None
-        return judged if judged is not None and judged.about["fingerprints"] == made_from else None
+        if judged is None or judged.about["fingerprints"] != made_from:
+            return None
+        self._remove_parts(name)  # of an evaluation that was killed just before it did so
+        return judged
+
+    def _parts(self, name: str, made_from: dict[str, str]) -> Parts:
+        """What is judged of it so far: ``evaluation/parts/<name>``, until the whole is kept."""
+        return Parts(self.folder / _PARTS / name, made_from)
+
+    def _remove_parts(self, name: str) -> None:
+        shutil.rmtree(self.folder / _PARTS / name, ignore_errors=True)
+        with contextlib.suppress(OSError):  # others are in there, or there is none
+            (self.folder / _PARTS).rmdir()
 
     def _keep(self, name: str, rows: pd.DataFrame, made_from: dict, more: dict[str, object] | None = None) -> Judged:
         about = {
@@ -248,4 +268,6 @@ class Evaluation:
             "identities": int(rows["identity"].nunique()),
             "fingerprints": made_from,
         }
-        return write_judged(self.folder / file_name(name), rows, about | (more or {}))
+        judged = write_judged(self.folder / file_name(name), rows, about | (more or {}))
+        self._remove_parts(name)
+        return judged

@@ -9,7 +9,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from ageflow.config import OF_DECODED_AGE, TrainICTM
+from ageflow.config import OF_DECODED_AGE, TrainICTM, Training
 from ageflow.storage import Checkpoint, latest
 from ageflow.training.checkpoint import comparable
 from ageflow.workspace import Workspace
@@ -79,9 +79,11 @@ def tell(found: list[Difference], begin_anew: bool = True) -> str:
         steps.append("run 04_train_ictm.ipynb again, with -p restart True")
     if given or begin_anew:
         passed = [*given.values(), *(["-p restart True"] if begin_anew else [])]
-        own = "ablations." + next(iter(given), "restart")
-        batch = f"in a batch without a notebook's name, for all that take them, or as {own} for this one"
-        steps.append(f"pass {' '.join(passed)} to 06_ablations.ipynb ({batch if given else f'in a batch {own}'})")
+        batch = f"in a batch each with ablations. before its name, ablations.{next(iter(given), 'restart')}"
+        # Any other name without a notebook's, restart above all, would reach GLOW and the judges too.
+        both = [name for name in given if name not in Training.model_fields]
+        batch += f"; a bare {' or '.join(both)} reaches 04 and 06 alike" if both else ""
+        steps.append(f"pass {' '.join(passed)} to 06_ablations.ipynb ({batch})")
     return (
         f"AgeFlow and AgeFlow w/o ICTM are not trained alike, so that ICTM is not all that sets them apart: "
         f"{'; '.join(named)}. To make them alike, {', then '.join(steps)}."

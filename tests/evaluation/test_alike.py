@@ -57,7 +57,8 @@ def test_values_that_only_ictm_was_given_are_named_with_what_to_pass_and_no_more
     )
     assert "iterations 9 and 8; cooldown 4 and 0. To" in told
     passed = "-p scale 1.6 -p akd_weight '[20.0, 1.0, 1.0, 20.0]' -p iterations 9 -p cooldown 4 -p restart True"
-    assert f"pass {passed} to 06_ablations.ipynb (in a batch without a notebook's name, " in told
+    assert f"pass {passed} to 06_ablations.ipynb (in a batch each with ablations. before its name, " in told
+    assert "ablations.scale; a bare scale or akd_weight reaches 04 and 06 alike)" in told
 
     evaluate_all(ablations(run))
     assert below(run, 3) == below(run, 4) == below(run, 5) == below(run, 6) == [told]

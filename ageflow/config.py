@@ -153,7 +153,7 @@ class Settings(BaseModel):
         fields = {name: field.annotation for name, field in cls.model_fields.items()}
         return {name: _meant(value, fields[name]) if name in fields else value for name, value in values.items()}
 
-    @field_validator("data_root", "runs_root", "photo", "inception", mode="after", check_fields=False)
+    @field_validator("data_root", "runs_root", "genders", "photo", "inception", mode="after", check_fields=False)
     @classmethod
     def _expand(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().resolve()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-__all__ = ["FolderInUseError", "folder_state", "sole_writer"]
+__all__ = ["FolderInUseError", "folder_state", "same_place", "sole_writer"]
 
 
 class FolderInUseError(RuntimeError):
@@ -64,3 +64,15 @@ def folder_state(path: Path, files: Iterable[str] | None = None) -> str:
         stat = file.stat()
         digest.update(f"{file.relative_to(path).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
+
+
+def same_place(one: object, other: object) -> bool:
+    """Whether two values of a parameter are the same, or name the same file or folder.
+
+    Example:
+        >>> same_place("weights.safetensors", str(Path.cwd() / "weights.safetensors")), same_place("a", None)
+        (True, False)
+    """
+    if one == other or not (isinstance(one, str) and isinstance(other, str)):
+        return one == other
+    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()

@@ -5,7 +5,7 @@
     shard-00000.npy   uint8 [faces, S, S, 3], the faces of `shard_size` rows of the reader's table
     rejected.csv      file, row, reason
     data.md           the data card
-    source.json       the folder that the column `file` is relative to, and what `data_root` was like
+    source.json       what the faces were made from (`ageflow.data.source`)
     settings.json     the settings that decide the outcome
     faces.parquet     labels, split, landmarks, checksums; written last, so that it tells that the rest is whole
 
@@ -19,7 +19,6 @@ batch.
 import io
 import json
 import os
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,13 @@ import torch
 from ageflow.config import ParameterError, PrepareData
 from ageflow.data.card import data_card
 from ageflow.data.faces import SETTINGS_FILE, TABLE_FILE, Faces
-from ageflow.data.files import list_files
 from ageflow.data.readers import READERS
 from ageflow.data.records import NO_GROUP, Reading, Rejection, age_group, checked
 from ageflow.data.shards import Shard, finished_shard, make_shard
+from ageflow.data.source import source_folder, state_of, tell_of_changes, write_source
 from ageflow.data.split import split_as_given
 from ageflow.data.votes import VOTES_FILE
-from ageflow.folders import folder_state, sole_writer
+from ageflow.folders import same_place, sole_writer
 from ageflow.progress import progress_bar
 from ageflow.storage import device_of, remove_leftovers, write_atomically
 from ageflow.workers import in_any_order
@@ -48,15 +47,14 @@ from ageflow.workspace import Workspace
 __all__ = ["READERS", "prepare", "rejections", "source_folder"]
 
 _DECIDING = ("dataset", "data_root", "image_size", "faces", "shard_size", "test_share", "seed")
-_SOURCE_FILE = "source.json"
 _OUR_FILES = r"shard-\d+\.(?:npy|json)|rejected\.csv|data\.md|source\.json|settings\.json|genders\.csv|faces\.parquet"
 
 
 def prepare(settings: PrepareData) -> Faces:
     """Read a data set, align its faces, split it by identity and write it down.
 
-    Finished already with the same settings, it only opens what is there, and warns where `data_root` has changed since;
-    stopped half-way, it goes on. More than one
+    Finished already with the same settings, it only opens what is there, and warns where `data_root` or the CSV of
+    `genders` has changed since; stopped half-way, it goes on. More than one
     shard (4,096 faces) goes to a local cluster of processes: a script then needs ``if __name__ == "__main__":``, a
     notebook does not.
 
@@ -84,7 +82,7 @@ def _prepare(settings: PrepareData, folder: Path) -> Faces:
     finished = (folder / TABLE_FILE).is_file()
     _tidy(folder, table_too=finished)
     if finished:
-        _tell_of_changes(settings, folder)
+        tell_of_changes(settings, folder)
         return Faces.open(folder)
     if settings.dataset not in READERS:
         raise ParameterError(
@@ -92,7 +90,7 @@ def _prepare(settings: PrepareData, folder: Path) -> Faces:
         )
 
     # Noted before it is read: what changes while it is read is told the next time.
-    state = _data_state(settings, settings.data_root)
+    state = state_of(settings)
     reading = READERS[settings.dataset](settings)
     table, turned_away = checked(reading.table, reading.ages)
     if table.empty:
@@ -120,8 +118,7 @@ def _prepare(settings: PrepareData, folder: Path) -> Faces:
         "split",
         split_as_given(reading, faces, settings.test_share, settings.seed),
     )
-    source = {"folder": str(reading.root.resolve()), "state": state}
-    write_atomically(folder / _SOURCE_FILE, json.dumps(source).encode())
+    write_source(folder, reading.root, state)
     write_atomically(folder / "data.md", data_card(settings, reading, faces, rejected).encode())
     _write_table(
         folder / TABLE_FILE, faces, {str(shard): part["checksum"] for shard, part in enumerate(parts)}, settings
@@ -135,11 +132,6 @@ def rejections(folder: Path) -> pd.DataFrame:
     types = {"file": str, "row": "Int64", "reason": str}
     # A file may be called "NA" or "null", and a row may name none: only an empty row number is nothing.
     return pd.read_csv(folder / "rejected.csv", dtype=types, keep_default_na=False, na_values={"row": [""]})
-
-
-def source_folder(folder: Path) -> Path:
-    """The folder of the raw pictures that a prepared folder was made from."""
-    return Path(json.loads((folder / _SOURCE_FILE).read_text())["folder"])
 
 
 def _shards(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: Reading) -> list[dict[str, Any]]:
@@ -225,44 +217,12 @@ def _check_same_settings(settings: PrepareData, folder: Path) -> None:
     different = [
         f"{name} = {wanted.get(name)} (there: {noted.get(name)})"
         for name in sorted(wanted.keys() | noted.keys())
-        if wanted.get(name) != noted.get(name)
+        if not same_place(wanted.get(name), noted.get(name))  # earlier versions noted `genders` as it was written
     ]
     if different:
         raise ParameterError(
             f"{folder} holds faces made with other settings: {'; '.join(different)}. "
             f"Name another run, or delete that folder to make it anew."
-        )
-
-
-def _data_state(settings: PrepareData, data_root: Path | None) -> dict[str, str | int] | None:
-    """What tells whether a raw data set has changed: the number of its files, and a hash; None where there is none.
-
-    Runs that lie in the data set's folder are no part of it.
-    """
-    if data_root is None or not data_root.is_dir():
-        return None
-    files, runs = list_files(data_root, data_root, data_root).files, settings.runs_root.resolve()
-    if runs.is_relative_to(data_root.resolve()):
-        inside = f"{runs.relative_to(data_root.resolve()).as_posix()}/"
-        files = [file for file in files if not file.startswith(inside)]
-    return {"files": len(files), "hash": folder_state(data_root, files)}
-
-
-def _tell_of_changes(settings: PrepareData, folder: Path) -> None:
-    """Warn where the raw data set is not what the faces in `folder` were made from."""
-    source, made = folder / _SOURCE_FILE, folder / SETTINGS_FILE
-    if not (source.is_file() and made.is_file()):
-        return
-    before = json.loads(source.read_text()).get("state")  # the first versions did not note it
-    noted = json.loads(made.read_text()).get("data_root", "None")
-    data_root = settings.data_root or (None if noted == "None" else Path(noted))
-    now = None if before is None else _data_state(settings, data_root)
-    if now is not None and now != before:
-        warnings.warn(
-            f"data_root = {data_root} has changed since {folder} was made of it (then {before['files']:,} files, now "
-            f"{now['files']:,}; or some were written again, or copied without their times): these are the faces and "
-            "labels of then. To take it as it is now name another run, or delete that folder",
-            stacklevel=3,
         )
 
 

@@ -1,6 +1,7 @@
 """Each of the six data sets in its real layout: every file and every row becomes one face or one line of rejected.csv."""
 
 import json
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -135,6 +136,36 @@ def test_cacds_genders_may_be_told_by_number_or_name_and_a_broken_row_spoils_no_
     known = reading.table.dropna(subset="gender").groupby("identity")["gender"].agg(set)
     assert known.to_dict() == {"Aaron_Johnson": {"male"}, "Zoë_Kravitz": {"female"}}
     assert any("2 people. 1 of its rows have another number of fields" in note for note in reading.notes)
+
+
+def test_a_csv_of_genders_that_changed_after_it_was_prepared_is_told(tmp_path, drawn, monkeypatch):
+    tree = TREES["cacd"](tmp_path / "raw", drawn)
+    told = tmp_path / "genders.csv"
+    told.write_text("name,gender\nAaron Johnson,male\nZoë Kravitz,female\n")
+    monkeypatch.chdir(tmp_path)
+    wanted = settings_for("cacd", tree.data_root, genders="genders.csv")
+    made = prepare(wanted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        told.touch()  # saved again as it was
+        assert prepare(wanted).table.equals(made.table)
+
+    told.write_text(told.read_text().replace("Johnson,male", "Johnson,female"))
+    with pytest.warns(
+        UserWarning, match=rf"genders = {told} has changed since .*faces was made with it: .*another run"
+    ):
+        assert prepare(wanted).table.equals(made.table)
+    source, settings = (made.folder / name for name in ("source.json", "settings.json"))
+    noted, decided = json.loads(source.read_text()), json.loads(settings.read_text())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # As earlier versions noted them.
+        source.write_text(json.dumps({name: value for name, value in noted.items() if name != "genders"}))
+        settings.write_text(json.dumps(decided | {"genders": "genders.csv"}))
+        prepare(wanted)
+        source.write_text(json.dumps(noted))
+        told.unlink()
+        prepare(wanted)
 
 
 def test_votes_on_pictures_that_do_not_open_are_not_kept(tmp_path, drawn):

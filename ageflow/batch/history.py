@@ -13,6 +13,8 @@ from typing import Any
 
 import nbformat
 
+from ageflow.folders import same_place
+
 __all__ = ["History", "Inputs", "notebook_state"]
 
 
@@ -46,7 +48,8 @@ class Inputs:
             ("parameters", self.parameters, before.parameters),
             ("inputs", self.folders, before.folders),
         ):
-            names = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
+            # A sweep writes out what a single run is given as a relative path.
+            names = sorted(name for name in {*now, *then} if not same_place(now.get(name), then.get(name)))
             if names:
                 told.append(f"{what} changed ({', '.join(names)})")
         return "; ".join(told) or None

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ageflow.batch.execute import NotebookFailedError
+from ageflow.batch.outside import absolute
 from ageflow.batch.run import run_notebooks
 from ageflow.batch.sweep import Member
 from ageflow.workers import WorkersLostError, in_any_order
@@ -127,11 +128,7 @@ def _killed(task: _Task, error: WorkersLostError) -> Outcome:
 
 def _absolute(member: Member) -> Member:
     """The same run wherever it is started: a worker may have another working directory or other defaults."""
-    plan = member.plan
-    chosen = plan.settings_of(plan.chapters[0])
-    notebooks = None if plan.notebooks is None else plan.notebooks.expanduser().resolve()
-    own = {"runs_root": chosen.runs_root, "data_root": chosen.data_root, "notebooks": notebooks}
-    return replace(member, plan=replace(plan, **own))
+    return replace(member, plan=absolute(member.plan))
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import torch
 from ageflow.config import ParameterError
 from ageflow.data.records import AGE_GROUPS, NO_GROUP
 
-__all__ = ["SETTINGS_FILE", "TABLE_FILE", "Faces", "shard_file"]
+__all__ = ["SETTINGS_FILE", "TABLE_FILE", "Faces", "find_faces", "shard_file"]
 
 TABLE_FILE = "faces.parquet"
 SETTINGS_FILE = "settings.json"  # of the preparation, those that decide its outcome
@@ -22,6 +22,15 @@ SETTINGS_FILE = "settings.json"  # of the preparation, those that decide its out
 def shard_file(folder: Path, shard: int) -> Path:
     """The file of a shard: uint8 [faces, S, S, 3]."""
     return folder / f"shard-{shard:05d}.npy"
+
+
+def find_faces(name: str, runs_root: Path) -> Path | None:
+    """The folder of another run's prepared faces, by ``dataset/run`` or its folder's path; None where there are none."""
+    for folder in (runs_root / name, Path(name).expanduser().resolve()):
+        for place in (folder / "faces", folder):
+            if (place / TABLE_FILE).is_file():
+                return place
+    return None
 
 
 class Faces:
@@ -57,11 +66,8 @@ class Faces:
     @classmethod
     def find(cls, name: str, runs_root: Path) -> "Faces | None":
         """The prepared faces of another run, by ``dataset/run`` or its folder's path; None where `name` is no run's."""
-        for folder in (runs_root / name, Path(name).expanduser().resolve()):
-            for place in (folder / "faces", folder):
-                if (place / TABLE_FILE).is_file():
-                    return cls.open(place)
-        return None
+        folder = find_faces(name, runs_root)
+        return None if folder is None else cls.open(folder)
 
     def __len__(self) -> int:
         return len(self.table)

@@ -8,6 +8,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
+from ageflow.folders import same_place
 from ageflow.storage import CheckpointError, checkpoints, checksum, write_atomically
 
 __all__ = ["ConfigChangedError", "comparable", "describe_changes", "save_checkpoint", "set_aside", "told_by"]
@@ -64,6 +65,8 @@ def told_by(before: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
         isinstance(flow, Mapping) for flow in flows
     ):  # its shape, and how its gradients are computed, which may change
         told["glow"] = flows[1] | {name: value for name, value in flows[0].items() if name in _FREE}
+    if "init_from" in before and same_place(before["init_from"], told.get("init_from")):
+        told["init_from"] = before["init_from"]  # a sweep writes out what a single run is given as a relative path
     return told
 
 

@@ -73,9 +73,9 @@ class Called:
     done: subprocess.CompletedProcess[str]
 
 
-def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+def call(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ageflow.batch", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def raw_sets(folder: Path, faces: Path) -> list[str]:
@@ -196,6 +196,24 @@ def test_local_processes_and_this_process_do_it_alike(tmp_path: Path, capsys: py
             assert "made by" in log.read_text()
             assert f"{log}" in told
     assert "no summary" in told
+
+
+def test_relative_paths_mean_on_the_workers_what_they_mean_here(tmp_path: Path, scheduler: str):
+    notebooks, here = tmp_path / "notebooks", tmp_path / "here"
+    notebooks.mkdir()
+    here.mkdir()
+    (here / "glow.safetensors").write_text("weights")
+    code = "from pathlib import Path\nprint('found', Path(settings.init_from).read_text())\n"
+    code += MAKE.format(names=["glow/done.json"])
+    write_notebook(notebooks, "02_train_glow", code, extra="init_from = None  # weights\n")
+    arguments = ["--preset", "smoke", "--notebooks", "02", "--notebooks-folder", "../notebooks", "--seed", "0", "1"]
+    arguments += ["-p", "runs_root", "out", "-p", "train_glow.init_from", "glow.safetensors", "--scheduler", scheduler]
+    done = call(*arguments, cwd=here)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for seed in (0, 1):
+        run = Workspace(here / "out", "demo", f"smoke-seed{seed}")
+        assert run.has("glow")
+        assert "found weights" in run.path("notebooks", "batch.log").read_text()
 
 
 def test_a_run_that_kills_its_workers_ends_no_other(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -18,6 +18,7 @@ from ageflow.flows.glow import GlowConfig, load_glow
 from ageflow.folders import FolderInUseError, sole_writer
 from ageflow.report.origins import origins
 from ageflow.storage import CheckpointError, fingerprint, latest
+from ageflow.training.checkpoint import ConfigChangedError
 from ageflow.training.classifier import ClassifierTask, train_classifiers
 from ageflow.training.glow import GlowTask, train_glow
 from ageflow.training.ictm import train_translator
@@ -200,6 +201,19 @@ def test_a_shape_that_does_not_fit_is_named(root, step, values, told):
     train = {"train_glow": train_glow, "train_ictm": train_translator, "train_classifiers": train_classifiers}[step]
     with pytest.raises(CheckpointError, match=told):
         train(settings_of(step, root, "tiny", init_from="demo/tiny", restart=False, **values))
+
+
+def test_a_training_goes_on_where_a_sweep_writes_out_the_path_of_its_weights(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("glow", "other"):
+        release(Workspace(root, "demo", "tiny").path("glow"), tmp_path / f"{name}.safetensors")
+    run = Workspace(root, "demo", "written-out")
+    shutil.copytree(Workspace(root, "demo", "tiny").path("faces"), run.path("faces"))
+    train_glow(settings_of("train_glow", root, run.run, iterations=1, init_from="glow.safetensors"))
+    whole = {"iterations": 2, "init_from": str(tmp_path / "glow.safetensors")}
+    assert latest(train_glow(settings_of("train_glow", root, run.run, **whole))).iteration == 2
+    with pytest.raises(ConfigChangedError, match=r"init_from: .*glow\.safetensors' → .*other\.safetensors'"):
+        train_glow(settings_of("train_glow", root, run.run, **whole | {"init_from": "other.safetensors"}))
 
 
 @pytest.mark.parametrize(

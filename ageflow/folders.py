@@ -44,7 +44,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def folder_state(path: Path, files: Iterable[str] | None = None) -> str:
+def folder_state(path: Path, files: Iterable[str] | None = None, without: Path | None = None) -> str:
     """A hash of every file's relative path, size and time of change (or of the one file `path` names).
 
     Cheap enough for hundreds of thousands of files: nothing is opened. ``"absent"`` where there is nothing.
@@ -52,6 +52,7 @@ def folder_state(path: Path, files: Iterable[str] | None = None) -> str:
     Arguments:
         path: the folder or the file.
         files: only these of the folder, relative paths; None: all.
+        without: a folder that is no part of it, though it may lie inside.
     """
     if not path.exists():
         return "absent"
@@ -59,6 +60,9 @@ def folder_state(path: Path, files: Iterable[str] | None = None) -> str:
         found = [path / file for file in files]
     else:
         found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    if without is not None and path.resolve() in without.resolve().parents:
+        left_out = path / without.resolve().relative_to(path.resolve())
+        found = [file for file in found if not file.is_relative_to(left_out)]
     digest = hashlib.sha256()
     for file in found:
         stat = file.stat()

@@ -8,6 +8,7 @@ from typing import TextIO
 
 from ageflow.batch.execute import execute
 from ageflow.batch.history import History, Inputs, notebook_state
+from ageflow.batch.outside import read_outside
 from ageflow.batch.plan import CHAPTERS, Chapter, Plan
 from ageflow.config import Settings
 from ageflow.folders import folder_state
@@ -18,8 +19,6 @@ __all__ = ["run_notebooks"]
 # Changing these changes nothing in what a notebook makes.
 _IRRELEVANT = {"progress", "runs_root", "cache"}
 _NAMES = tuple(chapter.notebook for chapter in CHAPTERS)
-# Parameters that may name a file or a folder outside the run; what lies there counts as an input.
-_OUTSIDE = ("data_root", "genders", "init_from", "age_classifier_from", "embedder", "external", "inception")
 
 
 def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | None]:
@@ -76,15 +75,10 @@ def _states(artefacts: Iterable[str], workspace: Workspace) -> dict[str, str]:
 
 def _inputs(chapter: Chapter, source: Path, chosen: Settings, workspace: Workspace) -> Inputs:
     parameters = {name: value for name, value in chosen.model_dump(mode="json").items() if name not in _IRRELEVANT}
-    folders = {name: workspace.path(ARTEFACTS[name].path).parent for name in chapter.reads}
-    for name in _OUTSIDE:
-        value = getattr(chosen, name, None)
-        for place in () if value is None else (Path(value).expanduser(), chosen.runs_root / value):  # or another run
-            if name == "external" and (place / "faces").is_dir():
-                place = place / "faces"  # all that is taken of a run
-            if place.exists():
-                folders.setdefault(name, place)
-    states = {name: folder_state(path) for name, path in folders.items()}
+    states = {name: folder_state(workspace.path(ARTEFACTS[name].path).parent) for name in chapter.reads}
+    for name, places in read_outside(chosen).items():
+        # Runs may lie in the folder of the raw data, and every run changes them.
+        states[name] = " ".join(folder_state(place, without=chosen.runs_root) for place in places)
     return Inputs(notebook=notebook_state(source), parameters=parameters, folders=states)
 
 

@@ -226,8 +226,10 @@ def train_classifiers(settings: TrainClassifiers) -> dict[str, Path]:
             done.unlink(missing_ok=True)  # until all of them are: a judge that is half trained judges nothing
         for name, folder in folders.items():
             train(tasks[name], settings, folder)
-    if processes().first:
-        write_atomically(done, json.dumps(sorted(folders)).encode())
+    told = json.dumps(sorted(folders)).encode()
+    # Opened again it stays as it is, or the batch would take the judges for others.
+    if processes().first and not (done.is_file() and done.read_bytes() == told):
+        write_atomically(done, told)
     return folders
 
 

@@ -170,6 +170,35 @@ def test_another_runs_faces_are_an_input_and_what_else_lies_there_is_none(folder
     assert run_notebooks(drawn)["08_figures"] is not None
 
 
+def test_runs_in_the_folder_of_the_raw_data_are_no_part_of_it(folder: Path, tmp_path: Path):
+    code = "import pandas\nfaces = ageflow.Workspace.of(settings).folder('faces') / 'faces.parquet'\n"
+    code += "pandas.DataFrame({'identity': ['a'], 'split': ['train']}).to_parquet(faces)"
+    write_notebook(folder, "01_prepare_data", code, extra="data_root = None  # raw files\n")
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "face.jpg").write_text("1")
+    inside = plan(folder, chapters=CHAPTERS[:1], data_root=raw, runs_root=raw / "runs")
+    assert run_notebooks(inside)["01_prepare_data"] is not None
+    assert run_notebooks(inside)["01_prepare_data"] is None
+    (raw / "another.jpg").write_text("2")
+    assert run_notebooks(inside)["01_prepare_data"] is not None
+
+
+def test_of_the_run_that_weights_come_from_the_weights_are_an_input_alone(folder: Path):
+    write_notebook(folder, "02_train_glow", extra="init_from = None  # weights\n")
+    tuned = plan(folder, chapters=CHAPTERS[1:2], run="tuned", parameters={"init_from": "demo/smoke"})
+    other = tuned.runs_root / "demo" / "smoke"
+    weights = other / "glow" / "checkpoint-00000009.safetensors"
+    for file in (weights, other / "figures" / "figure_4.png"):
+        file.parent.mkdir(parents=True)
+        file.write_text("1")
+    assert run_notebooks(tuned)["02_train_glow"] is not None
+    (other / "figures" / "figure_4.png").write_text("drawn again")
+    assert run_notebooks(tuned)["02_train_glow"] is None
+    weights.write_text("trained again")
+    assert run_notebooks(tuned)["02_train_glow"] is not None
+
+
 def test_times_are_kept(folder: Path):
     taken = run_notebooks(plan(folder))
     state = json.loads(plan(folder).workspace.path("notebooks", "state.json").read_text())

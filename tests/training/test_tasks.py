@@ -1,5 +1,6 @@
 """GLOW, the translators and the judges, trained on real faces at smoke size."""
 
+import json
 import shutil
 
 import numpy as np
@@ -13,6 +14,7 @@ from ageflow.config import ParameterError, Settings
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow
+from ageflow.folders import folder_state
 from ageflow.storage import CheckpointError, latest
 from ageflow.training.checkpoint import ConfigChangedError
 from ageflow.training.classifier import ClassifierTask, held_out_accuracy, labelled, load_classifier, train_classifiers
@@ -233,6 +235,19 @@ def test_t_inverts_after_training(trained, runs_root):
     errors = round_trip(method, faces)
     assert errors["latent_error"].max() < 1e-4
     assert errors["pixel_error"].max() == 0
+
+
+def test_opening_the_judges_again_changes_nothing_of_them(demo_faces_folder, tmp_path):
+    (tmp_path / "demo" / "judged").mkdir(parents=True)
+    (tmp_path / "demo" / "judged" / "faces").symlink_to(demo_faces_folder)
+    trained = train_classifiers(settings_of("train_classifiers", tmp_path, "judged", iterations=1))
+    folder = trained["age"].parent
+    before = folder_state(folder)
+    assert train_classifiers(settings_of("train_classifiers", tmp_path, "judged", iterations=1)) == trained
+    assert folder_state(folder) == before
+    (folder / "done.json").write_text("[]")  # of faces that told less
+    train_classifiers(settings_of("train_classifiers", tmp_path, "judged", iterations=1))
+    assert json.loads((folder / "done.json").read_text()) == ["age", "gender"]
 
 
 def test_latents_of_another_glow_stop_the_training_before_it_begins(trained, runs_root, tmp_path):

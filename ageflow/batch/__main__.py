@@ -44,7 +44,8 @@ def _count(text: str) -> int:
 def _data_roots(given: Sequence[str]) -> tuple[Path | None, dict[str, Path]]:
     """``["/data"]`` → that path for all; ``["morph=/data/morph", "cacd=/data/cacd"]`` → one a data set."""
     named = [text.partition("=") for text in given]
-    if len(given) == 1 and named[0][0] not in DATASETS:
+    # A folder may well be called as its data set is.
+    if len(given) == 1 and (named[0][0] not in DATASETS or Path(given[0]).is_dir()):
         return Path(given[0]), {}
     roots: dict[str, Path] = {}
     for name, equals, folder in named:

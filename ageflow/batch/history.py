@@ -13,6 +13,7 @@ from typing import Any
 
 import nbformat
 
+from ageflow.config import ParameterError
 from ageflow.folders import same_place
 
 __all__ = ["History", "Inputs", "notebook_state"]
@@ -60,6 +61,9 @@ class History:
 
     Arguments:
         path: the JSON file; it need not exist.
+
+    Raises:
+        ParameterError: the file is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,8 +72,10 @@ class History:
         if path.is_file():
             try:
                 self._entries = json.loads(path.read_text())
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path} is damaged ({error}): delete it, and every notebook runs again") from None
+                if not isinstance(self._entries, dict):
+                    raise ValueError("it holds no notebooks")
+            except ValueError as error:  # of JSON, or of UTF-8
+                raise ParameterError(f"{path} is damaged ({error}): delete it, and every notebook runs again") from None
 
     def why(self, name: str, inputs: Inputs, *, complete: bool, made: Mapping[str, str] | None = None) -> str | None:
         """Why `name` must run; None when it need not.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -197,6 +198,17 @@ def test_of_the_run_that_weights_come_from_the_weights_are_an_input_alone(folder
     assert run_notebooks(tuned)["02_train_glow"] is None
     weights.write_text("trained again")
     assert run_notebooks(tuned)["02_train_glow"] is not None
+
+
+@pytest.mark.parametrize("left", [b"{", b"[]", b"\xff"])
+def test_a_damaged_state_is_told_in_a_line(folder: Path, left: bytes, capsys: pytest.CaptureFixture):
+    state = plan(folder).workspace.folder("notebooks") / "state.json"
+    state.write_bytes(left)
+    arguments = ["--preset", "smoke", "--runs-root", str(folder.parent / "runs"), "--notebooks", "02"]
+    assert main([*arguments, "--notebooks-folder", str(folder)]) == 2
+    told = capsys.readouterr().err
+    assert re.fullmatch(rf"{re.escape(str(state))} is damaged \(.+\): delete it, and every notebook runs again\n", told)
+    assert state.read_bytes() == left
 
 
 def test_times_are_kept(folder: Path):

@@ -137,7 +137,7 @@ def test_a_run_that_fails_is_listed_with_its_executed_copy_and_stops_no_other(ca
     assert called.done.returncode == 1
     told = called.done.stderr
     assert "2 of 6 runs failed" in told
-    assert f"{BROKEN}: ValueError" in told
+    assert f"{BROKEN}: ParameterError" in told
     assert "state.json is damaged" in told
     failed = called.runs_root / "fgnet" / "smoke-seed1" / "notebooks" / "01_prepare_data.failed.ipynb"
     assert failed.is_file()
@@ -284,6 +284,22 @@ def test_a_wrong_command_names_the_value_and_what_to_do(
     assert main(["--preset", "smoke", "--runs-root", str(tmp_path / "runs"), *arguments]) == 2
     assert re.search(told, capsys.readouterr().err)
     assert not (tmp_path / "runs").exists(), "nothing has run"
+
+
+def test_a_folder_may_be_called_as_its_data_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    write_notebook(notebooks, "02_train_glow", "print('raw', settings.data_root)", "data_root = None  # raw files\n")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--dataset", "morph", "--preset", "smoke", "--notebooks", "02", "--notebooks-folder", str(notebooks)]
+    arguments += ["--runs-root", str(tmp_path / "runs"), "--data-root", "morph"]
+    assert main(arguments) == 2
+    assert "--data-root morph: expected one folder, or DATASET=FOLDER" in capsys.readouterr().err
+    (tmp_path / "morph").mkdir()
+    assert main(arguments) == 0
+    assert f"raw {tmp_path / 'morph'}\n" in capsys.readouterr().out
 
 
 def test_a_sweep_of_a_folder_that_is_given_twice_says_so(tmp_path: Path):

@@ -61,9 +61,7 @@ def told_by(before: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """`config` to compare with `before`, a checkpoint's: without what one of an earlier version does not tell."""
     told = {name: value for name, value in config.items() if name not in _LATER - before.keys()}
     flows = (before.get("glow"), told.get("glow"))
-    if all(
-        isinstance(flow, Mapping) for flow in flows
-    ):  # its shape, and how its gradients are computed, which may change
+    if all(isinstance(flow, Mapping) for flow in flows):  # of its shape, what only tells how gradients are computed
         told["glow"] = flows[1] | {name: value for name, value in flows[0].items() if name in _FREE}
     if "init_from" in before and same_place(before["init_from"], told.get("init_from")):
         told["init_from"] = before["init_from"]  # a sweep writes out what a single run is given as a relative path

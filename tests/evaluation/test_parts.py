@@ -13,7 +13,7 @@ import ageflow
 from ageflow.data.faces import Faces
 from ageflow.evaluation.evaluate import evaluate, evaluate_all
 from ageflow.evaluation.judged import read_judged
-from ageflow.training.ictm import train_translator
+from ageflow.evaluation.parts import Parts, in_batches
 from ageflow.workspace import Workspace
 from tests.tiny import parameters
 
@@ -86,46 +86,34 @@ def assert_same(one, other, names):
         assert first.about | {"evaluated": ""} == second.about | {"evaluated": ""}
 
 
-def stop_amid_ageflow(run, looks):
-    """Judge GLOW and two of the five batches of AgeFlow."""
-    evaluate(settings_of(run), "glow")
-    looks["at"] = looks["times"] + 2
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(settings_of(run), "ageflow")
-    looks["at"] = None
-    (kept,) = (folder_of(run) / "parts/ageflow").iterdir()
-    assert len(read_judged(kept).rows) == 10
+def test_parts_of_other_weights_of_another_batch_size_and_damaged_ones_are_judged_again(tmp_path):
+    judged: list[int] = []
+    stop_at = 10
 
+    def judge(some: slice) -> pd.DataFrame:
+        if some.start == stop_at:
+            raise KeyboardInterrupt
+        judged.extend(range(some.start, some.stop))
+        return pd.DataFrame({"face": range(some.start, some.stop)})
 
-def test_parts_of_other_weights_are_never_taken(copy, looks):
-    run = copy("run")
-    stop_amid_ageflow(run, looks)
-    train_translator(ageflow.settings("train_ictm", parameters(run, iterations=9)))
-    fresh = run.with_name("fresh")
-    shutil.copytree(run, fresh, copy_function=os.link, ignore=shutil.ignore_patterns("evaluation"))
-    for each in (run, fresh):
-        evaluate(settings_of(each), "ageflow")
-    assert_same(run, fresh, ["ageflow"])
+    def judged_again(batch: int = 5, made_from: str = "a", damaged: bool = False) -> list[int]:
+        nonlocal stop_at
+        folder, stop_at = tmp_path / f"{batch}{made_from}{damaged}", 10
+        with pytest.raises(KeyboardInterrupt):
+            in_batches(judge, 23, 5, "faces", progress=False, parts=Parts(folder, {"glow": "a"}))
+        (kept,) = folder.iterdir()
+        assert len(read_judged(kept).rows) == 10
+        if damaged:
+            kept.write_bytes(kept.read_bytes()[:-20])
+        stop_at = None
+        judged.clear()
+        rows = in_batches(judge, 23, batch, "faces", progress=False, parts=Parts(folder, {"glow": made_from}))
+        assert rows["face"].tolist() == list(range(23))
+        return judged.copy()
 
-
-def test_parts_in_batches_of_another_size_are_not_taken(copy, looks):
-    run, fresh = copy("run"), copy("fresh")
-    stop_amid_ageflow(run, looks)
-    before = looks["times"]
-    for each in (run, fresh):
-        evaluate(settings_of(each, evaluation_batch=8), "ageflow")
-    assert_same(run, fresh, ["ageflow"])
-    assert looks["times"] - before == 3 + 1 + 3, "24 in batches of 8, and the fresh run's eight real faces"
-
-
-def test_a_damaged_part_is_judged_again(copy, looks):
-    run, fresh = copy("run"), copy("fresh")
-    stop_amid_ageflow(run, looks)
-    (kept,) = (folder_of(run) / "parts/ageflow").iterdir()
-    kept.write_bytes(kept.read_bytes()[:-20])
-    for each in (run, fresh):
-        evaluate(settings_of(each), "ageflow")
-    assert_same(run, fresh, ["ageflow"])
+    assert judged_again() == list(range(10, 23)), "kept where nothing has changed"
+    for more in ({"made_from": "b"}, {"batch": 8}, {"damaged": True}):
+        assert judged_again(**more) == list(range(23)), more
 
 
 def test_killed_it_goes_on_from_the_last_part(copy, looks):

@@ -33,6 +33,7 @@ __all__ = [
     "checkpoints",
     "checksum",
     "device_of",
+    "devices_of",
     "fingerprint",
     "latest",
     "load_state",
@@ -274,3 +275,15 @@ def device_of(name: str) -> torch.device:
     if device.type == "mps":
         raise ParameterError(f"device = {name!r}: it has no float64, which this needs; name cpu, cuda or auto")
     return device
+
+
+def devices_of(name: str) -> list[torch.device]:
+    """Every device that a name may mean, for work that is done in pieces: all GPUs where it names no one of them.
+
+    Raises:
+        ParameterError: as for `device_of`.
+    """
+    device = device_of(name)
+    if device.type == "cuda" and device.index is None:
+        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    return [device]

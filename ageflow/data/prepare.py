@@ -40,7 +40,7 @@ from ageflow.data.split import split_as_given
 from ageflow.data.votes import VOTES_FILE
 from ageflow.folders import same_place, sole_writer
 from ageflow.progress import progress_bar
-from ageflow.storage import device_of, remove_leftovers, write_atomically
+from ageflow.storage import devices_of, remove_leftovers, write_atomically
 from ageflow.workers import in_any_order
 from ageflow.workspace import Workspace
 
@@ -164,10 +164,10 @@ def _shards(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: R
 
 def _processors(settings: PrepareData) -> int:
     """How many shards this machine makes best at a time: one a processor, or one a GPU where these find the faces."""
-    device = device_of(settings.device)
-    if device.type == "cpu":
+    devices = devices_of(settings.device)
+    if devices == [torch.device("cpu")]:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return torch.cuda.device_count() if device == torch.device("cuda") else 1
+    return len(devices)
 
 
 def _compact(part: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ageflow.data.align import DETECTION_BATCH, Aligned, Aligner
 from ageflow.data.faces import shard_file
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.memory import keep_freed_memory
-from ageflow.storage import atomic_file, device_of, write_atomically
+from ageflow.storage import atomic_file, devices_of, write_atomically
 
 __all__ = ["Shard", "finished_shard", "make_shard", "rows_file"]
 
@@ -95,7 +95,8 @@ def make_shard(shard: Shard, done: Callable[[int], Any] = lambda rows: None) -> 
                 f"the machine {socket.gethostname()} does not see {folder}: with a scheduler, data_root, runs_root "
                 "and cache must be the same paths, of a shared disk, for every worker"
             )
-    aligner = _aligner(shard.image_size, _device(shard))
+    devices = devices_of(shard.device)
+    aligner = _aligner(shard.image_size, devices[shard.number % len(devices)])
     faces: list[dict[str, Any]] = []
     rejected: list[dict[str, Any]] = []
     with atomic_file(shard_file(shard.folder, shard.number)) as file:
@@ -158,14 +159,6 @@ def _finish(file: IO[bytes], shape: tuple[int, ...]) -> str:
     file.write(header.getvalue())
     file.seek(0)
     return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-
-
-def _device(shard: Shard) -> torch.device:
-    """The shard's device; where several of that kind are there, each shard takes the next."""
-    device = device_of(shard.device)
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", shard.number % torch.cuda.device_count())
-    return device
 
 
 @cache

@@ -18,7 +18,7 @@ from ageflow.flows.glow import Glow, load_glow
 from ageflow.folders import sole_writer
 from ageflow.memory import keep_freed_memory
 from ageflow.progress import progress_bar
-from ageflow.storage import CheckpointError, device_of, fingerprint, write_atomically
+from ageflow.storage import CheckpointError, devices_of, fingerprint, write_atomically
 from ageflow.workers import in_any_order
 from ageflow.workspace import Workspace
 
@@ -104,7 +104,7 @@ def _encode(
     settings: PrototypesSettings, faces: Faces, glow_folder: Path, folder: Path, wanted: dict[str, str]
 ) -> None:
     done = _begun(folder, wanted, (len(faces), 3 * faces.image_size**2))
-    workers = settings.workers or _gpus(settings.device)
+    workers = settings.workers or len(devices_of(settings.device))
     alone = settings.scheduler is None and workers == 1
     length = settings.encode_batch if alone else -(-_FACES_OF_A_TASK // settings.encode_batch) * settings.encode_batch
     threads = None if alone or settings.scheduler else max(1, (os.cpu_count() or 1) // workers)
@@ -163,9 +163,8 @@ def _encode_piece(piece: _Piece) -> None:
     """Encode the piece's faces, and write them where they belong in the file."""
     if piece.threads is not None:
         torch.set_num_threads(piece.threads)
-    device = device_of(piece.device)
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", piece.number % torch.cuda.device_count())
+    devices = devices_of(piece.device)
+    device = devices[piece.number % len(devices)]
     faces, glow = _opened(piece.faces, piece.glow, piece.of_glow, str(device))
     offset, width = np.load(piece.file, mmap_mode="r").offset, glow.dimensions * np.dtype(np.float32).itemsize
     # Written, not mapped: two machines that write into one page of a shared file would undo each other's half.
@@ -183,11 +182,6 @@ def _opened(faces: Path, glow: Path, of_glow: str, device: str) -> tuple[Faces, 
     if torch.device(device).type == "cpu":
         keep_freed_memory()
     return Faces.open(faces), load_glow(glow, device)
-
-
-def _gpus(device: str) -> int:
-    """How many processes encode best on this machine: one a GPU, or this one on the processor."""
-    return max(1, torch.cuda.device_count()) if device_of(device) == torch.device("cuda") else 1
 
 
 def _missing(done: list[list[int]], count: int) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ import torch
 from ageflow.config import ParameterError
 from ageflow.folders import FolderInUseError
 from ageflow.memory import peak_memory, reset_peak_memory
-from ageflow.storage import CheckpointError, checkpoints, device_of, latest, read_checkpoint
+from ageflow.storage import CheckpointError, checkpoints, device_of, devices_of, latest, read_checkpoint
 from ageflow.training.checkpoint import ConfigChangedError, describe_changes
 from ageflow.training.loop import train
 from tests.conftest import ROOT
@@ -123,6 +123,15 @@ def test_a_device_without_float64_is_not_taken_and_refused_by_name(monkeypatch):
     assert device_of("auto") == torch.device("cpu")
     with pytest.raises(ParameterError, match="device = 'mps': it has no float64"):
         device_of("mps")
+
+
+def test_work_in_pieces_takes_every_gpu_unless_one_is_named(monkeypatch):
+    """Of a machine with three, which none is here."""
+    assert devices_of("cpu") == [torch.device("cpu")]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert devices_of("cuda") == [torch.device("cuda", index) for index in range(3)]
+    assert devices_of("cuda:1") == [torch.device("cuda", 1)]
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:99"])

@@ -111,7 +111,7 @@ def _encode(
     where = {"faces": faces.folder.resolve(), "glow": glow_folder.resolve(), "file": (folder / _PARTIAL).resolve()}
     common = {"batch": settings.encode_batch, "device": settings.device, "threads": threads, "of_glow": wanted["glow"]}
     pieces = [
-        _Piece(number, start, min(start + length, stop), **common, **where)
+        _Piece(0 if alone else number, start, min(start + length, stop), **common, **where)
         for number, (start, stop) in enumerate(
             (start, stop) for first, stop in _missing(done, len(faces)) for start in range(first, stop, length)
         )
@@ -137,7 +137,7 @@ class _Piece:
     """Rows of a set to encode: a task of a process of its own, on this machine or another.
 
     Arguments:
-        number: of the piece.
+        number: of the piece; 0 for all where one process encodes them, which so loads the GLOW on one GPU alone.
         start, stop: first row, and the one after the last.
         batch: faces at a time.
         device: as in the settings; where it names no one of several GPUs, each piece takes the next.

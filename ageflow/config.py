@@ -158,7 +158,7 @@ class Settings(BaseModel):
     def _expand(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().resolve()
 
-    @field_validator("attributes", "methods", "latent", mode="after", check_fields=False)
+    @field_validator("attributes", "methods", "latent", "strengths", mode="after", check_fields=False)
     @classmethod
     def _each_once(cls, values: Any) -> Any:
         twice = [value for value in dict.fromkeys(values) if isinstance(values, list) and values.count(value) > 1]
@@ -358,6 +358,10 @@ class Ablations(TrainICTM):
     evaluation_batch: int = Field(64, ge=1, description="faces judged at a time")
     cycle_faces: int | None = Field(32, ge=4, description="of them, faces translated there and back")
     continuous_faces: int | None = Field(64, ge=4, description="of them, faces taken from 20 to 70")
+    strength_faces: int | None = Field(64, ge=4, description="of them, faces translated at other strengths too")
+    strengths: list[Annotated[float, Field(gt=0, le=5)]] = Field(
+        [0.4, 0.6, 0.8, 1.2], description="those strengths: how much of the way a face is moved, 1 as the method does"
+    )
     inception: Path | None = Field(
         None, description="torch-fidelity's InceptionV3 weights (.pth) for KID; None: the second age judge's features"
     )
@@ -394,8 +398,8 @@ class Slider(Settings):
     step: ClassVar[str] = "age_slider"
 
     method: Literal["glow", "glow+attribute", "no_ictm", "ageflow"] = Field("ageflow", description="the method")
-    strength: float | None = Field(
-        None, ge=0, le=5, description="s of the two GLOW methods (Eq. 5); None: the s that the run's ICTM learned from"
+    strength: float = Field(
+        1.0, ge=0, le=2, description="how much of the way the face is moved: 0 not at all, 1 as the method does"
     )
     face: int = Field(0, ge=0, description="the test face shown first, counted from 0")
     photo: Path | None = Field(None, description="picture file to show first instead of a test face")
@@ -486,7 +490,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "prototypes": {"min_cell": 4},
         "train_ictm": _SMOKE_ICTM,
         "train_classifiers": _SMOKE_TRAINING | {"architecture": "resnet14", "iterations": 6, "learning_rate": 1e-3},
-        "ablations": _SMOKE_ICTM | {"evaluation_faces": 16},
+        "ablations": _SMOKE_ICTM | {"evaluation_faces": 16, "strength_faces": 8, "strengths": [0.5]},
         "tables": {"bootstrap": 50},
         "figures": {"rows": 3, "samples": 4},
         "benchmarks": {

@@ -16,12 +16,22 @@ from ageflow.evaluation.age import age_scores, second_age_scores
 from ageflow.evaluation.attributes import attribute_scores, judged_attributes
 from ageflow.evaluation.continuous import monotonicity
 from ageflow.evaluation.cycle import CYCLE_COLUMNS
+from ageflow.evaluation.held_out import held_out_faces
 from ageflow.evaluation.judged import Judged
-from ageflow.evaluation.session import METHOD_PARTS, Evaluation, held_out_faces
+from ageflow.evaluation.session import METHOD_PARTS, Evaluation
 from ageflow.storage import write_atomically
 from ageflow.translation.methods import METHODS
 
-__all__ = ["METHOD_PARTS", "by_group", "evaluate", "evaluate_all", "evaluate_beyond", "evaluate_real", "held_out_faces"]
+__all__ = [
+    "METHOD_PARTS",
+    "by_group",
+    "evaluate",
+    "evaluate_all",
+    "evaluate_beyond",
+    "evaluate_real",
+    "evaluate_strengths",
+    "held_out_faces",
+]
 
 
 def evaluate_real(settings: Ablations) -> Judged:
@@ -77,7 +87,8 @@ def evaluate_all(settings: Ablations) -> pd.DataFrame:
         judged = evaluation.method(name)
         summary[name] = _summary(judged.rows)
         dates.append(judged.about["evaluated"])
-    dates += [judged.about["evaluated"] for judged in (evaluation.cycles(), evaluation.continuous())]
+    beyond = (evaluation.cycles(), evaluation.continuous(), evaluation.strengths())
+    dates += [judged.about["evaluated"] for judged in beyond]
     done = {"methods": list(settings.methods), "evaluated": max(dates), "summary": summary}
     if settings.external is not None:
         done["external"] = settings.external
@@ -105,6 +116,23 @@ def evaluate_beyond(settings: Ablations) -> pd.DataFrame:
         found[METHODS[name]] = row
     columns = list(found[METHODS[settings.methods[-1]]])
     return pd.DataFrame.from_dict(found, orient="index", columns=columns).rename_axis("method")
+
+
+def evaluate_strengths(settings: Ablations) -> pd.DataFrame:
+    """Every method of `settings` moving faces less and more of the way; what is kept from `evaluate_all` is only read.
+
+    Returns:
+        One row a method and strength (of `strengths`, and 1): age accuracy (%) by the run's classifier and by the
+        second judge, cosine centred on the mean face, and the share (%) that the embedder verifies, each the mean of
+        the target groups' means.
+    """
+    judged = Evaluation(settings).strengths().rows
+    found = {}
+    for name in settings.methods:
+        for strength, rows in judged[judged["method"] == name].groupby("strength"):
+            columns = by_group(rows)[["age_accuracy", "second_accuracy", "cosine_centred", "verified"]]
+            found[METHODS[name], strength] = columns.mean()
+    return pd.DataFrame(found).T.rename_axis(["method", "strength"])
 
 
 def _kid(judged: Judged) -> dict[str, float]:

@@ -158,12 +158,14 @@ def judge_method(
     faces: Faces,
     chosen: np.ndarray,
     judges: Judges,
-    features: Features,
+    features: Features | None,
     descriptors: Tensor,
     batch: int = 64,
     progress: bool = True,
     parts: Parts | None = None,
-) -> tuple[pd.DataFrame, Tensor]:
+    centre: Tensor | None = None,
+    title: str | None = None,
+) -> tuple[pd.DataFrame, Tensor | None]:
     """Translate every face into the groups that are not its own and put the results before the judges.
 
     Faces are judged as they would be saved, rounded to 8 bits.
@@ -173,11 +175,13 @@ def judge_method(
         faces: prepared faces.
         chosen: which of them, [M] int64.
         judges: who judges.
-        features: whose features to keep.
-        descriptors: [M,d], of those real faces, from `judge_faces`; their mean is what cosines are centred on.
+        features: whose features to keep; None: nobody's.
+        descriptors: [M,d], of those real faces, from `judge_faces`.
         batch: faces at a time.
         progress: draw a bar.
         parts: where what is judged is kept on the way.
+        centre: [d], the mean embedding that cosines are centred on; None: that of `descriptors`.
+        title: of the bar; None: `name`.
 
     Returns:
         One row a face × target: method, face, identity, source, target, what `Judges.labels` says, cosine,
@@ -187,7 +191,9 @@ def judge_method(
         FloatingPointError: the method made a face that is not finite.
     """
     own, embeddings = faces.groups[chosen], normalize(descriptors, dim=1)
-    mean = embeddings.mean(dim=0)
+    # Of one face or two the mean is the faces themselves, so nothing is left less it.
+    centred_too = centre is not None or len(descriptors) > 2
+    mean = embeddings.mean(dim=0) if centre is None else centre
     row, target = np.nonzero(own[:, None] != np.arange(len(AGE_GROUPS)))
 
     def judge(some: slice) -> pd.DataFrame:
@@ -198,15 +204,14 @@ def judge_method(
         units = embeddings[torch.from_numpy(which)], normalize(after, dim=1)
         told["cosine"] = cosine(*units).numpy()
         centred = cosine(*(normalize(unit - mean, dim=1) for unit in units)).numpy()
-        # Of one face or two the mean is the faces themselves, so nothing is left less it.
-        told["cosine_centred"] = centred if len(descriptors) > 2 else np.full(len(centred), np.nan)
+        told["cosine_centred"] = centred if centred_too else np.full(len(centred), np.nan)
         told["verified"] = judges.embedder.verified(before, after).numpy()
-        kept = list(features(images).numpy())
-        return _rows(faces, chosen[which], targets, told, judges).assign(feature=kept)
+        kept = {} if features is None else {"feature": list(features(images).numpy())}
+        return _rows(faces, chosen[which], targets, told, judges).assign(**kept)
 
-    judged = in_batches(judge, len(row), batch, name, progress, parts)
+    judged = in_batches(judge, len(row), batch, title or name, progress, parts)
     judged.insert(0, "method", name)
-    return judged, pop_tensor(judged, "feature")
+    return judged, None if features is None else pop_tensor(judged, "feature")
 
 
 def attributes_of(faces: Faces, chosen: np.ndarray) -> dict[str, list]:

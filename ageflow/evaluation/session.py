@@ -2,8 +2,7 @@
 
 import contextlib
 import shutil
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import NamedTuple
@@ -12,21 +11,23 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from ageflow.config import Ablations, ParameterError
-from ageflow.data.faces import Faces
+from ageflow.config import Ablations
 from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.continuous import predicted_ages
 from ageflow.evaluation.cycle import cycle_errors
+from ageflow.evaluation.held_out import held_out_faces, spread_evenly
 from ageflow.evaluation.identity import load_embedder
-from ageflow.evaluation.judged import Judged, NotJudgedError, digest, file_name, read_judged, write_judged
+from ageflow.evaluation.judged import Judged, digest, file_name, read_judged, write_judged
 from ageflow.evaluation.judging import Judges, classifier_names, judge_faces, judge_method
 from ageflow.evaluation.parts import Parts
 from ageflow.evaluation.realism import FaceFeatures, InceptionFeatures, kid_by_group, load_features
+from ageflow.evaluation.strength import at_strengths
 from ageflow.translation.methods import LatentMethod, load_method
 from ageflow.workspace import Workspace
 
-__all__ = ["Evaluation", "RealFaces", "held_out_faces", "spread_evenly"]
+__all__ = ["METHOD_PARTS", "Evaluation", "RealFaces"]
 
 # What each method is made of; the s of the two GLOW methods is the ICTM's.
 METHOD_PARTS = {
@@ -37,66 +38,6 @@ METHOD_PARTS = {
 }
 _PARTS = "parts"  # folder of what is judged and not yet all
 PROTOCOL = "2"  # of what is measured and how: a file of another protocol is made again
-
-
-def held_out_faces(settings: Ablations) -> tuple[Faces, np.ndarray]:
-    """The faces to judge on: the test split, and which of it.
-
-    Returns:
-        The test split of the run, or that of the run that ``external`` names, less the people that the run was trained
-        on; and the rows [M] int64 to judge: all, or a seeded choice of ``evaluation_faces`` of them that is spread
-        evenly over the age groups.
-
-    Raises:
-        NotJudgedError: there are no such faces.
-        ParameterError: ``external`` names no prepared run, or one of another size.
-    """
-    own = Faces.open(Workspace.of(settings).require("faces"))
-    faces = (own if settings.external is None else _external(settings, own)).select(split="test")
-    if not len(faces):
-        raise NotJudgedError(
-            f"{faces.folder} has no test faces: it has one identity, or its own partition has no "
-            "test half. Prepare it with more people, or name another set with external"
-        )
-    if settings.external is not None:
-        seen, faces = len(faces), faces.unseen_by(own)
-        if not len(faces):
-            raise NotJudgedError(
-                f"external = {settings.external!r}: its {seen} test faces are all of people that this run was trained "
-                "on: name another set"
-            )
-        if len(faces) < seen:
-            warnings.warn(
-                f"external = {settings.external!r}: {seen - len(faces):,} of its {seen:,} test faces are of people that "
-                "this run was trained on, and are left out",
-                stacklevel=2,
-            )
-    return faces, spread_evenly(faces.groups, settings.evaluation_faces, settings.seed)
-
-
-def _external(settings: Ablations, own: Faces) -> Faces:
-    faces = Faces.find(settings.external, settings.runs_root)
-    if faces is None:
-        raise ParameterError(
-            f"external = {settings.external!r} is no prepared run in {settings.runs_root} (dataset/run), nor the folder "
-            "of one: 01_prepare_data.ipynb makes one"
-        )
-    if faces.image_size != own.image_size:
-        raise ParameterError(
-            f"external = {settings.external!r} has faces of {faces.image_size} pixels, and this run's have "
-            f"{own.image_size}: prepare it with image_size = {own.image_size}"
-        )
-    return faces
-
-
-def spread_evenly(groups: np.ndarray, wanted: int | None, seed: int) -> np.ndarray:
-    """Which of some faces, of those groups [N], to take: all, or `wanted` by seed, the groups taking turns; sorted."""
-    if wanted is None or wanted >= len(groups):
-        return np.arange(len(groups))
-    shuffled = np.random.default_rng(seed).permutation(len(groups))
-    # Take turns between the groups: the k-th face of each before the (k+1)-th of any.
-    turn = pd.Series(shuffled).groupby(groups[shuffled]).cumcount().to_numpy()
-    return np.sort(shuffled[np.argsort(turn, kind="stable")[:wanted]])
 
 
 class RealFaces(NamedTuple):
@@ -197,12 +138,40 @@ class Evaluation:
 
         return self._gathered("continuous", self.settings.continuous_faces, measure)
 
+    def strengths(self) -> Judged:
+        """`at_strengths` of every method of the settings; ``evaluation/strength.parquet``.
+
+        At 1 a method is as `method` judged it: those rows are taken from there.
+        """
+        strengths = self.settings.strengths
+
+        def measure(name: str, chosen: np.ndarray, parts: Parts) -> pd.DataFrame:
+            embeddings = normalize(self.real.descriptors, dim=1)
+            how = (self.judges, self.real.descriptors[np.searchsorted(self.chosen, chosen)], embeddings.mean(dim=0))
+            others = [strength for strength in strengths if strength != 1]
+            how += (others, self.settings.evaluation_batch, self.settings.progress, parts)
+            as_it_is = self.method(name).rows
+            as_it_is = as_it_is[as_it_is["face"].isin(self.faces.table["face"].to_numpy()[chosen])].assign(strength=1.0)
+            if not others:
+                return as_it_is
+            rows = pd.concat([as_it_is, at_strengths(self._load(name), name, self.faces, chosen, *how)])
+            return rows.sort_values("strength", kind="stable")
+
+        strengths_told = {"strengths": ", ".join(f"{strength:g}" for strength in strengths)}
+        return self._gathered("strength", self.settings.strength_faces, measure, strengths_told)
+
     def _gathered(
-        self, name: str, wanted: int | None, measure: Callable[[str, np.ndarray, Parts], pd.DataFrame]
+        self,
+        name: str,
+        wanted: int | None,
+        measure: Callable[[str, np.ndarray, Parts], pd.DataFrame],
+        also: Mapping[str, str] | None = None,
     ) -> Judged:
         """One file for all methods; those whose faces, weights and judges are the same as before are not measured."""
         chosen = self.chosen[spread_evenly(self.faces.groups[self.chosen], wanted, self.settings.seed)]
-        of_these = {"of these": "all" if wanted is None else f"{wanted} by seed {self.settings.seed}"}
+        of_these = {"of these": "all" if wanted is None else f"{wanted} by seed {self.settings.seed}"} | dict(
+            also or {}
+        )
         made_from = {method: self._made_from(method) | of_these for method in self.settings.methods}
         kept = self._kept(name, made_from)
         if kept is not None:

@@ -19,7 +19,7 @@ from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.storage import device_of, latest
 from ageflow.training.classifier import load_classifier
 from ageflow.translation.ages import GROUP_CENTRES, OLDEST, YOUNGEST, age_to_weights
-from ageflow.translation.methods import METHODS, LatentMethod, PrototypeMethod, load_method
+from ageflow.translation.methods import METHODS, LatentMethod, load_method
 from ageflow.workspace import MissingArtefactError, Workspace
 
 __all__ = [
@@ -120,10 +120,8 @@ class Explorer:
         return [name for name, parts in _PARTS.items() if all(map(self.workspace.has, parts))]
 
     @cached_property
-    def strength(self) -> float:
-        """s of Eq. 5 where nothing else is asked for: the settings', or what the run's ICTM learned from."""
-        if self.settings.strength is not None:
-            return self.settings.strength
+    def scale(self) -> float:
+        """s of the two GLOW methods (Eq. 5): what the run's ICTM learned from, or else the data set's."""
         trained = latest(self.workspace.path("ictm"))
         default = DATASET_VALUES.get(self.settings.dataset, {}).get("scale", 1.4)
         return float(trained.config["scale"] if trained else default)
@@ -175,7 +173,7 @@ class Explorer:
             portrait: from `portrait` or `uploaded`.
             age: years; between two groups, their weights are mixed (`age_to_weights`).
             method: a key of `METHODS`; None for the settings'.
-            strength: s of the two GLOW methods; None for `strength`.
+            strength: how much of the way (`LatentMethod.at`); None for the settings'.
 
         Returns:
             uint8 [3, S, S].
@@ -233,8 +231,7 @@ class Explorer:
         self, portrait: Portrait, ages: Sequence[float], name: str | None, strength: float | None
     ) -> tuple[LatentMethod, Tensor, Tensor, Tensor, dict[str, list]]:
         method = self._method(name or self.settings.method)
-        if isinstance(method, PrototypeMethod):
-            method.scale = self.strength if strength is None else strength
+        method = method.at(self.settings.strength if strength is None else strength)
         count = len(ages)
         z = self._latent(portrait).expand(count, -1)
         # The face's own age stands between the groups as the target does, so that nothing moves where they meet.
@@ -249,7 +246,7 @@ class Explorer:
             if problem := self.missing(name):
                 raise MissingArtefactError(problem)
             chosen = self.settings
-            method = load_method(name, chosen.dataset, chosen.run, chosen.runs_root, chosen.device, self.strength)
+            method = load_method(name, chosen.dataset, chosen.run, chosen.runs_root, chosen.device, self.scale)
             method.glow = self.glow
             self._loaded[name] = method
         return self._loaded[name]

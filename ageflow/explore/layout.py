@@ -38,7 +38,7 @@ class Parts:
             options=[(words, name) for name, words in METHODS.items()], style={"button_width": "150px"}
         )
         self.strength = widgets.FloatSlider(
-            1.4, min=0, max=5, step=0.1, description="strength s", readout_format=".1f", style=_WORDS
+            1, min=0, max=2, step=0.05, description="strength", readout_format=".2f", style=_WORDS
         )
         self.strength.layout.width = "420px"
         self.age = widgets.FloatSlider(

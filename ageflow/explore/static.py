@@ -28,7 +28,7 @@ def static_figure(
         portrait: the face.
         age: years.
         method: a key of `METHODS`.
-        strength: s of the two GLOW methods.
+        strength: how much of the way; None for the settings'.
         told: a line of readings to stand under it.
     """
     after = explorer.at_age(portrait, age, method, strength)

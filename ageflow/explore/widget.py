@@ -130,7 +130,6 @@ class AgeSlider(widgets.VBox):
             if face >= len(explorer):
                 where = f"{settings.dataset}/{explorer.workspace.run}"
                 raise ParameterError(f"face = {face}: {where} has {len(explorer)} test faces, 0 to {len(explorer) - 1}")
-            strength = explorer.strength
             parts.gallery.fill(
                 len(explorer), explorer.faces.images, lambda number: explorer.portrait(number).about, face
             )
@@ -139,7 +138,7 @@ class AgeSlider(widgets.VBox):
             self._fail(error)
             return
         self.explorer = explorer
-        parts.strength.value = strength
+        parts.strength.value = settings.strength
         if choose:
             self._choose_test_face(face)
 
@@ -205,7 +204,6 @@ class AgeSlider(widgets.VBox):
             return
         with self._telling:
             self.parts.say("")
-        self.parts.strength.disabled = position.method not in ("glow", "glow+attribute")
         if position.age != position.portrait.own:
             self._before_own = position.age
         self._latest.wish(position)

@@ -6,14 +6,16 @@ hard for both drops out of the difference.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap
 
-__all__ = ["Estimate", "estimate", "lead"]
+from ageflow.evaluation.strength import at_equal_age
+
+__all__ = ["Estimate", "estimate", "lead", "lead_at_equal_age"]
 
 
 @dataclass(frozen=True)
@@ -106,34 +108,126 @@ def lead(
         (2.0, 2.0, 2.0)
     """
     every = [part[part["value"].notna() & part["group"].isin(groups)] for part in (first, *others)]
-    people = pd.Index(pd.concat([part["identity"].astype(str) for part in every]).unique())
     if any(set(groups) - set(part["group"]) for part in every):
-        return Estimate(math.nan, math.nan, math.nan, 0, 0, "no such test faces")
+        return _NO_FACES
+    people = _people(every)
+    sums, counts = map(np.stack, zip(*(_per_person(part, groups, people, "value") for part in every), strict=True))
 
-    def per_person(part: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:  # sums and counts, [groups, people]
-        person = people.get_indexer(part["identity"].astype(str))
-        places = pd.Index(groups).get_indexer(part["group"]) * len(people) + person
-        shape = (len(groups), len(people))
-        values = part["value"].to_numpy(float)
-        return tuple(np.bincount(places, of, math.prod(shape)).reshape(shape) for of in (values, np.ones_like(values)))
-
-    sums, counts = map(np.stack, zip(*map(per_person, every), strict=True))  # [methods, groups, people]
-
-    def ahead(times: np.ndarray) -> np.ndarray:  # [resamples, people], how often each is drawn
+    def ahead(times: np.ndarray) -> np.ndarray:
         means = np.mean((sums @ times.T) / (counts @ times.T), axis=1)  # [methods, resamples]
         return means[0] - means[1:].max(axis=0)
 
-    value, faces = float(ahead(np.ones((1, len(people))))[0]), len(every[0])
-    if len(people) < 2:
+    return _resampled(ahead, counts, len(every[0]), resamples, confidence, seed)
+
+
+def lead_at_equal_age(
+    first: pd.DataFrame,
+    other: pd.DataFrame,
+    groups: Sequence[int],
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> tuple[Estimate, float]:
+    """How much higher one method's mean is than another's where it reaches as many of the ages, paired.
+
+    Arguments:
+        first: columns identity, group, strength, reached (100 where the age was, else 0) and value, one row a face and
+            strength.
+        other: the same of the other method, at the strength that it is compared at.
+        groups: a mean is the mean of these groups' means.
+        resamples, confidence, seed: as in `estimate`.
+
+    Returns:
+        The estimate, and the least strength at which `first` reaches as many. In every resample that strength is found
+        anew (`ageflow.evaluation.strength.at_equal_age`); where it is not found there is no number.
+    """
+    strengths = np.sort(first["strength"].unique())
+    every = [*(first[first["strength"] == strength] for strength in strengths), other]
+    every = [part[part["value"].notna() & part["group"].isin(groups)] for part in every]
+    if any(set(groups) - set(part["group"]) for part in every):
+        return _NO_FACES, math.nan
+    people = _people(every)
+    parts = {
+        name: [
+            np.stack(arrays)
+            for arrays in zip(*(_per_person(part, groups, people, name) for part in every), strict=True)
+        ]
+        for name in ("reached", "value")
+    }
+    counts = parts["value"][1]
+
+    def at_equal(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        means = {name: np.mean((sums @ times.T) / (n @ times.T), axis=1) for name, (sums, n) in parts.items()}
+        reached, value = means["reached"], means["value"]  # [strengths and the other, resamples]
+        strength, there = at_equal_age(strengths, reached[:-1], value[:-1], reached[-1])
+        return there - value[-1], strength
+
+    def lead_or_least(times: np.ndarray) -> np.ndarray:
+        # Left out, the resamples in which it reaches too few would make the interval better than it is.
+        ahead = at_equal(times)[0]
+        return np.where(np.isnan(ahead), -np.inf, ahead)
+
+    strength = float(at_equal(np.ones((1, len(people))))[1][0])
+    found = _resampled(lead_or_least, counts, len(every[-1]), resamples, confidence, seed, "inverted_cdf")
+    if math.isnan(strength):
+        return replace(
+            found, value=math.nan, low=math.nan, high=math.nan, note="at no strength does it reach as many"
+        ), strength
+    if found.low == -math.inf:
+        return replace(
+            found, low=math.nan, high=math.nan, note="it reaches as many, but not in every resample"
+        ), strength
+    return found, strength
+
+
+_NO_FACES = Estimate(math.nan, math.nan, math.nan, 0, 0, "no such test faces")
+
+
+def _people(parts: Sequence[pd.DataFrame]) -> pd.Index:
+    return pd.Index(pd.concat([part["identity"].astype(str) for part in parts]).unique())
+
+
+def _per_person(
+    part: pd.DataFrame, groups: Sequence[int], people: pd.Index, column: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and counts of a column, [groups, people]."""
+    person = people.get_indexer(part["identity"].astype(str))
+    places = pd.Index(groups).get_indexer(part["group"]) * len(people) + person
+    shape = (len(groups), len(people))
+    values = part[column].to_numpy(float)
+    return tuple(np.bincount(places, of, math.prod(shape)).reshape(shape) for of in (values, np.ones_like(values)))
+
+
+def _resampled(
+    measure: Callable[[np.ndarray], np.ndarray],
+    counts: np.ndarray,
+    faces: int,
+    resamples: int,
+    confidence: float,
+    seed: int,
+    method: str = "linear",
+) -> Estimate:
+    """A number and its interval over resampled people.
+
+    Arguments:
+        measure: how often each person is drawn, [resamples, people] → the number [resamples].
+        counts: faces of each person, [methods, groups, people].
+        faces: what the estimate says that it is of.
+        resamples, confidence, seed: as in `estimate`.
+        method: of the percentile; between numbers that may be infinite there is no line.
+    """
+    groups, people = counts.shape[1:]
+    value = float(measure(np.ones((1, people)))[0])
+    if people < 2:
         return Estimate(value, math.nan, math.nan, faces, 1, "one identity: no interval")
-    if len(groups) > 1 and (counts > 0).sum(axis=2).min() < 2:
+    if groups > 1 and (counts > 0).sum(axis=2).min() < 2:
         # Only resamples with that person count, so its own part of the variance would be missing.
-        return Estimate(value, math.nan, math.nan, faces, len(people), "a group of one identity: no interval")
+        return Estimate(value, math.nan, math.nan, faces, people, "a group of one identity: no interval")
     # By hand, as scipy's bootstrap gives up on all resamples where one has no number.
-    shares = np.full(len(people), 1 / len(people))
-    times = np.random.default_rng(seed).multinomial(len(people), shares, size=resamples).astype(float)
+    shares = np.full(people, 1 / people)
+    times = np.random.default_rng(seed).multinomial(people, shares, size=resamples).astype(float)
     with np.errstate(invalid="ignore"):  # 0/0: a group without a face
-        drawn = ahead(times)
+        drawn = measure(times)
     outside = 50 * (1 - confidence)
-    low, high = np.nanpercentile(drawn, [outside, 100 - outside])
-    return Estimate(value, float(low), float(high), faces, len(people))
+    low, high = np.nanpercentile(drawn, [outside, 100 - outside], method=method)
+    return Estimate(value, float(low), float(high), faces, people)

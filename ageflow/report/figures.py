@@ -1,4 +1,4 @@
-"""Figures 1, 4, 6, A.1 and A.2 of a run, predicted against target age, and the curves of its trainings."""
+"""Figures 1, 4, 6, A.1 and A.2 of a run, two that the paper lacks, and the curves of its trainings."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -10,6 +10,7 @@ from typing import Any
 from ageflow.config import Figures
 from ageflow.data.faces import Faces
 from ageflow.evaluation.evaluate import METHOD_PARTS
+from ageflow.evaluation.judged import read_judged
 from ageflow.evaluation.judging import classifier_names
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.progress import progress_bar
@@ -26,6 +27,7 @@ from ageflow.report.pictures import (
     variant_grid,
 )
 from ageflow.report.plots import draw_scatter, project_latents, scatter_height, training_curves
+from ageflow.report.strengths import STRENGTH_FILE, draw_strengths, strength_curves
 from ageflow.report.style import COLUMN
 from ageflow.storage import checkpoints, write_atomically
 from ageflow.translation.latents import Latents
@@ -114,6 +116,13 @@ class Gallery:
             return LeftOut(f"the run has no evaluation/{file.name}: 06_ablations.ipynb writes it")
         return draw_ages(age_curves(read_ages(file)))
 
+    def figure_strength(self) -> Picture | LeftOut:
+        """What each method gives up of the person for an age; left out where it has not been measured."""
+        file = self.workspace.path("evaluation", STRENGTH_FILE)
+        if not file.is_file():
+            return LeftOut(f"the run has no evaluation/{file.name}: 06_ablations.ipynb writes it")
+        return draw_strengths(strength_curves(read_judged(file).rows))
+
     def curves(self) -> dict[str, Picture]:
         """The curves of every training of the run, by a name for their file."""
         folders = [self.workspace.path(name) for name in ("glow", "decoded_age", "ictm", "no_ictm")]
@@ -168,6 +177,7 @@ def make_figures(settings: Figures) -> dict[str, Picture | LeftOut]:
         "figure_4": gallery.figure_4,
         "figure_6": gallery.figure_6,
         "figure_ages": gallery.figure_ages,
+        "figure_strength": gallery.figure_strength,
         "figure_a1": gallery.figure_a1,
         "figure_a2": gallery.figure_a2,
     }

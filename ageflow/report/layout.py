@@ -14,6 +14,7 @@ METRIC_NAMES = {
     "age_accuracy": "Age accuracy (%)",
     "cosine": "Cosine similarity",
     "cosine_centred": "Centred cosine",
+    "cosine_at_equal_age": "Centred cosine at equal age accuracy",
     "verified": "Verified as the same person (%)",
     "gender": "Gender preserved (%)",
     "race": "Race preserved (%)",
@@ -29,7 +30,7 @@ METRIC_NAMES = {
     "kid_inception": "KID × 1000, InceptionV3 features",
 }
 _FORMATS = {
-    **dict.fromkeys(("cosine", "cosine_centred", "rho"), ".3f"),
+    **dict.fromkeys(("cosine", "cosine_centred", "cosine_at_equal_age", "rho"), ".3f"),
     **dict.fromkeys(("inverse_error", "condition_error"), ".1e"),
     **dict.fromkeys(("kid_face_api", "kid_inception"), ".2f"),
 }

@@ -1,5 +1,8 @@
 """What a reader must know to read a table: the lines below it."""
 
+import math
+
+import numpy as np
 import pandas as pd
 
 from ageflow.config import Tables
@@ -32,6 +35,7 @@ def notes(number: int, numbers: pd.DataFrame, results: Results, settings: Tables
             "the interval lies above 0. Over the better of two: the better in each resample. The mean is of the groups' numbers, "
             "each group counted alike; in tables 1 to 5 it is over the faces, but for KID."
         )
+        told += _equal_age(numbers, results)
     else:
         told.append(
             "Bold: of this run's methods, the one whose lead over the second best excludes 0 in the paired bootstrap."
@@ -61,6 +65,22 @@ def notes(number: int, numbers: pd.DataFrame, results: Results, settings: Tables
     if number == 5:
         told += _beyond() + _of_fewer(numbers, about["identities"], about["faces"])
     return told + _reasons(numbers)
+
+
+def _equal_age(numbers: pd.DataFrame, results: Results) -> list[str]:
+    """What a comparison at equal age accuracy is, and at which strength AgeFlow stands in it."""
+    rows = numbers[numbers["metric"] == "cosine_at_equal_age"]
+    if rows.empty:
+        return []
+    of = results.strength.rows[results.strength.rows["method"] == "ageflow"]
+    strengths = ", ".join(f"{strength:g}" for strength in np.sort(of["strength"].unique()))
+    places = [f"{row.method} {row.strength:.2f}" for row in rows.itertuples() if not math.isnan(row.strength)]
+    where = f": {'; '.join(places)}" if places else ""
+    return [
+        "At equal age accuracy: AgeFlow at the least strength at which it reaches as many of the ages, in the mean over the "
+        f"groups, as the other method does as it is{where} (1 moves a face as far as AgeFlow does; judged at {strengths}, "
+        f"straight lines between them, on {of['face'].nunique()} faces of {of['identity'].nunique()} people)."
+    ]
 
 
 def _labelled(numbers: pd.DataFrame) -> list[str]:

@@ -29,6 +29,8 @@ _CAPTIONS = {
     "figure_6": "Figure 6. The methods on the same faces (red frames)",
     "figure_ages": "Not in the paper. Predicted age against continuous target age: means over test faces, with 95 % "
     "bootstrap intervals over identities",
+    "figure_strength": "Not in the paper. What each method gives up of the person for an age: moving faces less and more of "
+    "the way (large points: as it is), by the run's classifier and by the second judge",
     "figure_a1": "Figure A.1. Faces of another set (red frames) in every age group, by AgeFlow, which is not told their age",
     "figure_a2": "Figure A.2. Faces drawn from GLOW by temperature, the same noise in a column",
 }

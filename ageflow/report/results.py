@@ -29,8 +29,8 @@ class Results:
         workspace: of the run.
         real: the real test faces.
         methods: the judged methods, by name.
-        cycle, continuous: rows of `ageflow.evaluation.cycle` and `ageflow.evaluation.continuous` of all methods; None
-            where a version of the kit that did not measure them made the evaluation.
+        cycle, continuous, strength: rows of `ageflow.evaluation.cycle`, `.continuous` and `.strength` of all methods;
+            None where a version of the kit that did not measure them made the evaluation.
 
     Example:
         ``Results.open(Workspace.of(settings)).methods["ageflow"].rows``
@@ -41,6 +41,7 @@ class Results:
     methods: dict[str, Judged]
     cycle: Judged | None = None
     continuous: Judged | None = None
+    strength: Judged | None = None
 
     @classmethod
     def open(cls, workspace: Workspace) -> "Results":
@@ -62,7 +63,7 @@ class Results:
                     f"{name} was judged with another {', '.join(differing)} than the real faces in {folder}: "
                     "run 06_ablations.ipynb again"
                 )
-        beyond = {name: folder / file_name(name) for name in ("cycle", "continuous")}
+        beyond = {name: folder / file_name(name) for name in ("cycle", "continuous", "strength")}
         kept = {name: read_judged(path) for name, path in beyond.items() if path.is_file()}
         for name, judged in kept.items():
             for method, made_from in judged.about["fingerprints"].items():

@@ -12,7 +12,7 @@ import pandas as pd
 from ageflow.config import Tables
 from ageflow.data.records import AGE_GROUPS
 from ageflow.progress import progress_bar
-from ageflow.report.estimates import Estimate, estimate, lead
+from ageflow.report.estimates import Estimate, estimate, lead, lead_at_equal_age
 from ageflow.report.layout import Table, digits
 from ageflow.report.metrics import (
     BEYOND,
@@ -256,9 +256,32 @@ def _lead_rows(results: Results, settings: Tables) -> list[dict]:
                 # What reads +0.000 is no lead.
                 ahead_as_shown = float(f"{ahead.low:{digits(metric, ahead.low)}}") > 0
                 rows.append(_row(metric, f"this run ({results.run})", name, label, ahead, ahead_as_shown))
+    rows += _equal_age_rows(results, settings)
     if not rows:
         nothing = _bare(math.nan, "AgeFlow and another method were not both judged")
         rows = [_row("age_accuracy", f"this run ({results.run})", "AgeFlow", MEAN, nothing)]
+    return rows
+
+
+def _equal_age_rows(results: Results, settings: Tables) -> list[dict]:
+    """AgeFlow's centred cosine where it reaches as many of the ages as another method does as it is, less that one's."""
+    judged = results.strength.rows if results.strength is not None else pd.DataFrame({"method": []})
+    rows = []
+    for name, rivals in _RIVALS.items():
+        both = [judged[judged["method"] == method] for method in ("ageflow", *rivals)]
+        if len(rivals) > 1 or any(part.empty or part["cosine_centred"].isna().any() for part in both):
+            continue
+        first, other = (
+            scores("cosine_centred", part).assign(
+                strength=part["strength"].to_numpy(), reached=scores("age_accuracy", part)["value"].to_numpy()
+            )
+            for part in both
+        )
+        groups = TABLE_GROUPS[3]
+        ahead, strength = lead_at_equal_age(first, other[other["strength"] == 1], groups, *_chosen(settings))
+        better = float(f"{ahead.low:{digits('cosine_at_equal_age', ahead.low)}}") > 0
+        row = _row("cosine_at_equal_age", f"this run ({results.run})", name, MEAN, ahead, better)
+        rows.append(row | {"strength": strength})
     return rows
 
 

@@ -32,12 +32,12 @@ class ConvolutionalTranslator(Translator):
             TranslationNetwork(3 * channels, config.width, config.reduction) for _ in range(config.couplings)
         )
 
-    def forward(self, z_s: Tensor, target: Tensor) -> Tensor:
-        """Latents z_s [B, D] and a target, int [B] or weights [B, groups] → z'_t [B, D]."""
+    def forward(self, z_s: Tensor, target: Tensor, strength: float = 1.0) -> Tensor:
+        """Latents z_s [B, D] and a target, int [B] or weights [B, groups] → z'_t [B, D]; `strength` as in `ICTM`."""
         moved = []
         for networks, part in zip(self.levels, self.inputs(z_s, target), strict=True):
             x = torch.cat(part, dim=1).contiguous(memory_format=torch.channels_last)
             for network in networks:
-                x = x + network(x)
+                x = x.add(network(x), alpha=strength)
             moved.append(x.chunk(3, dim=1)[0])
         return self.visible.put(z_s, moved)

@@ -1,8 +1,6 @@
 """ICTM: the invertible conditional translation module T, and its prior generator (Eq. 3, Fig. 2b)."""
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -10,15 +8,13 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from ageflow.config import ParameterError
 from ageflow.flows.network import zero_convolution
 from ageflow.flows.squeeze import Squeeze
 from ageflow.flows.transform import ShapeError
 from ageflow.translation.prototypes import as_weights
+from ageflow.translation.visible import Shapes, VisibleLatent
 
-__all__ = ["ICTM", "ChannelAttention", "ICTMConfig", "PriorGenerator", "Translator", "VisibleLatent"]
-
-Shapes = Sequence[tuple[int, int, int]]
+__all__ = ["ICTM", "ChannelAttention", "ICTMConfig", "PriorGenerator", "Translator"]
 
 
 class ICTMConfig(BaseModel):
@@ -38,50 +34,6 @@ class ICTMConfig(BaseModel):
     width: int = Field(64, ge=4)
     reduction: int = Field(4, ge=1)
     seed: int = 0
-
-
-class VisibleLatent:
-    """Cuts the levels that T and D see out of a flat latent [B, D], and puts them back.
-
-    Arguments:
-        latent: ``all``, ``top`` or level numbers.
-        shapes: (C, H, W) of each level, `Glow.latent_shapes`.
-    """
-
-    def __init__(self, latent: str | list[int], shapes: Shapes) -> None:
-        levels = {"all": list(range(len(shapes))), "top": [len(shapes) - 1]}.get(str(latent), latent)
-        if not levels or any(not 0 <= level < len(shapes) for level in levels) or len(set(levels)) < len(levels):
-            raise ParameterError(
-                f"latent = {latent!r}: expected 'all', 'top' or different levels of 0 … {len(shapes) - 1}"
-            )
-        self.levels = sorted(levels)
-        self.shapes = [tuple(shapes[level]) for level in self.levels]
-        self.sizes = [math.prod(shape) for shape in shapes]
-        self.dimensions = sum(self.sizes[level] for level in self.levels)
-
-    def take(self, z: Tensor) -> list[Tensor]:
-        """The visible levels of z [B, D], each [B, C, H, W]."""
-        parts = z.split(self.sizes, dim=1)
-        return [parts[level].reshape(-1, *shape) for level, shape in zip(self.levels, self.shapes, strict=True)]
-
-    def flat(self, z: Tensor) -> Tensor:
-        """The visible part of z [B, D] as one vector [B, dimensions]."""
-        if len(self.levels) == len(self.sizes):
-            return z
-        parts = z.split(self.sizes, dim=1)
-        return torch.cat([parts[level] for level in self.levels], dim=1)
-
-    def cut(self, flat: Tensor) -> list[Tensor]:
-        """A visible vector [B, dimensions] as its levels, each [B, C, H, W]."""
-        parts = flat.split([math.prod(shape) for shape in self.shapes], dim=1)
-        return [part.reshape(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
-
-    def put(self, z: Tensor, levels: Sequence[Tensor]) -> Tensor:
-        """z [B, D] with its visible levels replaced."""
-        parts = list(z.split(self.sizes, dim=1))
-        for level, new in zip(self.levels, levels, strict=True):
-            parts[level] = new.flatten(1)
-        return torch.cat(parts, dim=1)
 
 
 class PriorGenerator(nn.Module):
@@ -157,24 +109,24 @@ class LevelTranslator(nn.Module):
             TranslationNetwork(6 * channels, config.width, config.reduction) for _ in range(config.couplings)
         )
 
-    def forward(self, z: Tensor, mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, z: Tensor, mu: Tensor, log_sigma: Tensor, strength: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
         """(z_s, μ_t, log σ_t) → (z'_t, μ'_s, log σ'_s), each [B, C, H, W]."""
         top, bottom = self._halves(z, mu, log_sigma)
         for number, network in enumerate(self.networks):
             if number % 2 == 0:
-                top = top + network(bottom)
+                top = top.add(network(bottom), alpha=strength)
             else:
-                bottom = bottom + network(top)
+                bottom = bottom.add(network(top), alpha=strength)
         return self._stack(top, bottom)
 
-    def inverse(self, z: Tensor, mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def inverse(self, z: Tensor, mu: Tensor, log_sigma: Tensor, strength: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
         """(z'_t, μ'_s, log σ'_s) → (z_s, μ_t, log σ_t)."""
         top, bottom = self._halves(z, mu, log_sigma)
         for number, network in reversed(list(enumerate(self.networks))):
             if number % 2 == 0:
-                top = top - network(bottom)
+                top = top.sub(network(bottom), alpha=strength)
             else:
-                bottom = bottom - network(top)
+                bottom = bottom.sub(network(top), alpha=strength)
         return self._stack(top, bottom)
 
     def _halves(self, *parts: Tensor) -> tuple[Tensor, Tensor]:
@@ -251,23 +203,28 @@ class ICTM(Translator):
         """T's couplings on a level of so many channels."""
         return LevelTranslator(channels, self.config)
 
-    def forward(self, z_s: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, z_s: Tensor, target: Tensor, strength: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
         """Move latents to another age.
 
         Arguments:
             z_s: latents [B, D].
             target: age groups, int [B], or weights over the groups [B, groups]: any age between.
+            strength: how much of the way (ours): what every coupling adds is taken so many times. 0 is the identity,
+                1 what was trained; T is exactly invertible at each.
 
         Returns:
             z'_t [B, D], and μ'_s and log σ'_s [B, dimensions T sees].
         """
         parts = self.inputs(z_s, target)
-        return self._collect(z_s, [level(*part) for level, part in zip(self.levels, parts, strict=True)])
+        return self._collect(z_s, [level(*part, strength) for level, part in zip(self.levels, parts, strict=True)])
 
-    def inverse(self, z_t: Tensor, mu_s: Tensor, log_sigma_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Undo `forward`: its three outputs → (z_s [B, D], μ_t, log σ_t)."""
+    def inverse(
+        self, z_t: Tensor, mu_s: Tensor, log_sigma_s: Tensor, strength: float = 1.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Undo `forward` of that strength: its three outputs → (z_s [B, D], μ_t, log σ_t)."""
         parts = zip(self.visible.take(z_t), self.visible.cut(mu_s), self.visible.cut(log_sigma_s), strict=True)
-        return self._collect(z_t, [level.inverse(*part) for level, part in zip(self.levels, parts, strict=True)])
+        back = [level.inverse(*part, strength) for level, part in zip(self.levels, parts, strict=True)]
+        return self._collect(z_t, back)
 
     def _collect(self, z: Tensor, levels: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
         moved, mu, log_sigma = zip(*levels, strict=True)

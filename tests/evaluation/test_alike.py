@@ -31,7 +31,13 @@ def run(runs_root, tmp_path):
 
 
 def ablations(run, **more):
-    given = {"evaluation_faces": 8, "cycle_faces": 4, "continuous_faces": 4, "methods": ["no_ictm", "ageflow"]}
+    given = {
+        "evaluation_faces": 8,
+        "cycle_faces": 4,
+        "continuous_faces": 4,
+        "strength_faces": 4,
+        "methods": ["no_ictm", "ageflow"],
+    }
     return ageflow.settings("ablations", parameters(run, **given | more))
 
 

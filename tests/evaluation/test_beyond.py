@@ -12,13 +12,14 @@ import ageflow
 from ageflow.data.faces import Faces
 from ageflow.evaluation.continuous import STOPS, monotonicity, predicted_ages
 from ageflow.evaluation.cycle import cycle_errors
-from ageflow.evaluation.evaluate import evaluate_all, evaluate_beyond
+from ageflow.evaluation.evaluate import evaluate_all, evaluate_beyond, evaluate_strengths
 from ageflow.evaluation.identity import DlibEmbedder
 from ageflow.evaluation.judged import read_judged
 from ageflow.evaluation.judging import Judges
 from ageflow.evaluation.realism import InceptionFeatures, kernel_distance, kid_by_group
 from ageflow.evaluation.second_judge import SecondAgeJudge
 from ageflow.flows.glow import to_uint8
+from ageflow.translation.methods import METHODS
 from ageflow.workspace import Workspace
 from tests.evaluation.test_judging import ByBrightness
 from tests.tiny import BRIGHTNESS, parameters
@@ -160,7 +161,7 @@ def test_inception_weights_that_are_not_there_are_named(tmp_path):
 
 def test_what_the_paper_lacks_is_measured_for_every_method_and_kept(runs_root, tmp_path):
     shutil.copytree(runs_root, tmp_path / "runs", copy_function=os.link)
-    given = parameters(tmp_path / "runs", evaluation_faces=8, cycle_faces=4, continuous_faces=4)
+    given = parameters(tmp_path / "runs", evaluation_faces=8, cycle_faces=4, continuous_faces=4, strength_faces=4)
     settings = ageflow.settings("ablations", given)
     evaluate_all(settings)
     folder = Workspace.of(settings).path("evaluation")
@@ -179,3 +180,36 @@ def test_what_the_paper_lacks_is_measured_for_every_method_and_kept(runs_root, t
     kid = read_judged(folder / "ageflow.parquet").about["kid"]
     assert told.loc["AgeFlow", "kid_face_api"] == pytest.approx(np.mean([row["kid"] for row in kid]))
     assert np.isfinite(told.loc["faces as they are", "kid_face_api"])
+
+
+def test_every_method_is_judged_at_other_strengths_too(runs_root, tmp_path):
+    """At 1 as it is judged anyway; nearer to 0 nearer to the face; and what is kept is not judged again."""
+    shutil.copytree(runs_root, tmp_path / "runs", copy_function=os.link)
+    sizes = {"evaluation_faces": 8, "cycle_faces": 4, "continuous_faces": 4, "strength_faces": 4}
+    settings = ageflow.settings("ablations", parameters(tmp_path / "runs", strengths=[0.01, 2.0], **sizes))
+    evaluate_all(settings)
+    folder = Workspace.of(settings).path("evaluation")
+    rows = read_judged(folder / "strength.parquet").rows
+    assert rows.groupby(["method", "strength"]).size().tolist() == [4 * 3] * 4 * 3
+    assert rows["strength"].unique().tolist() == [0.01, 1.0, 2.0]
+    for name in settings.methods:
+        own = rows[rows["method"] == name]
+        whole = read_judged(folder / f"{name}.parquet").rows
+        as_it_is = own[own["strength"] == 1].drop(columns="strength")
+        of_these = whole[whole["face"].isin(as_it_is["face"])]
+        assert len(of_these) < len(whole)
+        pd.testing.assert_frame_equal(as_it_is.reset_index(drop=True), of_these.reset_index(drop=True))
+        # Centred on the mean of all eight, as at 1: a face that hardly moved is its own.
+        least = own[own["strength"] == 0.01].set_index(["face", "target"])["cosine_centred"]
+        assert (least > 0.95).all()
+        assert (least > as_it_is.set_index(["face", "target"])["cosine_centred"]).mean() > 0.5
+    told = evaluate_strengths(settings)
+    assert told.index.tolist() == [(METHODS[name], strength) for name in METHODS for strength in (0.01, 1.0, 2.0)]
+    own = rows[(rows["method"] == "ageflow") & (rows["strength"] == 2)]
+    by_target = own.groupby("target")["cosine_centred"].mean().mean()
+    assert told.loc[("AgeFlow", 2.0), "cosine_centred"] == pytest.approx(by_target, abs=1e-3)
+    written = (folder / "strength.parquet").stat().st_mtime_ns
+    evaluate_all(settings)
+    assert (folder / "strength.parquet").stat().st_mtime_ns == written
+    evaluate_all(settings.model_copy(update={"strengths": [0.5]}))
+    assert read_judged(folder / "strength.parquet").rows["strength"].unique().tolist() == [0.5, 1.0]

@@ -27,7 +27,9 @@ def run(runs_root, tmp_path):
 
 
 def settings_of(run, **more):
-    return ageflow.settings("ablations", parameters(run, evaluation_faces=8, cycle_faces=4, continuous_faces=4) | more)
+    return ageflow.settings(
+        "ablations", parameters(run, evaluation_faces=8, cycle_faces=4, continuous_faces=4, strength_faces=4) | more
+    )
 
 
 def written(settings):
@@ -59,7 +61,7 @@ def test_a_method_is_judged_again_when_what_it_was_made_from_changes(run):
     evaluate_all(settings)
     after = written(settings)
     changed = {name for name in before if after[name] != before[name]}
-    assert changed == {"ageflow.parquet", "cycle.parquet", "continuous.parquet", "done.json"}
+    assert changed == {"ageflow.parquet", "cycle.parquet", "continuous.parquet", "strength.parquet", "done.json"}
 
 
 def test_everything_is_judged_again_with_other_faces_chosen(run):

@@ -17,7 +17,7 @@ from ageflow.evaluation.parts import Parts, in_batches
 from ageflow.workspace import Workspace
 from tests.tiny import parameters
 
-FILES = ["ageflow", "continuous", "cycle", "glow", "real"]
+FILES = ["ageflow", "continuous", "cycle", "glow", "real", "strength"]
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def copy(runs_root, tmp_path):
 
 
 def settings_of(run, **more):
-    sizes = {"evaluation_faces": 8, "evaluation_batch": 5, "cycle_faces": 4, "continuous_faces": 4}
+    sizes = {"evaluation_faces": 8, "evaluation_batch": 5, "cycle_faces": 4, "continuous_faces": 4, "strength_faces": 4}
     return ageflow.settings("ablations", parameters(run, methods=["glow", "ageflow"], **sizes | more))
 
 

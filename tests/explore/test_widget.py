@@ -34,7 +34,7 @@ def upload(slider: AgeSlider, content: bytes, name: str = "me.jpg") -> None:
 def test_every_widget_changes_the_picture(slider: AgeSlider):
     parts = slider.parts
     seen = [parts.aged.value]
-    moves = [(parts.age, 25.0), (parts.method, "glow"), (parts.age, 60.0), (parts.strength, 4.0)]
+    moves = [(parts.age, 25.0), (parts.method, "glow"), (parts.age, 60.0), (parts.strength, 0.5)]
     for widget, value in moves:
         widget.value = value
         assert slider.wait()
@@ -57,7 +57,6 @@ def test_every_method_is_shown_with_its_readings_and_strip(slider: AgeSlider):
         assert "cosine to the face before" in slider.parts.readings.value
         assert "estimated age" in slider.parts.readings.value
         assert ("0 of 3072 values differ" in slider.parts.readings.value) == (method != "no_ictm")
-        assert slider.parts.strength.disabled == ("glow" not in method)
         for image, centre in zip(slider.parts.groups, (25.0, 35.5, 45.5, 57.0), strict=True):
             expected = slider.explorer.at_age(slider.portrait, centre, method, slider.parts.strength.value)
             small = Image.fromarray(expected.permute(1, 2, 0).contiguous().numpy()).resize((256, 256), 3)

@@ -101,3 +101,20 @@ def write_beyond(settings, **fingerprints):
     write_judged(folder / "cycle.parquet", pd.concat(cycles), about)
     ages = [continuous_rows("ageflow", falling=1), continuous_rows("glow", falling=4)]
     write_judged(folder / "continuous.parquet", pd.concat(ages), about)
+
+
+def write_strengths(settings, strengths=(0.5, 1.0), **of_method):
+    """For each method, at each strength: a share of people whose face lands, and a centred cosine."""
+    folder = Workspace.of(settings).path("evaluation")
+    rows = [
+        judged_rows((share,) * 4, (cosine,) * 4, 1)
+        .assign(
+            method=method.replace("_attribute", "+attribute"), strength=strength, cosine_centred=cosine, second_age=30.0
+        )
+        .assign(verified=True)
+        for method, numbers in of_method.items()
+        for strength, (share, cosine) in zip(strengths, numbers, strict=True)
+    ]
+    table = pd.concat(rows, ignore_index=True)
+    methods = dict.fromkeys(table["method"].unique(), FINGERPRINTS)
+    write_judged(folder / "strength.parquet", table, {"evaluated": "2026-01-02", "fingerprints": methods})

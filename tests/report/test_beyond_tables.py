@@ -14,7 +14,15 @@ from ageflow.report.estimates import estimate
 from ageflow.report.results import MixedResultsError, Results
 from ageflow.report.tables import _best, make_table, make_tables
 from ageflow.workspace import Workspace
-from tests.report.evaluations import PEOPLE, judged_rows, numbers_of, real_rows, write_beyond, write_evaluation
+from tests.report.evaluations import (
+    PEOPLE,
+    judged_rows,
+    numbers_of,
+    real_rows,
+    write_beyond,
+    write_evaluation,
+    write_strengths,
+)
 
 
 def test_table_5_has_what_the_paper_does_not_measure(tmp_path):
@@ -86,6 +94,39 @@ def test_a_lead_that_reads_as_nothing_is_not_bold(tmp_path):
     assert "+0.000 [+0.000, +0.000]" in table.to_markdown()
 
 
+def test_table_6_compares_cosines_where_as_many_ages_are_reached(tmp_path):
+    settings = write_evaluation(tmp_path)
+    table = make_table(6, Results.open(Workspace.of(settings)), settings)
+    assert "Centred cosine at equal age accuracy" not in table.to_markdown(), (
+        "an evaluation before there was such a thing"
+    )
+
+    write_strengths(settings, ageflow=[(0.4, 0.8), (0.8, 0.6)], glow=[(0.3, 0.9), (0.5, 0.65)])
+    table = make_table(6, Results.open(Workspace.of(settings)), settings)
+    found = numbers_of(table).loc["cosine_at_equal_age"]
+    assert found.index.tolist() == [("over GLOW", "mean")]
+    row = found.loc[("over GLOW", "mean")]
+    assert row["strength"] == pytest.approx(0.625)  # a quarter of the way from 0.4 to 0.8
+    assert row["value"] == pytest.approx(0.75 - 0.65)
+    assert 0 < row["low"] < row["value"] < row["high"]
+    assert row["best"]
+    (note,) = [note for note in table.notes if note.startswith("At equal age accuracy")]
+    assert "over GLOW 0.62 (1 moves" in note
+    assert f"judged at 0.5, 1, straight lines between them, on {4 * PEOPLE} faces of {PEOPLE} people" in note
+
+
+def test_table_6_says_where_ageflow_reaches_too_few_ages_to_compare(tmp_path):
+    settings = write_evaluation(tmp_path)
+    write_strengths(settings, ageflow=[(0.2, 0.8), (0.4, 0.6)], glow=[(0.3, 0.9), (0.5, 0.65)])
+    table = make_table(6, Results.open(Workspace.of(settings)), settings)
+    row = numbers_of(table).loc[("cosine_at_equal_age", "over GLOW", "mean")]
+    assert math.isnan(row["value"])
+    assert not row["best"]
+    assert any(note.startswith("n/a: at no strength does it reach as many") for note in table.notes)
+    (note,) = [note for note in table.notes if note.startswith("At equal age accuracy")]
+    assert "as it is (1 moves" in note
+
+
 def test_a_mean_of_kid_over_fewer_groups_is_no_number_and_says_why(tmp_path):
     kid = [{"target": group, "kid": 0.001 if group else math.nan, "spread": 0.0, "faces": 9} for group in range(4)]
     settings = write_evaluation(tmp_path, kid=kid, features="kid_face_api")
@@ -112,6 +153,17 @@ def test_the_best_mean_is_told_by_the_mean_that_is_printed():
     settings = ageflow.settings("tables", {"bootstrap": 200})
     values = {method: estimate(part, 200) for method, part in higher.items()}
     assert _best("age_accuracy", values, higher, settings) == "ageflow"
+
+
+def test_strengths_of_other_weights_are_refused(tmp_path):
+    settings = write_evaluation(tmp_path)
+    write_strengths(settings, ageflow=[(0.4, 0.8), (0.8, 0.6)], glow=[(0.3, 0.9), (0.5, 0.65)])
+    file = Workspace.of(settings).path("evaluation", "strength.parquet")
+    judged = read_judged(file)
+    others = {method: made_from | {"faces": "others"} for method, made_from in judged.about["fingerprints"].items()}
+    write_judged(file, judged.rows, judged.about | {"fingerprints": others})
+    with pytest.raises(MixedResultsError, match=r"strength of .* was measured with other faces"):
+        make_tables(settings)
 
 
 def test_numbers_beyond_the_paper_of_other_weights_are_refused(tmp_path):

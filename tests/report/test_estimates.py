@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ageflow.report.estimates import estimate, lead
+from ageflow.report.estimates import estimate, lead, lead_at_equal_age
 
 
 def _scores(identities, values):
@@ -118,3 +118,56 @@ def test_a_mean_over_a_group_of_one_person_has_no_interval():
     assert not math.isnan(found.value)
     assert found.note == "a group of one identity: no interval"
     assert not math.isnan(lead(rows, [rows.assign(value=rows["value"] - 5)], [0], resamples=100).low)
+
+
+def _at_strengths(reached, value, people=200):
+    """A method on `people` of one group: at each strength the first share of them are reached, all have the value."""
+    parts = [
+        _grouped([value] * people).assign(
+            strength=strength, reached=np.where(np.arange(people) < share * people, 100.0, 0.0), value=value
+        )
+        for strength, (share, value) in enumerate(zip(reached, value, strict=True), start=1)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_lead_at_equal_age_is_where_the_other_is_reached():
+    first = _at_strengths((0.2, 0.6, 0.9), (0.9, 0.7, 0.4))
+    other = _at_strengths((0.75,), (0.5,))
+    found, strength = lead_at_equal_age(first, other, [0])
+    assert strength == pytest.approx(2.5)  # half-way from 0.6 to 0.9
+    assert found.value == pytest.approx(0.55 - 0.5)
+    assert found.low < found.value < found.high
+    # The same people are reached by both in every resample, so what is left is how the least share of a line differs.
+    assert found.high - found.low < 0.1
+
+
+def test_lead_at_equal_age_takes_the_least_strength_that_is_judged_where_that_reaches_more():
+    found, strength = lead_at_equal_age(_at_strengths((0.5, 0.9), (0.8, 0.4)), _at_strengths((0.3,), (0.9,)), [0])
+    assert strength == 1
+    assert (found.value, found.low, found.high) == pytest.approx((-0.1, -0.1, -0.1))
+
+
+def test_lead_at_equal_age_has_no_number_where_as_many_are_never_reached():
+    found, strength = lead_at_equal_age(_at_strengths((0.2, 0.6), (0.9, 0.7)), _at_strengths((0.7,), (0.1,)), [0])
+    assert math.isnan(strength)
+    assert math.isnan(found.value)
+    assert found.note == "at no strength does it reach as many"
+
+
+def test_lead_at_equal_age_has_no_interval_where_some_people_are_not_enough():
+    """Reached by 61 of 100 and 60 of others: in nearly every second resample these would be more."""
+    people = np.arange(200)
+    first = _at_strengths((0.2, 0.605), (0.9, 0.7))
+    other = _grouped([0.1] * 200).assign(strength=1, reached=np.where(people >= 80, 100.0, 0.0))
+    found, strength = lead_at_equal_age(first, other, [0])
+    assert 1 < strength < 2
+    assert found.value > 0.5
+    assert math.isnan(found.low)
+    assert found.note == "it reaches as many, but not in every resample"
+
+
+def test_lead_at_equal_age_without_faces_of_a_group_says_so():
+    found, strength = lead_at_equal_age(_at_strengths((0.2,), (0.9,)), _at_strengths((0.1,), (0.1,)), [0, 3])
+    assert found.note == "no such test faces"
+    assert math.isnan(strength)

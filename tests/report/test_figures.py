@@ -28,10 +28,12 @@ from ageflow.report.pictures import (
     variant_grid,
 )
 from ageflow.report.plots import latent_scatter, project_latents, training_curves
+from ageflow.report.strengths import STRENGTH_FILE
 from ageflow.translation.latents import Latents
 from ageflow.translation.methods import METHODS
 from ageflow.translation.prototypes import Prototypes
 from ageflow.workspace import MissingArtefactError, Workspace
+from tests.report.evaluations import write_strengths
 from tests.tiny import parameters
 
 
@@ -184,6 +186,8 @@ def drawn(runs_root, tmp_path_factory):
     table = pd.DataFrame(ages, columns=["method", "identity", "target_age", "predicted_age"])
     table.to_parquet(folder_of(root, "evaluation") / AGES_FILE)
     settings = ageflow.settings("figures", parameters(root, external="demo/tiny", temperatures=[0.5, 1.0]))
+    reached = {name.replace("+", "_"): [(0.2, 0.9), (0.6, 0.7)] for name in METHODS}
+    write_strengths(settings, **reached)
     return make_figures(settings), Workspace.of(settings).require("figures"), settings
 
 
@@ -194,6 +198,7 @@ def test_all_figures_of_a_run_are_written_and_the_marker_last(drawn):
         "figure_4",
         "figure_6",
         "figure_ages",
+        "figure_strength",
         "figure_a1",
         "figure_a2",
         "training_glow",
@@ -238,7 +243,7 @@ def test_pdfs_hold_text_in_embedded_truetype_and_lines_as_lines(drawn):
         content = (folder / f"{name}.pdf").read_bytes()
         assert b"/FontFile2" in content, name
         assert b"/Type3" not in content, name
-    for name in ("figure_ages", "training_glow"):
+    for name in ("figure_ages", "figure_strength", "training_glow"):
         assert b"/Subtype /Image" not in (folder / f"{name}.pdf").read_bytes()
 
 
@@ -272,15 +277,19 @@ def test_a_face_of_unknown_age_is_drawn_without_a_label(faces):
 
 def test_a_figure_that_cannot_be_drawn_says_what_would_draw_it_and_leaves_no_old_file(drawn):
     _, folder, settings = drawn
-    (folder.parent / "evaluation" / AGES_FILE).unlink()
+    for file in (AGES_FILE, STRENGTH_FILE):
+        (folder.parent / "evaluation" / file).unlink()
     gallery = Gallery(settings.model_copy(update={"external": None}))
     left_out = {"figure_a1": gallery.figure_a1(), "figure_ages": gallery.figure_ages()}
+    left_out["figure_strength"] = gallery.figure_strength()
     assert "-p external" in left_out["figure_a1"].why
     assert "06_ablations" in left_out["figure_ages"].why
+    assert "strength.parquet: 06_ablations" in left_out["figure_strength"].why
     assert "Left out" in left_out["figure_ages"]._repr_markdown_()
     (folder / "figure_ages.png").touch()
     write_figures(folder, left_out)
     assert not list(folder.glob("figure_ages.*"))
+    assert not list(folder.glob("figure_strength.*"))
     assert not list(folder.glob("figure_a1.*"))
 
 

@@ -32,7 +32,7 @@ def test_page_shows_numbers_tables_figures_and_notebooks(workspace: Workspace):
     for number in range(1, 5):
         table = f"### Table {number}: a title\n\n| | 30- |\n|---|---:|\n| A < B | **{number}1.5** |\n\n- a note\n"
         (workspace.folder("tables") / f"table{number}.md").write_text(table)
-    pictures = ("training_glow", "figure_a2", "figure_ages", "figure_4", "own_drawing")
+    pictures = ("training_glow", "figure_a2", "figure_strength", "figure_ages", "figure_4", "own_drawing")
     left_out = {"left_out": {"figure_a1": "no other set is named: pass -p external"}}
     (workspace.folder("figures") / "done.json").write_text(json.dumps(left_out))
     for shade, name in enumerate(pictures):
@@ -53,10 +53,11 @@ def test_page_shows_numbers_tables_figures_and_notebooks(workspace: Workspace):
     assert [number in text for number in ("11.5", "21.5", "31.5", "41.5")] == [True] * 4
     assert "A &lt; B" in text
     embedded = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
-    expected = ["figure_4", "figure_ages", "figure_a2", "own_drawing", "training_glow"]
+    expected = ["figure_4", "figure_ages", "figure_strength", "figure_a2", "own_drawing", "training_glow"]
     files = [workspace.path("figures", f"{name}.png").read_bytes() for name in expected]
     assert [base64.b64decode(picture) for picture in embedded] == files
     assert "Predicted age against continuous target age" in text
+    assert "What each method gives up of the person for an age" in text
     figure_a1 = "Figure A.1. Faces of another set (red frames) in every age group, by AgeFlow"
     assert re.search(rf"Left out:</strong> {re.escape(figure_a1)}.*No other set is named: pass -p external\.", text)
     assert "Prepare the faces" in text

@@ -375,6 +375,16 @@ def test_every_method_ages_images(trained, runs_root, name):
         method.translate(images.float(), target, source=source, attributes=attributes)
     with pytest.raises(ValueError, match=r"many of these values lie below 0: add 1"):
         method.translate(images / 127.5 - 1, target, source=source, attributes=attributes)
+    assert torch.equal(ageflow.to_uint8(method.at(0).translate(images, target, source, attributes)), images)
+    torch.testing.assert_close(method.at(1).translate(images, target, source, attributes), aged, rtol=0, atol=0)
+    half = method.at(0.5).translate(images, target, source, attributes)
+    assert 0 < (half - images / 255).abs().mean() < (aged - images / 255).abs().mean()
+    if method.invertible:
+        z = method.glow.encode(images)
+        torch.testing.assert_close(method.at(0.5).round_trip(z, target, source, attributes), z, rtol=0, atol=1e-4)
+    for strength in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=rf"strength = {strength}: expected a number of 0 or more"):
+            method.at(strength)
     as_float = method.translate(images / 255, target, source=source, attributes=attributes)
     torch.testing.assert_close(as_float, aged)
     if name.startswith("glow"):

@@ -6,7 +6,8 @@ import torch
 import ageflow
 from ageflow.flows.transform import ShapeError
 from ageflow.translation.convolutional import ConvolutionalTranslator
-from ageflow.translation.ictm import ICTM, ICTMConfig, VisibleLatent
+from ageflow.translation.ictm import ICTM, ICTMConfig
+from ageflow.translation.visible import VisibleLatent
 
 SHAPES = [(6, 8, 8), (12, 4, 4), (48, 2, 2)]
 D = 3 * 16 * 16
@@ -105,6 +106,21 @@ def test_weights_between_groups_are_an_age_between():
 def test_a_target_that_is_no_age_is_named(target, message):
     with pytest.raises(ValueError, match=message):
         shaken()(torch.randn(2, D, dtype=torch.float64), target)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0, 1.7])
+def test_t_is_exactly_invertible_at_every_strength(strength):
+    translator, target = shaken(), torch.tensor([0, 3])
+    z = torch.randn(2, D, dtype=torch.float64)
+    moved = translator(z, target, strength)
+    assert bool((moved[0] == z).all()) == (strength == 0)
+    back, mu, log_sigma = translator.inverse(*moved, strength)
+    torch.testing.assert_close(back, z, rtol=0, atol=1e-12)
+    weights = torch.nn.functional.one_hot(target, 4).double()
+    for found, sent in zip((mu, log_sigma), translator.prior(weights), strict=True):
+        torch.testing.assert_close(found, sent, rtol=0, atol=1e-12)
+    if strength not in (0.0, 1.0):
+        assert (translator.inverse(*moved)[0] - z).abs().max() > 1e-3, "the strength is part of the way back"
 
 
 def test_a_latent_choice_that_does_not_fit_is_named():

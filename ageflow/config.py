@@ -77,6 +77,7 @@ ForTargets = Annotated[bool | list[bool], AfterValidator(_each_target)]
 OF_DECODED_AGE: dict[str, object] = {
     "age_classifier_iterations": None,
     "age_classifier_architecture": None,
+    "age_classifier_learning_rate": None,
     "age_classifier_from": None,
     "attribute_weight": 0.0,
     "source_colours": False,
@@ -296,6 +297,9 @@ class TrainICTM(Training):
     age_classifier_architecture: Architecture | None = Field(
         None, description="network of the classifier of decoded faces; None: that of its weights, or of the judge"
     )
+    age_classifier_learning_rate: float | None = Field(
+        None, gt=0, description="learning rate of the classifier of decoded faces; None: the preset's judge's"
+    )
     age_classifier_from: str | None = Field(
         None, description="weights that the classifier of decoded faces begins from, named as init_from names them"
     )
@@ -377,7 +381,7 @@ class Tables(Settings):
 
 
 class Figures(Settings):
-    """Notebook 08: Figures 1, 4, 6, A.1 and A.2, and predicted against target age."""
+    """Notebook 08: Figures 1, 4, 6, A.1 and A.2, predicted against target age, and what of the person an age costs."""
 
     step: ClassVar[str] = "figures"
 
@@ -450,6 +454,8 @@ _DEMO_ICTM = {
     # The one that ships, as it is (ageflow/pretrained/README.md): the judge shares neither faces nor people with it.
     "age_classifier_from": "pretrained",
     "age_classifier_iterations": 0,
+    # Where it is trained (`age_classifier_from` nothing): the judges, which begin from weights, learn more slowly.
+    "age_classifier_learning_rate": 1e-3,
     # With `attribute_weight` 0 faces at 30 come out red and blurred in the middle groups, and 100 was needed. The extremes
     # reach nearly every target, so that T may be held to its teacher there; in the middle a direction cannot stop.
     "akd_weight": [60.0, 12.0, 12.0, 60.0],

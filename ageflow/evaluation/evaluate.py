@@ -31,6 +31,7 @@ __all__ = [
     "evaluate_real",
     "evaluate_strengths",
     "held_out_faces",
+    "strength_curves",
 ]
 
 
@@ -126,13 +127,26 @@ def evaluate_strengths(settings: Ablations) -> pd.DataFrame:
         second judge, cosine centred on the mean face, and the share (%) that the embedder verifies, each the mean of
         the target groups' means.
     """
-    judged = Evaluation(settings).strengths().rows
-    found = {}
-    for name in settings.methods:
-        for strength, rows in judged[judged["method"] == name].groupby("strength"):
-            columns = by_group(rows)[["age_accuracy", "second_accuracy", "cosine_centred", "verified"]]
-            found[METHODS[name], strength] = columns.mean()
-    return pd.DataFrame(found).T.rename_axis(["method", "strength"])
+    curves = strength_curves(Evaluation(settings).strengths().rows)
+    return curves.assign(method=curves["method"].map(METHODS)).set_index(["method", "strength"])
+
+
+def strength_curves(rows: pd.DataFrame) -> pd.DataFrame:
+    """What each method reaches and keeps at each strength.
+
+    Arguments:
+        rows: of `ageflow.evaluation.strength.at_strengths`, of all methods.
+
+    Returns:
+        Columns method, strength, age_accuracy and second_accuracy (%), cosine_centred and verified (%): the means of the
+        target groups' means; methods in the order of `METHODS`, strengths rising.
+    """
+    columns = ["age_accuracy", "second_accuracy", "cosine_centred", "verified"]
+    found = []
+    for method in METHODS:
+        for strength, own in rows[rows["method"] == method].groupby("strength"):
+            found.append({"method": method, "strength": float(strength), **by_group(own)[columns].mean()})
+    return pd.DataFrame(found)
 
 
 def _kid(judged: Judged) -> dict[str, float]:

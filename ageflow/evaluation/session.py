@@ -1,6 +1,7 @@
 """What judging one method of a run and the next has in common: loaded once, and what is judged is kept on disk."""
 
 import contextlib
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -143,12 +144,13 @@ class Evaluation:
 
         At 1 a method is as `method` judged it: those rows are taken from there.
         """
-        strengths = self.settings.strengths
+        others = sorted(strength for strength in self.settings.strengths if strength != 1)
 
         def measure(name: str, chosen: np.ndarray, parts: Parts) -> pd.DataFrame:
             embeddings = normalize(self.real.descriptors, dim=1)
-            how = (self.judges, self.real.descriptors[np.searchsorted(self.chosen, chosen)], embeddings.mean(dim=0))
-            others = [strength for strength in strengths if strength != 1]
+            # Of one face or two the mean is the faces themselves: then there is no centred cosine at any strength.
+            centre = embeddings.mean(dim=0) if len(embeddings) > 2 else torch.full_like(embeddings[0], math.nan)
+            how = (self.judges, self.real.descriptors[np.searchsorted(self.chosen, chosen)], centre)
             how += (others, self.settings.evaluation_batch, self.settings.progress, parts)
             as_it_is = self.method(name).rows
             as_it_is = as_it_is[as_it_is["face"].isin(self.faces.table["face"].to_numpy()[chosen])].assign(strength=1.0)
@@ -157,7 +159,7 @@ class Evaluation:
             rows = pd.concat([as_it_is, at_strengths(self._load(name), name, self.faces, chosen, *how)])
             return rows.sort_values("strength", kind="stable")
 
-        strengths_told = {"strengths": ", ".join(f"{strength:g}" for strength in strengths)}
+        strengths_told = {"strengths": ", ".join(map(repr, others))}
         return self._gathered("strength", self.settings.strength_faces, measure, strengths_told)
 
     def _gathered(

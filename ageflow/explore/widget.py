@@ -71,7 +71,7 @@ class AgeSlider(widgets.VBox):
         self.parts = parts = Parts(self._choose_test_face, self._choose_found_face)
         super().__init__(parts.rows)
         self.add_class("ageflow-slider")
-        parts.method.value, parts.age.value = settings.method, settings.age
+        parts.method.value, parts.age.value, parts.strength.value = settings.method, settings.age, settings.strength
         models = find_models(settings.runs_root)
         runs = list(zip(models["data set"], models["run"], strict=True))
         parts.model.options = [(" / ".join(run), run) for run in runs]
@@ -138,7 +138,6 @@ class AgeSlider(widgets.VBox):
             self._fail(error)
             return
         self.explorer = explorer
-        parts.strength.value = settings.strength
         if choose:
             self._choose_test_face(face)
 

@@ -13,8 +13,6 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap
 
-from ageflow.evaluation.strength import at_equal_age
-
 __all__ = ["Estimate", "estimate", "lead", "lead_at_equal_age"]
 
 
@@ -139,7 +137,8 @@ def lead_at_equal_age(
 
     Returns:
         The estimate, and the least strength at which `first` reaches as many. In every resample that strength is found
-        anew (`ageflow.evaluation.strength.at_equal_age`); where it is not found there is no number.
+        anew, on straight lines between those that were judged. Where none reaches as many, or where the least already
+        reaches more, there is no number; a resample in which the least reaches more counts with the value at the least.
     """
     strengths = np.sort(first["strength"].unique())
     every = [*(first[first["strength"] == strength] for strength in strengths), other]
@@ -156,28 +155,64 @@ def lead_at_equal_age(
     }
     counts = parts["value"][1]
 
-    def at_equal(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        means = {name: np.mean((sums @ times.T) / (n @ times.T), axis=1) for name, (sums, n) in parts.items()}
-        reached, value = means["reached"], means["value"]  # [strengths and the other, resamples]
-        strength, there = at_equal_age(strengths, reached[:-1], value[:-1], reached[-1])
-        return there - value[-1], strength
+    def means_of(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Reached and value, [strengths and the other, resamples]."""
+        return tuple(np.mean((sums @ times.T) / (n @ times.T), axis=1) for sums, n in parts.values())
 
     def lead_or_least(times: np.ndarray) -> np.ndarray:
-        # Left out, the resamples in which it reaches too few would make the interval better than it is.
-        ahead = at_equal(times)[0]
-        return np.where(np.isnan(ahead), -np.inf, ahead)
+        reached, value = means_of(times)
+        _, there = _at_equal_age(strengths, reached[:-1], value[:-1], reached[-1])
+        # Left out, the resamples in which it reaches too few would make the interval better than it is; those that
+        # lack a group say nothing.
+        enough = (reached[:-1] >= reached[-1]).any(axis=0) | np.isnan(reached).any(axis=0)
+        return np.where(enough, there - value[-1], -np.inf)
 
-    strength = float(at_equal(np.ones((1, len(people))))[1][0])
+    reached, value = means_of(np.ones((1, len(people))))
+    strength = float(_at_equal_age(strengths, reached[:-1], value[:-1], reached[-1])[0][0])
     found = _resampled(lead_or_least, counts, len(every[-1]), resamples, confidence, seed, "inverted_cdf")
+    nothing = {"low": math.nan, "high": math.nan}
     if math.isnan(strength):
-        return replace(
-            found, value=math.nan, low=math.nan, high=math.nan, note="at no strength does it reach as many"
-        ), strength
+        note = "at no strength does it reach as many"
+        return replace(found, value=math.nan, **nothing, note=note), strength
+    if reached[0, 0] > reached[-1, 0]:
+        note = (
+            f"at {strengths[0]:g}, the least strength that was judged, it reaches more: judge it at lower `strengths`"
+        )
+        return replace(found, value=math.nan, **nothing, note=note), math.nan
     if found.low == -math.inf:
-        return replace(
-            found, low=math.nan, high=math.nan, note="it reaches as many, but not in every resample"
-        ), strength
+        return replace(found, **nothing, note="it reaches as many, but not in every resample"), strength
     return found, strength
+
+
+def _at_equal_age(
+    strengths: np.ndarray, reached: np.ndarray, value: np.ndarray, wanted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The least strength at which a method reaches a share of the ages, and what another number of it is there.
+
+    Between two strengths both are taken to lie on a line.
+
+    Arguments:
+        strengths: [S], rising.
+        reached: age accuracy at each, [S,R].
+        value: the other number at each, [S,R].
+        wanted: the age accuracy to reach, [R].
+
+    Returns:
+        Strength and value, [R]. Where the least strength reaches more already, those of that strength; where none
+        reaches it, NaN.
+    """
+    enough = reached >= wanted
+    after = enough.argmax(axis=0)  # the first that does
+    before = np.maximum(after - 1, 0)
+
+    def at(numbers: np.ndarray, place: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(numbers, place[None], axis=0)[0]
+
+    low, high = at(reached, before), at(reached, after)
+    share = np.where(after > 0, (wanted - low) / np.where(high > low, high - low, 1.0), 0.0)
+    every = np.broadcast_to(strengths[:, None], reached.shape)
+    found = [at(numbers, before) * (1 - share) + at(numbers, after) * share for numbers in (every, value)]
+    return tuple(np.where(enough.any(axis=0), each, np.nan) for each in found)
 
 
 _NO_FACES = Estimate(math.nan, math.nan, math.nan, 0, 0, "no such test faces")

@@ -9,7 +9,7 @@ from typing import Any
 
 from ageflow.config import Figures
 from ageflow.data.faces import Faces
-from ageflow.evaluation.evaluate import METHOD_PARTS
+from ageflow.evaluation.evaluate import METHOD_PARTS, strength_curves
 from ageflow.evaluation.judged import read_judged
 from ageflow.evaluation.judging import classifier_names
 from ageflow.flows.glow import Glow, load_glow
@@ -27,7 +27,7 @@ from ageflow.report.pictures import (
     variant_grid,
 )
 from ageflow.report.plots import draw_scatter, project_latents, scatter_height, training_curves
-from ageflow.report.strengths import STRENGTH_FILE, draw_strengths, strength_curves
+from ageflow.report.strengths import STRENGTH_FILE, draw_strengths
 from ageflow.report.style import COLUMN
 from ageflow.storage import checkpoints, write_atomically
 from ageflow.translation.latents import Latents

@@ -4,33 +4,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ageflow.evaluation.evaluate import by_group
 from ageflow.report.picture import Picture
 from ageflow.report.style import COLUMN, LINES, NORMAL, SMALL
 from ageflow.translation.methods import METHODS
 
-__all__ = ["STRENGTH_FILE", "draw_strengths", "strength_curves"]
+__all__ = ["STRENGTH_FILE", "draw_strengths"]
 
 STRENGTH_FILE = "strength.parquet"  # in the run's evaluation folder; 06_ablations.ipynb writes it
 _JUDGES = {"age_accuracy": "the run's classifier", "second_accuracy": "the second judge"}
-
-
-def strength_curves(rows: pd.DataFrame) -> pd.DataFrame:
-    """What each method reaches and keeps at each strength.
-
-    Arguments:
-        rows: of `ageflow.evaluation.strength.at_strengths`, of all methods.
-
-    Returns:
-        Columns method, strength, age_accuracy and second_accuracy (%), cosine_centred: the means of the target groups'
-        means; methods in the order of `METHODS`, strengths rising.
-    """
-    found = []
-    for method in METHODS:
-        for strength, own in rows[rows["method"] == method].groupby("strength"):
-            means = by_group(own)[[*_JUDGES, "cosine_centred"]].mean()
-            found.append({"method": method, "strength": float(strength), **means})
-    return pd.DataFrame(found)
 
 
 def draw_strengths(curves: pd.DataFrame) -> Picture:
@@ -40,7 +21,7 @@ def draw_strengths(curves: pd.DataFrame) -> Picture:
     the second judge.
 
     Arguments:
-        curves: see `strength_curves`.
+        curves: of `ageflow.evaluation.evaluate.strength_curves`.
     """
     picture = Picture(COLUMN, 4.6)
     panels = picture.subplots(2, 1, sharey=True)

@@ -199,7 +199,7 @@ def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = 
     where more of the young are women (61 % in the demo set), T would make women of men to please it.
 
     Arguments:
-        settings: of notebook 04; its seed, and `age_classifier_iterations`.
+        settings: of notebook 04; its seed, and what begins with `age_classifier_`.
         faces: the run's prepared faces.
         anew: keep what is there under a number, and begin anew.
 
@@ -234,6 +234,9 @@ def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = 
             if settings.age_classifier_iterations == 0:  # it does not learn what it does not know
                 known = weights.config.get("also", {})
                 also = [name for name in also if known.get(name) == list(labelled(faces, name)[0])]
+    given["cooldown"] = 0  # the judge's is for its own updates; C has as many as are asked for
+    if settings.age_classifier_learning_rate is not None:
+        given["learning_rate"] = settings.age_classifier_learning_rate
     chosen = config.settings("train_classifiers", given)
     if settings.age_classifier_iterations is not None:
         chosen = chosen.model_copy(update={"iterations": settings.age_classifier_iterations})

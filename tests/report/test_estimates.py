@@ -142,10 +142,22 @@ def test_lead_at_equal_age_is_where_the_other_is_reached():
     assert found.high - found.low < 0.1
 
 
-def test_lead_at_equal_age_takes_the_least_strength_that_is_judged_where_that_reaches_more():
+def test_lead_at_equal_age_has_no_number_where_the_least_strength_that_is_judged_reaches_more():
+    """At 0.8 to 0.9 nothing is equal: at a lower strength AgeFlow would keep more."""
     found, strength = lead_at_equal_age(_at_strengths((0.5, 0.9), (0.8, 0.4)), _at_strengths((0.3,), (0.9,)), [0])
-    assert strength == 1
-    assert (found.value, found.low, found.high) == pytest.approx((-0.1, -0.1, -0.1))
+    assert math.isnan(strength)
+    assert all(math.isnan(number) for number in (found.value, found.low, found.high))
+    assert found.note == "at 1, the least strength that was judged, it reaches more: judge it at lower `strengths`"
+
+
+def test_lead_at_equal_age_leaves_out_resamples_that_lack_a_group():
+    """Of 40 people three have faces of 51+: one resample in 24 has none of them, more than are cut off below."""
+    first, other = _at_strengths((0.2, 0.9), (0.8, 0.6), 40), _at_strengths((0.5,), (0.3,), 40)
+    old = [part.assign(group=np.where(np.arange(len(part)) % 40 < 3, 3, 0)) for part in (first, other)]
+    found, strength = lead_at_equal_age(*old, [0, 3])
+    assert 1 < strength < 2
+    assert found.note == ""
+    assert found.low > 0.3
 
 
 def test_lead_at_equal_age_has_no_number_where_as_many_are_never_reached():

@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from ageflow.report.strengths import draw_strengths, strength_curves
+from ageflow.evaluation.evaluate import strength_curves
+from ageflow.report.strengths import draw_strengths
 from ageflow.report.style import LINES
 from ageflow.translation.methods import METHODS
 from tests.report.evaluations import judged_rows

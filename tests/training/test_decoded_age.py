@@ -370,6 +370,21 @@ def test_it_begins_from_weights_and_takes_their_architecture(runs_root, faces, t
     assert "from " + str(file) in " ".join(origins(Workspace.of(settings)))
 
 
+def test_it_learns_at_a_rate_of_its_own(runs_root, faces):
+    """A first update of Adam moves a weight by the rate: here by the judge's 1e-3, and by one that is named."""
+    source, moved = classifier_folder(runs_root), []
+    for rate in (None, 1e-5):
+        begun = {"age_classifier_from": str(source), "age_classifier_iterations": 1, "ema": 0.0}
+        settings = ictm(runs_root, **begun, age_classifier_learning_rate=rate, run=f"rate-{rate}")
+        Workspace.of(settings).folder()
+        theirs, ours = (
+            dict(load_classifier(of).named_parameters()) for of in (source, train_age_classifier(settings, faces))
+        )
+        moved.append(max(float((theirs[name] - ours[name]).abs().max()) for name in ours))
+    assert moved[1] < 2e-5 < 2e-4 < moved[0]
+    assert ageflow.settings("train_ictm", {"age_classifier_from": "nothing"}).age_classifier_learning_rate == 1e-3
+
+
 def test_without_updates_it_is_the_weights_that_it_begins_from(runs_root, faces, tmp_path):
     source = classifier_folder(runs_root)
     settings = ictm(runs_root, age_classifier_from=str(source), age_classifier_iterations=0, run="kept")

@@ -12,6 +12,16 @@ from tqdm.std import tqdm
 __all__ = ["front_end", "progress_bar"]
 
 
+class _Bar(tqdm):
+    """Off a terminal every redraw is a line that stays: the longer it has gone on, the fewer more."""
+
+    def display(self, *args: Any, **kwargs: Any) -> bool | None:
+        if not sys.stderr.isatty() and hasattr(self, "start_t"):  # not yet at the first, which the constructor draws
+            self.mininterval = max(self.mininterval, (self._time() - self.start_t) / 100)
+            self.maxinterval = max(self.maxinterval, 2 * self.mininterval)
+        return super().display(*args, **kwargs)
+
+
 def progress_bar(
     iterable: Iterable | None = None,
     *,
@@ -33,7 +43,7 @@ def progress_bar(
     """
     # Into a log, a line every few seconds is enough; on a terminal, it should move.
     interval = 0.5 if sys.stderr.isatty() else 5.0
-    return tqdm(
+    return _Bar(
         iterable,
         total=total,
         initial=initial,

@@ -244,7 +244,14 @@ def fingerprint(folder: Path) -> str:
     checkpoint = latest(folder)
     if checkpoint is None:
         raise CheckpointError(f"no checkpoint in {folder}")
-    with checkpoint.path.open("rb") as file:
+    status = checkpoint.path.stat()
+    return _digest(checkpoint.path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, changed: int, size: int) -> str:
+    """`fingerprint`; a file that has not changed since is not read whole again."""
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 

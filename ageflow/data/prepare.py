@@ -46,6 +46,7 @@ from ageflow.workspace import Workspace
 
 __all__ = ["READERS", "prepare", "rejections", "source_folder"]
 
+_PROCESSES_A_GPU = 4
 _DECIDING = ("dataset", "data_root", "image_size", "faces", "shard_size", "test_share", "seed")
 _OUR_FILES = r"shard-\d+\.(?:npy|json)|rejected\.csv|data\.md|source\.json|settings\.json|genders\.csv|faces\.parquet"
 
@@ -163,11 +164,15 @@ def _shards(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: R
 
 
 def _processors(settings: PrepareData) -> int:
-    """How many shards this machine makes best at a time: one a processor, or one a GPU where these find the faces."""
+    """How many shards this machine makes best at a time: one a processor, or a few a GPU where these find the faces.
+
+    Reading and cutting the pictures is the processors' all the same: one process alone leaves a GPU waiting.
+    """
     devices = devices_of(settings.device)
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if devices == [torch.device("cpu")]:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return len(devices)
+        return processors
+    return max(len(devices), min(processors, _PROCESSES_A_GPU * len(devices)))
 
 
 def _compact(part: dict[str, Any]) -> dict[str, Any]:

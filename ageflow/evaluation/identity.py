@@ -85,6 +85,10 @@ class Embedder(Protocol):
         """Whether descriptors [...,d] and [...,d] are one person's by the embedder's own threshold: bool [...]."""
         ...
 
+    def verified_pairs(self, first: Tensor, second: Tensor) -> Tensor:
+        """`verified` of each of descriptors [N,d] with each of [M,d]: bool [N,M], by one matrix product."""
+        ...
+
 
 def chips(images: Tensor, eyes: Eyes, size: int) -> np.ndarray:
     """Cut another template's crop out of faces aligned to the kit's, the same for every face.
@@ -158,6 +162,9 @@ class DlibEmbedder:
     def verified(self, first: Tensor, second: Tensor) -> Tensor:
         return (first - second).norm(dim=-1) < self.distance
 
+    def verified_pairs(self, first: Tensor, second: Tensor) -> Tensor:
+        return torch.cdist(first, second) < self.distance
+
 
 class ArcFaceEmbedder:
     """An ArcFace recogniser in an ONNX file the user names (insightface's ``w600k_r50.onnx``, ``glintr100.onnx``).
@@ -188,9 +195,10 @@ class ArcFaceEmbedder:
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": device_of(device).index or 0}))
         try:
             self._session = onnxruntime.InferenceSession(str(path), providers=providers)
-            if device.startswith("cuda") and "CUDAExecutionProvider" not in self._session.get_providers():
+            wanted = device.startswith("cuda") or device_of(device).type == "cuda"
+            if wanted and "CUDAExecutionProvider" not in self._session.get_providers():
                 warnings.warn(
-                    f"embedder {path} runs on the CPU, though device = {device!r}: this onnxruntime has no CUDA provider. "
+                    f"embedder {path} runs on the CPU beside a GPU: this onnxruntime has no CUDA provider. "
                     "Install onnxruntime-gpu in its place, or go on: only the time differs",
                     stacklevel=3,
                 )
@@ -221,6 +229,9 @@ class ArcFaceEmbedder:
 
     def verified(self, first: Tensor, second: Tensor) -> Tensor:
         return torch.cosine_similarity(first, second, dim=-1) > self.cosine
+
+    def verified_pairs(self, first: Tensor, second: Tensor) -> Tensor:
+        return normalize(first, dim=1) @ normalize(second, dim=1).T > self.cosine
 
     def _run(self, faces: np.ndarray, step: int) -> np.ndarray:
         count = len(faces)

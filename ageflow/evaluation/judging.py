@@ -269,12 +269,12 @@ def _between(descriptors: Tensor, identities: np.ndarray, embedder: Embedder) ->
     measures = {
         "cosine": lambda rows: unit[rows] @ unit.T,
         "cosine_centred": lambda rows: centred[rows] @ centred.T,
-        "verified": lambda rows: embedder.verified(descriptors[rows, None], descriptors[None]).float(),
+        "verified": lambda rows: embedder.verified_pairs(descriptors[rows], descriptors).float(),
     }
     codes, found = torch.from_numpy(pd.factorize(identities)[0]), {}
     for name, measure in measures.items():
         same, other = [], []
-        for rows in torch.arange(len(codes)).split(16):  # pairs × d numbers at a time
+        for rows in torch.arange(len(codes)).split(64):  # not all pairs at once
             pairs, own = measure(rows).double(), codes[rows, None] == codes
             apart = torch.arange(len(codes)) != rows[:, None]  # a face is no second photo of itself
             # 0/0 where there is no such face: NaN

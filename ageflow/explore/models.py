@@ -1,12 +1,13 @@
 """Which runs there are to explore."""
 
-import warnings
+import contextlib
+import json
 from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 
-from ageflow.storage import CheckpointError, latest
+from ageflow.storage import CheckpointError, checkpoints, released_metadata
 from ageflow.workspace import Workspace
 
 __all__ = ["find_models"]
@@ -47,10 +48,8 @@ def find_models(runs_root: Path) -> pd.DataFrame:
 
 
 def _image_size(folder: Path) -> int | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a damaged checkpoint, about which choosing that run will tell
-            checkpoint = latest(folder)
-        return checkpoint.config["glow"]["image_size"] if checkpoint else None
-    except (CheckpointError, KeyError, TypeError):
-        return None
+    """As the newest checkpoint that can be opened says; whether it is whole, choosing that run will tell."""
+    for _, path in reversed(checkpoints(folder)):
+        with contextlib.suppress(CheckpointError, KeyError, TypeError, ValueError):
+            return json.loads(released_metadata(path)["config"])["glow"]["image_size"]
+    return None

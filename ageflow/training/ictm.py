@@ -130,7 +130,7 @@ class TranslatorTask(Task):
             self.config["decoded_age"] = fingerprint(age_classifier)
             self.config["attribute_weight"] = settings.attribute_weight or None
             self.config |= {name: getattr(settings, name) or None for name in _OF_SOURCE}
-        self._translated: dict[Piece, Tensor] = {}
+        self._translated: dict[Piece, tuple[Tensor, Tensor, Tensor]] = {}
 
     def start(self) -> None:
         """T begins as the identity, or from `init_from`; the prior generator at zero, or at the average latents."""
@@ -198,7 +198,7 @@ class TranslatorTask(Task):
         with torch.no_grad():
             for name, latent in (("distance", z_t), ("untouched", z_s)):
                 parts[name] = losses.distillation(latent, teacher, "mean").mean()
-        self._translated[piece] = z_t.detach()
+        self._translated[piece] = (z_s, source, z_t.detach())  # for D's turn, which follows
         return loss, parts
 
     @staticmethod
@@ -209,11 +209,11 @@ class TranslatorTask(Task):
 
     def discriminator_loss(self, piece: Piece) -> tuple[Tensor, dict[str, Tensor]]:
         """L_D, Eq. 11; A learns from real latents and their own groups."""
-        z, group, _ = self.batch(piece)
+        z, group, translated = self._translated.pop(piece)
         visible = self.modules["translator"].visible
         critic = self.modules["discriminator"]
         # In one call: each turns the vectors of D's spectral normalisation, and both halves are to see the same D.
-        confidence, ages = critic(torch.cat([visible.flat(z), visible.flat(self._translated.pop(piece))]))
+        confidence, ages = critic(torch.cat([visible.flat(z), visible.flat(translated)]))
         (real, fake), age = confidence.chunk(2), ages[: len(z)]
         adversarial = losses.discriminator(real, fake)
         classification = F.cross_entropy(age, group)

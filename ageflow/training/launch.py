@@ -133,6 +133,8 @@ def _environment(settings: Training) -> dict[str, str]:
     """This process's, with its processors divided, and a store of its own for every attempt (see `join`)."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     ours = {"OMP_NUM_THREADS": str(max(1, processors // settings.gpus)), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    # Slurm tells torchrun to stop, too, which kills its processes after 30 seconds if nobody says otherwise.
+    ours["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(_SECONDS_TO_SAVE)
     return ours | os.environ
 
 

@@ -49,6 +49,8 @@ _MOST_IN_A_ROW = 20
 _MOST_SETBACKS = 5
 # What a training writes into its folder and its samples' folder, each file first under another name.
 _OUR_FILES = r"checkpoint-\d{8}\.safetensors|metrics\.jsonl|done\.json|[a-z]+-\d{8}\.png"
+# What a process that is killed loses at most: it saves so often, too, where `checkpoint_every` updates take longer.
+_SECONDS_LOST = 15 * 60
 # Updates after which the line about speed is said: the first ones are slower.
 _WARM = 3
 
@@ -137,6 +139,7 @@ def _train(task: Task, settings: Training, folder: Path) -> Path:
         show=settings.progress and together.first,
     )
     began, first, due = time.perf_counter(), state.iteration, False
+    saved = began
     with bar, Stopping() as stopping:
         try:
             if metrics and settings.iterations == state.iteration == 0:  # what it begins from, as it is
@@ -166,11 +169,11 @@ def _train(task: Task, settings: Training, folder: Path) -> Path:
                     metrics.write(
                         state.iteration, task.preview(state.averaged.eval(), folder / "samples", state.iteration)
                     )
-                due |= state.iteration % settings.checkpoint_every == 0
+                due |= state.iteration % settings.checkpoint_every == 0 or time.perf_counter() - saved > _SECONDS_LOST
                 # Not amid updates that are skipped: only a few checkpoints are kept, and one must be from before.
                 if together.first and (last or signal or (due and not state.skipped.in_a_row)):
                     state.save(folder, config)
-                    due = False
+                    due, saved = False, time.perf_counter()
                 bar.update()
                 if settings.progress and together.first and state.iteration - first == _WARM and not last:
                     left, seconds = settings.iterations - state.iteration, (time.perf_counter() - began) / _WARM

@@ -1,8 +1,10 @@
 """Encode a set of faces once, and keep the latents."""
 
+import errno
 import functools
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +118,9 @@ def _encode(
             (start, stop) for first, stop in _missing(done, len(faces)) for start in range(first, stop, length)
         )
     ]
-    begun = len(faces) - sum(piece.stop - piece.start for piece in pieces)
+    missing = sum(piece.stop - piece.start for piece in pieces)
+    _make_sure_of_room(folder, missing * 3 * faces.image_size**2 * np.dtype(np.float32).itemsize, missing)
+    begun = len(faces) - missing
     bar = progress_bar(total=len(faces), initial=begun, title="encode", unit="face", show=settings.progress)
     try:
         with bar:
@@ -159,12 +163,31 @@ class _Piece:
     file: Path
 
 
+def _make_sure_of_room(folder: Path, needed: int, faces: int) -> None:
+    """Hours of encoding would end on a full disk.
+
+    Raises:
+        OSError: fewer bytes than `needed` are free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC,
+            f"the latents of {faces:,} faces take {needed / 1e9:,.1f} GB, and the disk of {folder} has {free / 1e9:,.1f} "
+            "GB free: make room there, or pass another runs_root",
+        )
+
+
+_FIRST_PIECE: dict[int, int] = {}  # by process: the number of the piece that it began with
+
+
 def _encode_piece(piece: _Piece) -> None:
     """Encode the piece's faces, and write them where they belong in the file."""
     if piece.threads is not None:
         torch.set_num_threads(piece.threads)
     devices = devices_of(piece.device)
-    device = devices[piece.number % len(devices)]
+    # A process stays with the GPU of its first piece, or it would load the GLOW for every other piece anew.
+    device = devices[_FIRST_PIECE.setdefault(os.getpid(), piece.number) % len(devices)]
     faces, glow = _opened(piece.faces, piece.glow, piece.of_glow, str(device))
     offset, width = np.load(piece.file, mmap_mode="r").offset, glow.dimensions * np.dtype(np.float32).itemsize
     # Written, not mapped: two machines that write into one page of a shared file would undo each other's half.

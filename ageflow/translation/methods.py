@@ -126,9 +126,16 @@ class LatentMethod(ABC):
             raise ValueError(
                 "float faces are in [0, 1], and many of these values lie below 0: add 1 to [-1, 1], and halve"
             )
-        z = self.glow.encode(images.to(self.device))
+        z = self._encoded(images)
         source = None if source is None else _for_each(source, len(z), "source").to(self.device)
         return self.glow.decode(self.move(z, _for_each(target, len(z), "target").to(self.device), source, attributes))
+
+    def _encoded(self, images: Tensor) -> Tensor:
+        """Latents [B, D]; a face that stands there several times in a row, as for each of its targets, is encoded once."""
+        which = torch.arange(len(images)) if images.ndim else torch.zeros(0)
+        if images.ndim == 4 and len(images) > 1:
+            images, which = images.unique_consecutive(return_inverse=True, dim=0)
+        return self.glow.encode(images.to(self.device))[which.to(self.device)]
 
     @abstractmethod
     def move(

@@ -137,7 +137,7 @@ def test_arcface_sees_rgb_scaled_to_one(tmp_path, batch):
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="it would take the GPU")
 def test_arcface_on_the_cpu_is_told_where_a_gpu_was_asked_for(tmp_path):
-    with pytest.warns(UserWarning, match=r"arcface\.onnx runs on the CPU, though device = 'cuda'.*onnxruntime-gpu"):
+    with pytest.warns(UserWarning, match=r"arcface\.onnx runs on the CPU beside a GPU: .*onnxruntime-gpu"):
         load_embedder(str(_mean_colour_model(tmp_path / "arcface.onnx", 1)), "cuda")
 
 
@@ -170,6 +170,10 @@ def test_dlib_verifies_by_the_distance_of_its_own_descriptors():
     step[3] = 1.0
     assert embedder.verified(descriptors, descriptors + 0.59 * step).tolist() == [True, True]
     assert embedder.verified(descriptors, descriptors - 0.61 * step).tolist() == [False, False]
+    others = torch.cat([descriptors + 0.59 * step, descriptors - 0.61 * step, descriptors])
+    pairs = embedder.verified(descriptors[:, None], others[None])
+    assert pairs.sum() not in (0, pairs.numel())
+    assert torch.equal(embedder.verified_pairs(descriptors, others), pairs)
 
 
 def test_arcface_verifies_by_cosine_whatever_the_length(tmp_path):
@@ -177,3 +181,4 @@ def test_arcface_verifies_by_cosine_whatever_the_length(tmp_path):
     angles = torch.tensor([0.46, 0.44]).acos()
     others = torch.stack([angles.cos(), angles.sin(), torch.zeros(2)], dim=1)
     assert embedder.verified(7 * torch.tensor([[1.0, 0.0, 0.0]]), 3 * others).tolist() == [True, False]
+    assert embedder.verified_pairs(7 * torch.eye(3)[:2], 3 * others).tolist() == [[True, False], [True, True]]

@@ -212,11 +212,13 @@ def test_what_a_run_has_can_be_shown_whatever_it_lacks(partial_runs: Path, smoke
     assert made.shown is None
     upload(made, in_format(astronaut(), "PNG"))
     assert "run 05_train_classifiers.ipynb first" in made.parts.problem_text
+    made.parts.strength.value = 0.6
     made.parts.model.value = ("demo", "four")
     made.parts.method.value = "ageflow"
     assert made.wait()
     assert made.parts.problem_text == ""
     assert made.explorer.settings.run == "four"
+    assert made.parts.strength.value == 0.6, "runs are compared at one strength"
 
 
 def test_no_face_of_another_method_stays_where_one_fails(partial_runs: Path, smoke_run: Run, tmp_path: Path):

@@ -10,6 +10,7 @@ from torch import nn
 
 from ageflow.config import Training
 from ageflow.storage import checkpoints, latest, load_state
+from ageflow.training import loop
 from ageflow.training.checkpoint import ConfigChangedError, set_aside
 from ageflow.training.distributed import Losses, Processes
 from ageflow.training.loop import TrainingDivergedError, train
@@ -101,6 +102,14 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(tmp_path):
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     first, second = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "parts"))
     assert first == second, "each iteration stands once, with the same numbers"
+
+
+def test_it_also_saves_when_some_minutes_have_passed(tmp_path, monkeypatch):
+    """`checkpoint_every` counts updates, and those of a large network take seconds each."""
+    for seconds, expected in ((3600, [3]), (0, [2, 3])):
+        monkeypatch.setattr(loop, "_SECONDS_LOST", seconds)
+        folder = train(Line(), settings(iterations=3, checkpoint_every=1000), tmp_path / f"{seconds}")
+        assert [iteration for iteration, _ in checkpoints(folder)] == expected
 
 
 def test_a_finished_training_does_nothing_again(tmp_path):

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ageflow
@@ -16,6 +18,7 @@ from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow
 from ageflow.folders import folder_state
 from ageflow.storage import CheckpointError, latest
+from ageflow.training import classifier as classifier_module
 from ageflow.training.checkpoint import ConfigChangedError
 from ageflow.training.classifier import ClassifierTask, held_out_accuracy, labelled, load_classifier, train_classifiers
 from ageflow.training.glow import GlowTask, describe_glow, train_glow
@@ -164,6 +167,23 @@ def test_latents_are_encoded_once_and_decode_to_the_faces(trained, runs_root):
     assert latents.array.shape == (len(faces), 3 * 32 * 32)
     back = load_glow(trained).decode(latents.batch([0, 5]))
     assert torch.equal(ageflow.to_uint8(back), faces.images([0, 5]))
+
+
+def test_latents_that_the_disk_has_no_room_for_are_not_begun(trained, runs_root, tmp_path):
+    """Checked against a disk of 64 kB; at 256x256 those of CACD take 128 GB, and hours."""
+    shutil.copytree(runs_root / "demo" / "whole", tmp_path / "demo" / "whole", symlinks=True)
+    settings = settings_of("prototypes", tmp_path)
+    folder = Workspace.of(settings).path("latents")
+    shutil.rmtree(folder)
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=False).returncode:
+        pytest.skip("no right to mount a small file system")
+    try:
+        with pytest.raises(OSError, match=r"latents of 96 faces take 0\.0 GB, .*latents has 0\.0 GB free: make room"):
+            encode_faces(settings)
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+    assert len(encode_faces(settings).array) == 96
 
 
 def test_several_processes_encode_what_one_that_was_stopped_left(trained, runs_root, tmp_path, monkeypatch):
@@ -344,7 +364,7 @@ def test_other_faces_with_the_same_labels_are_another_training(trained, runs_roo
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_ages_images(trained, runs_root, name):
+def test_every_method_ages_images(trained, runs_root, name, monkeypatch):
     method = load_method(name, run="whole", runs_root=runs_root)
     faces = Faces.open(Workspace.of(settings_of("train_ictm", runs_root)).require("faces"))
     images, source = faces.images([0, 1, 2]), torch.from_numpy(faces.groups[:3])
@@ -387,6 +407,15 @@ def test_every_method_ages_images(trained, runs_root, name):
             method.at(strength)
     as_float = method.translate(images / 255, target, source=source, attributes=attributes)
     torch.testing.assert_close(as_float, aged)
+    encoded = []
+    each = torch.tensor([0, 0, 1, 1, 1, 2])
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            method.glow, "encode", lambda faces, of=method.glow.encode: encoded.append(len(faces)) or of(faces)
+        )
+        repeated = method.translate(images[each], target[each], source[each], attributes.iloc[each.numpy()])
+    assert encoded == [3], "a face is encoded once for all its targets"
+    torch.testing.assert_close(repeated, aged[each])
     if name.startswith("glow"):
         with pytest.raises(ValueError, match="pass source"):
             method.translate(images, target)
@@ -394,7 +423,7 @@ def test_every_method_ages_images(trained, runs_root, name):
         assert torch.equal(ageflow.to_uint8(unchanged), images), "its own group is where a face already is"
 
 
-def test_judges_learn_and_say_how_well(runs_root):
+def test_judges_learn_and_say_how_well(runs_root, monkeypatch):
     """They learn their 78 training faces, mirrored and shifted anew in every batch; what they say of the held-out
     ones is what the saved judge does. (How much 78 faces teach about 18 others is luck: 0.3 to 0.8, by iteration.)
     """
@@ -409,12 +438,18 @@ def test_judges_learn_and_say_how_well(runs_root):
     judge = load_classifier(folders["gender"])
     guesses = judge(faces.images(held_out.index.to_numpy())).argmax(1)
     right = np.array([judge.labels[guess] for guess in guesses.tolist()]) == held_out["gender"].to_numpy()
-    said = held_out_accuracy(folders).loc["gender"]
+    said = held_out_accuracy(folders).loc["gender"]  # the last preview, of all held-out faces
     assert said["accuracy"] == pytest.approx(right.mean())
     by_gender = [right[held_out["gender"] == gender].mean() for gender in ("female", "male")]
     assert said["balanced_accuracy"] == pytest.approx(np.mean(by_gender))
     classifier = load_classifier(folders["gender"])
     assert classifier.labels == ("female", "male")
+    monkeypatch.setattr(classifier_module, "_PREVIEW_FACES", 5)
+    task = ClassifierTask(settings_of("train_classifiers", runs_root, iterations=40), faces, "gender")
+    own = nn.ModuleDict({"classifier": judge})
+    assert task.preview(own, runs_root, 40)["test/accuracy"] == pytest.approx(right.mean())
+    some = right[:: -(-len(right) // 5)]
+    assert task.preview(own, runs_root, 20)["test/accuracy"] == pytest.approx(some.mean()), "on the way, of some"
     images = Faces.open(runs_root / "demo" / "whole" / "faces").images(slice(0, 4))
     torch.testing.assert_close(classifier(images), classifier(images / 255))
 

@@ -12,7 +12,7 @@ _UNSAID = ("runs_root", "progress", "workers", "scheduler")  # they change nothi
 
 
 def counts_table(faces: pd.DataFrame, attribute: str = "gender") -> pd.DataFrame:
-    """Faces per age group (rows), half and value of an attribute (columns), with totals.
+    """Faces per age group (rows), part and value of an attribute (columns), with totals.
 
     Where ages are not known, one row takes the place of the groups.
 
@@ -66,7 +66,7 @@ def data_card(settings: PrepareData, reading: Reading, faces: pd.DataFrame, reje
         )
     known = [attribute for attribute in ("gender", "race") if faces[attribute].notna().any()]
     for attribute in known or ["gender"]:  # where neither is known, the faces are counted all the same
-        title = f"## Faces per age group, half and {attribute}"
+        title = f"## Faces per age group, part and {attribute}"
         lines += ["", title, "", _markdown(counts_table(faces, attribute))]
     if rejected:
         # A reason counts once, whatever its numbers, which are told where they are always the same.

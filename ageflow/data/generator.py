@@ -33,7 +33,9 @@ def package_version() -> str:
     try:
         return importlib.metadata.version("random-face")
     except importlib.metadata.PackageNotFoundError:
-        raise ModuleNotFoundError("the demo faces need the package random-face: pip install 'ageflow[demo]'") from None
+        raise ModuleNotFoundError(
+            "the demo faces need the package random-face: pip install -e '.[demo]' in the kit's folder"
+        ) from None
 
 
 def resolution_for(image_size: int) -> int:

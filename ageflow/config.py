@@ -442,7 +442,7 @@ _SMOKE_TRAINING = {"batch_size": 16, "log_every": 1, "preview_every": 5, "checkp
 _SMOKE_ICTM = _SMOKE_TRAINING | {"iterations": 8, "couplings": 4, "width": 16, "learning_rate": 1e-3}
 # Why these: the study at the end of notebook 06.
 _DEMO_ICTM = {
-    # Twice as many updates of half as many faces reach as many ages and keep more of the person in the same time.
+    # Twice as many updates of half as many faces reach as many ages and keep more of the person (notebook 06).
     "iterations": 560,
     "batch_size": 8,
     "couplings": 8,

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ageflow.config import ParameterError
+from ageflow.packed import unpacked
 
 __all__ = [
     "Checkpoint",
@@ -223,6 +224,8 @@ def released_metadata(path: Path) -> dict[str, str]:
 def released_weights(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     """What `ageflow.training.release` wrote: the part, the network's shape, and its weights, as float32.
 
+    However they are stored: in float32, in half precision or in eight bits (`ageflow.packed`).
+
     Raises:
         CheckpointError: the file is damaged, or no such file.
     """
@@ -236,7 +239,7 @@ def released_weights(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]
         config, part = json.loads(metadata["config"]), metadata["part"]
     except (SafetensorError, KeyError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as released weights ({error!r})") from None
-    return part, config, {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
+    return part, config, unpacked({k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()})
 
 
 def fingerprint(folder: Path) -> str:

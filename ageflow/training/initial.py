@@ -72,7 +72,11 @@ class Weights:
         mine = self.config | self.config.get("translator", {})
         if names := [name for name in asked if mine.get(name) != asked[name]]:
             told = ", ".join(f"{name} = {mine.get(name)!r}, not {asked[name]!r}" for name in names)
-            raise CheckpointError(f"the weights in {self.source} do not fit these settings and faces: they have {told}")
+            raise CheckpointError(
+                f"the weights in {self.source} do not fit these settings and faces: they have {told}. Leave the shape as "
+                "it is, or begin from other weights, or from new ones (init_from = nothing, with a learning rate and "
+                "iterations for that)"
+            )
         try:
             module.load_state_dict(self.state)
         except RuntimeError as error:

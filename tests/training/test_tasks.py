@@ -117,6 +117,25 @@ def test_a_loss_weighs_a_face_by_the_group_it_is_to_reach(trained, runs_root):
     assert ages[0] > ages[1] > ages[2]
 
 
+def test_what_an_update_left_that_was_broken_off_is_not_kept(trained, runs_root):
+    """As where memory runs out before D's turn; within an update every pass waits for its own."""
+    settings = settings_of("train_ictm", runs_root)
+    workspace = Workspace.of(settings)
+    latents = Latents.open(workspace.require("latents"), Faces.open(workspace.require("faces")))
+    task = TranslatorTask(
+        settings, latents, Prototypes.load(workspace.require("prototypes")), workspace.require("glow")
+    )
+    for number in (0, 1):
+        passes = [Piece(number, start, start + 4, 8) for start in (0, 4)]
+        with torch.no_grad():
+            for piece in passes:
+                task.translator_loss(piece)
+    assert list(task._translated) == passes
+    with torch.no_grad():
+        assert all(torch.isfinite(task.discriminator_loss(piece)[0]) for piece in passes)
+    assert not task._translated
+
+
 @pytest.mark.parametrize("value", [[30, 2], -1, [1, 2, 3, -4], "many", True, float("nan")])
 def test_a_weight_is_one_number_or_one_for_each_target_group(value):
     with pytest.raises(ParameterError, match=r"akd_weight = .*at least 0, or a list of 4: .*31-40"):

@@ -15,8 +15,8 @@ _LEAST = 32  # numbers of an output: of fewer the scale would be no saving
 def packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of layers in int8, with their scales; the others as they are.
 
-    The largest weight of each output is ±127, and no weight is further from its own than half of a step. An additive
-    GLOW stays exactly invertible: its couplings' networks are rounded, not its 1×1 convolutions or ActNorms.
+    The largest weight of each output is ±127, and no weight is further from its own than half of a step. A GLOW stays
+    invertible: what is rounded are the networks of its couplings and its prior, not its 1×1 convolutions or ActNorms.
 
     Arguments:
         state: a module's ``state_dict``.

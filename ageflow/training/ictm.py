@@ -199,7 +199,7 @@ class TranslatorTask(Task):
             for name, latent in (("distance", z_t), ("untouched", z_s)):
                 parts[name] = losses.distillation(latent, teacher, "mean").mean()
         if any(kept.number != piece.number for kept in self._translated):
-            self._translated.clear()  # of an update that was broken off before D's turn, for want of memory, say
+            self._translated.clear()  # of a try for the most faces that fit, broken off before D's turn
         self._translated[piece] = (z_s, source, z_t.detach())  # for D's turn, which follows
         return loss, parts
 

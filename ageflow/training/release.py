@@ -30,7 +30,7 @@ def release(folder: Path, path: Path, part: str | None = None, half: bool = Fals
     Arguments:
         folder: a training's folder, ``runs/<dataset>/<run>/glow``, or a file that was released before.
         path: the file to write, ``….safetensors``.
-        part: ``glow``, ``translator`` or ``classifier``; None: the one that was trained there.
+        part: ``glow``, ``translator`` or ``classifier``; None: the one that is there.
         half: store numbers in half precision, at half the size; they are read back as float32.
         int8: store the weights of layers in eight bits (`ageflow.packed`) and the rest in half precision, at a quarter
             of the size.
@@ -39,7 +39,7 @@ def release(folder: Path, path: Path, part: str | None = None, half: bool = Fals
         `path`.
 
     Raises:
-        CheckpointError: no such training in `folder`, or numbers too large for half precision.
+        CheckpointError: no such training or file, one of another part, or numbers too large for half precision.
         ValueError: `path` is not called ``….safetensors``.
     """
     if path.suffix != ".safetensors":
@@ -57,7 +57,10 @@ def release(folder: Path, path: Path, part: str | None = None, half: bool = Fals
 
 def _weights(place: Path, part: str | None) -> Weights:
     if place.is_file():
-        return read_released(place)
+        weights = read_released(place)
+        if part not in (None, weights.module):
+            raise CheckpointError(f"{place} holds a {weights.module}, not a {part}")
+        return weights
     checkpoint = latest(place) if place.is_dir() else None
     if checkpoint is None:
         raise CheckpointError(f"no checkpoint in {place}")
@@ -84,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, help="a training's folder, runs/<dataset>/<run>/glow, or a released file")
     parser.add_argument("file", type=Path, help="what to write, weights.safetensors")
-    parser.add_argument("--part", choices=PARTS, help="which network; by default the one that was trained there")
+    parser.add_argument("--part", choices=PARTS, help="which network; by default the one that is there")
     stored = parser.add_mutually_exclusive_group()
     stored.add_argument("--half", action="store_true", help="store numbers in half precision")
     stored.add_argument(

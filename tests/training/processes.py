@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
+import pytest
 import torch
 
 import ageflow
@@ -35,6 +36,19 @@ def with_faces(runs_root: Path, run: str) -> Workspace:
     """A new run that has the tiny faces."""
     write_faces(workspace(runs_root, run).path("faces"))
     return workspace(runs_root, run)
+
+
+@contextlib.contextmanager
+def disk_of(size: str, place: Path) -> Iterator[Path]:
+    """A file system of so many bytes (``64k``, ``3m``) at `place`; the test is skipped where none can be mounted."""
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no right to mount a small file system")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def command(step: str, runs_root: Path, run: str, **values: object) -> list[str]:

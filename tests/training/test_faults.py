@@ -4,7 +4,6 @@ import contextlib
 import json
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ageflow.storage import checkpoints, read_checkpoint
 from tests.training.processes import (
     command,
     different,
+    disk_of,
     end_all,
     finish,
     left_behind,
@@ -127,14 +127,9 @@ def test_told_to_stop_it_saves_first(undisturbed, root, gpus, number):
 
 @pytest.fixture
 def small_disk(tmp_path: Path):
-    """A file system of 3 MB; skipped where none can be mounted."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("no right to mount a small file system")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    """Of 3 MB."""
+    with disk_of("3m", tmp_path / "disk") as place:
+        yield place
 
 
 def fill(file: Path) -> None:

@@ -89,6 +89,8 @@ def test_in_eight_bits_a_weight_is_within_half_a_step_of_its_own(root, tmp_path,
     again = read_released(tmp_path / "again.safetensors")
     assert again.config == weights.config
     assert same(again.state, weights.state), "of a file as of its training"
+    with pytest.raises(CheckpointError, match=f"q.safetensors holds a {PARTS[part]}, not a "):
+        release(file, full, next(name for name in PARTS.values() if name != PARTS[part]))
     assert weights.state.keys() == expected.keys()
     rounded = 0
     for name, tensor in weights.state.items():

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 
 import numpy as np
 import pandas as pd
@@ -31,7 +30,7 @@ from ageflow.translation.latents import Latents, encode_faces
 from ageflow.translation.methods import METHODS, load_method
 from ageflow.translation.prototypes import Prototypes, compute_prototypes, direction_lengths
 from ageflow.workspace import MissingArtefactError, Workspace
-from tests.training.processes import with_faces
+from tests.training.processes import disk_of, with_faces
 
 STRONG = {"iterations": 120, "akd_weight": 20.0, "learning_rate": 3e-3, "preview_every": 120}
 
@@ -194,14 +193,11 @@ def test_latents_that_the_disk_has_no_room_for_are_not_begun(trained, runs_root,
     settings = settings_of("prototypes", tmp_path)
     folder = Workspace.of(settings).path("latents")
     shutil.rmtree(folder)
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=False).returncode:
-        pytest.skip("no right to mount a small file system")
-    try:
-        with pytest.raises(OSError, match=r"latents of 96 faces take 0\.0 GB, .*latents has 0\.0 GB free: make room"):
-            encode_faces(settings)
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+    with (
+        disk_of("64k", folder),
+        pytest.raises(OSError, match=r"latents of 96 faces take 0\.0 GB, .*latents has 0\.0 GB free: make room"),
+    ):
+        encode_faces(settings)
     assert len(encode_faces(settings).array) == 96
 
 

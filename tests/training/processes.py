@@ -18,6 +18,7 @@ import ageflow
 from ageflow.config import Settings
 from ageflow.storage import latest
 from ageflow.train import main
+from ageflow.training.task import Piece, Task
 from ageflow.workspace import Workspace
 from tests.conftest import ROOT
 from tests.tiny import write_faces
@@ -36,6 +37,18 @@ def with_faces(runs_root: Path, run: str) -> Workspace:
     """A new run that has the tiny faces."""
     write_faces(workspace(runs_root, run).path("faces"))
     return workspace(runs_root, run)
+
+
+def interrupted_at(number: int, task: type[Task], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a task stop in the middle of an update, counted from 0, as Ctrl-C does between two checkpoints."""
+    loss = task.loss
+
+    def stopping(self: Task, piece: Piece) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        if piece.number == number:
+            raise KeyboardInterrupt
+        return loss(self, piece)
+
+    monkeypatch.setattr(task, "loss", stopping)
 
 
 @contextlib.contextmanager
@@ -159,7 +172,7 @@ def distance(first: Path, second: Path) -> float:
     return (difference / sum(float(tensor.double().square().sum()) for tensor in one.values())) ** 0.5
 
 
-def settings_of(step: str, runs_root: Path, run: str, **values: object) -> Settings:
+def settings_of(step: str, runs_root: Path, run: str = "whole", **values: object) -> Settings:
     """The settings that `command` trains with."""
     given = {"preset": "smoke", "runs_root": runs_root, "run": run, "progress": False, **values}
     return ageflow.settings(step, given)

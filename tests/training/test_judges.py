@@ -15,7 +15,7 @@ from ageflow.training import classifier as classifier_module
 from ageflow.training.classifier import ClassifierTask, held_out_accuracy, labelled, load_classifier, train_classifiers
 from ageflow.training.metrics import read_metrics
 from ageflow.workspace import Workspace
-from tests.training.processes import settings_of, with_faces
+from tests.training.processes import interrupted_at, settings_of, with_faces
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_judges_learn_and_say_how_well(runs_root, monkeypatch):
     """They learn their 78 training faces, mirrored and shifted anew in every batch; what they say of the held-out
     ones is what the saved judge does. (How much 78 faces teach about 18 others is luck: 0.3 to 0.8, by iteration.)
     """
-    folders = train_classifiers(settings_of("train_classifiers", runs_root, "whole", iterations=40, ema=0.9))
+    folders = train_classifiers(settings_of("train_classifiers", runs_root, iterations=40, ema=0.9))
     assert set(folders) == {"age", "gender"}
     seen = read_metrics(folders["gender"])["gender/accuracy"].dropna()
     assert len(seen) == 40
@@ -49,7 +49,7 @@ def test_judges_learn_and_say_how_well(runs_root, monkeypatch):
     classifier = load_classifier(folders["gender"])
     assert classifier.labels == ("female", "male")
     monkeypatch.setattr(classifier_module, "_PREVIEW_FACES", 5)
-    task = ClassifierTask(settings_of("train_classifiers", runs_root, "whole", iterations=40), faces, "gender")
+    task = ClassifierTask(settings_of("train_classifiers", runs_root, iterations=40), faces, "gender")
     own = nn.ModuleDict({"classifier": judge})
     assert task.preview(own, runs_root, 40)["test/accuracy"] == pytest.approx(right.mean())
     some = right[:: -(-len(right) // 5)]
@@ -88,14 +88,7 @@ def test_judges_that_are_half_trained_do_not_pass_for_finished(runs_root, monkey
     with pytest.raises(CheckpointError):
         train_classifiers(settings_of("train_classifiers", runs_root, **quick, init_from="typo/run", restart=True))
     assert workspace.has("classifiers"), "mistyped, nothing that is there is touched"
-    loss = ClassifierTask.loss
-
-    def interrupted(task, piece):
-        if piece.number == 3:
-            raise KeyboardInterrupt
-        return loss(task, piece)
-
-    monkeypatch.setattr(ClassifierTask, "loss", interrupted)
+    interrupted_at(3, ClassifierTask, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train_classifiers(settings_of("train_classifiers", runs_root, **quick | {"iterations": 9}))
     assert not workspace.has("classifiers")

@@ -59,9 +59,9 @@ def test_a_face_comes_back_every_value(glow: Glow, face: torch.Tensor):
     assert torch.equal(to_uint8(glow.decode(glow.encode(face))), face)
 
 
-@pytest.mark.parametrize("part", ["decoded_age", "age"])
+@pytest.mark.parametrize(("part", "least"), [("decoded_age", 0.55), ("age", 0.65)])
 @torch.inference_mode()
-def test_the_classifiers_tell_ages_and_genders_of_people_they_never_saw(tmp_path, smoke_workspace, part):
+def test_the_classifiers_tell_ages_and_genders_of_people_they_never_saw(tmp_path, smoke_workspace, part, least):
     """The smoke preset's 96 faces, which lie in the cache by now, at 64×64."""
     parameters = {"preset": "smoke", "runs_root": tmp_path, "image_size": 64, "workers": 1, "progress": False}
     faces = prepare(ageflow.settings("prepare_data", parameters))
@@ -69,7 +69,7 @@ def test_the_classifiers_tell_ages_and_genders_of_people_they_never_saw(tmp_path
     classifier = Classifier(**weights.config)
     classifier.load_state_dict(weights.state)
     ages, others = classifier.eval().apart(classifier(faces.images(slice(None))))
-    assert (ages.argmax(1).numpy() == faces.groups).mean() > 0.45, "of four"
+    assert (ages.argmax(1).numpy() == faces.groups).mean() > least, "of four"
     assert classifier.labels == AGE_GROUPS
     genders = np.array(classifier.also["gender"])[others["gender"].argmax(1)]
     assert (genders == faces.table["gender"]).mean() > 0.85

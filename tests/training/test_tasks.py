@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ageflow
-from ageflow.config import ParameterError, Settings
+from ageflow.config import ParameterError
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow
@@ -25,7 +25,7 @@ from ageflow.translation.latents import Latents, encode_faces
 from ageflow.translation.methods import METHODS, load_method
 from ageflow.translation.prototypes import Prototypes, compute_prototypes, direction_lengths
 from ageflow.workspace import MissingArtefactError, Workspace
-from tests.training.processes import disk_of, with_faces
+from tests.training.processes import disk_of, interrupted_at, settings_of, with_faces
 
 STRONG = {"iterations": 120, "akd_weight": 20.0, "learning_rate": 3e-3, "preview_every": 120}
 
@@ -38,11 +38,6 @@ def runs_root(tmp_path_factory, demo_faces_folder):
         (root / "demo" / run).mkdir(parents=True)
         (root / "demo" / run / "faces").symlink_to(demo_faces_folder)
     return root
-
-
-def settings_of(step: str, runs_root, run: str = "whole", **values) -> Settings:
-    common = {"preset": "smoke", "run": run, "runs_root": runs_root, "progress": False}
-    return ageflow.settings(step, common | values)
 
 
 @pytest.fixture(scope="module")
@@ -153,16 +148,7 @@ def test_a_stopped_glow_goes_on_to_the_same_weights(runs_root, monkeypatch):
     expected = latest(whole).tensors("")
     whole.rename(whole.with_name("glow-whole"))
     # Stopped inside iteration 9, after the checkpoint of iteration 5, as a kill would.
-    from ageflow.training.glow import GlowTask
-
-    loss = GlowTask.loss
-
-    def stopping(self, piece):
-        if piece.number == 8:
-            raise KeyboardInterrupt
-        return loss(self, piece)
-
-    monkeypatch.setattr(GlowTask, "loss", stopping)
+    interrupted_at(8, GlowTask, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train_glow(settings_of("train_glow", runs_root, "parts", iterations=12))
     monkeypatch.undo()

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import NamedTuple
@@ -142,50 +142,55 @@ class Evaluation:
     def strengths(self) -> Judged:
         """`at_strengths` of every method of the settings; ``evaluation/strength.parquet``.
 
-        At 1 a method is as `method` judged it: those rows are taken from there.
+        At 1 a method is as `method` judged it: those rows are taken from there. A strength that is asked for beside
+        those that are there is judged alone.
         """
-        others = sorted(strength for strength in self.settings.strengths if strength != 1)
 
-        def measure(name: str, chosen: np.ndarray, parts: Parts) -> pd.DataFrame:
+        def measure(name: str, chosen: np.ndarray, parts: Parts, strength: float) -> pd.DataFrame:
+            if strength == 1:
+                rows = self.method(name).rows
+                return rows[rows["face"].isin(self.faces.table["face"].to_numpy()[chosen])].assign(strength=1.0)
             embeddings = normalize(self.real.descriptors, dim=1)
             # Of one face or two the mean is the faces themselves: then there is no centred cosine at any strength.
             centre = embeddings.mean(dim=0) if len(embeddings) > 2 else torch.full_like(embeddings[0], math.nan)
             how = (self.judges, self.real.descriptors[np.searchsorted(self.chosen, chosen)], centre)
-            how += (others, self.settings.evaluation_batch, self.settings.progress, parts)
-            as_it_is = self.method(name).rows
-            as_it_is = as_it_is[as_it_is["face"].isin(self.faces.table["face"].to_numpy()[chosen])].assign(strength=1.0)
-            if not others:
-                return as_it_is
-            rows = pd.concat([as_it_is, at_strengths(self._load(name), name, self.faces, chosen, *how)])
-            return rows.sort_values("strength", kind="stable")
+            how += ([strength], self.settings.evaluation_batch, self.settings.progress, parts)
+            return at_strengths(self._load(name), name, self.faces, chosen, *how)
 
-        strengths_told = {"strengths": ", ".join(map(repr, others))}
-        return self._gathered("strength", self.settings.strength_faces, measure, strengths_told)
+        strengths = sorted({1.0, *self.settings.strengths})
+        return self._gathered("strength", self.settings.strength_faces, measure, strengths)
 
     def _gathered(
-        self,
-        name: str,
-        wanted: int | None,
-        measure: Callable[[str, np.ndarray, Parts], pd.DataFrame],
-        also: Mapping[str, str] | None = None,
+        self, name: str, wanted: int | None, measure: Callable[..., pd.DataFrame], strengths: Sequence[float] = ()
     ) -> Judged:
-        """One file for all methods; those whose faces, weights and judges are the same as before are not measured."""
+        """One file for all methods; those whose faces, weights and judges are the same as before are not measured.
+
+        Arguments:
+            name: of the file.
+            wanted: how many faces.
+            measure: of a method, the chosen faces and where parts are kept, and a strength where there are any.
+            strengths: each is measured, and kept, by itself.
+        """
         chosen = self.chosen[spread_evenly(self.faces.groups[self.chosen], wanted, self.settings.seed)]
-        of_these = {"of these": "all" if wanted is None else f"{wanted} by seed {self.settings.seed}"} | dict(
-            also or {}
-        )
-        made_from = {method: self._made_from(method) | of_these for method in self.settings.methods}
+        of_these = {"of these": "all" if wanted is None else f"{wanted} by seed {self.settings.seed}"}
+        asked, made_from = {}, {}
+        for method in self.settings.methods:
+            for strength in [[each] for each in strengths] or [[]]:
+                called = " at ".join([method, *map(repr, strength)])
+                asked[called] = (method, *strength)
+                made_from[called] = self._made_from(method) | of_these
         kept = self._kept(name, made_from)
         if kept is not None:
             return kept
         path = self.folder / file_name(name)
         before = read_judged(path) if path.is_file() else None
         parts = []
-        for method, needed in made_from.items():
-            if before is not None and before.about["fingerprints"].get(method) == needed:
-                parts.append(before.rows[before.rows["method"] == method])
+        for called, (method, *strength) in asked.items():
+            if before is not None and before.about["fingerprints"].get(called) == made_from[called]:
+                rows = before.rows[before.rows["method"] == method]
+                parts.append(rows[rows["strength"].isin(strength)] if strength else rows)
             else:
-                parts.append(measure(method, chosen, self._parts(f"{name}/{method}", needed)))
+                parts.append(measure(method, chosen, self._parts(f"{name}/{called}", made_from[called]), *strength))
         return self._keep(name, pd.concat(parts, ignore_index=True), made_from)
 
     def _made_from(self, name: str) -> dict[str, str]:

@@ -66,7 +66,8 @@ class Results:
         beyond = {name: folder / file_name(name) for name in ("cycle", "continuous", "strength")}
         kept = {name: read_judged(path) for name, path in beyond.items() if path.is_file()}
         for name, judged in kept.items():
-            for method, made_from in judged.about["fingerprints"].items():
+            for called, made_from in judged.about["fingerprints"].items():
+                method = called.partition(" at ")[0]  # at each strength by itself
                 if method in methods and not methods[method].about["fingerprints"].items() <= made_from.items():
                     raise MixedResultsError(
                         f"{name} of {method} was measured with other faces, weights or judges than the rest in {folder}: "

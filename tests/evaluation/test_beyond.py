@@ -14,7 +14,7 @@ from ageflow.evaluation.continuous import STOPS, monotonicity, predicted_ages
 from ageflow.evaluation.cycle import cycle_errors
 from ageflow.evaluation.evaluate import evaluate_all, evaluate_beyond, evaluate_strengths
 from ageflow.evaluation.identity import DlibEmbedder
-from ageflow.evaluation.judged import read_judged
+from ageflow.evaluation.judged import read_judged, write_judged
 from ageflow.evaluation.judging import Judges
 from ageflow.evaluation.realism import InceptionFeatures, kernel_distance, kid_by_group
 from ageflow.evaluation.second_judge import SecondAgeJudge
@@ -215,5 +215,12 @@ def test_every_method_is_judged_at_other_strengths_too(runs_root, tmp_path):
     written = (folder / "strength.parquet").stat().st_mtime_ns
     evaluate_all(settings.model_copy(update={"strengths": [1.0, 0.5]}))
     assert (folder / "strength.parquet").stat().st_mtime_ns == written, "at 1 it is judged anyway"
+    kept = read_judged(folder / "strength.parquet")
+    marked = kept.rows.assign(second_age=kept.rows["second_age"].where(kept.rows["strength"] == 1, 123.0))
+    write_judged(folder / "strength.parquet", marked, kept.about)
+    evaluate_all(settings.model_copy(update={"strengths": [0.25, 0.5]}))
+    rows = read_judged(folder / "strength.parquet").rows
+    assert rows["strength"].unique().tolist() == [0.25, 0.5, 1.0]
+    assert (rows["second_age"] == 123).equals(rows["strength"] == 0.5), "0.25 alone is judged"
     evaluate_all(settings.model_copy(update={"strengths": []}))
     assert read_judged(folder / "strength.parquet").rows["strength"].unique().tolist() == [1.0]

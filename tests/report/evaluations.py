@@ -116,5 +116,5 @@ def write_strengths(settings, strengths=(0.5, 1.0), **of_method):
         for strength, (share, cosine) in zip(strengths, numbers, strict=True)
     ]
     table = pd.concat(rows, ignore_index=True)
-    methods = dict.fromkeys(table["method"].unique(), FINGERPRINTS)
-    write_judged(folder / "strength.parquet", table, {"evaluated": "2026-01-02", "fingerprints": methods})
+    each = {f"{method} at {strength!r}": FINGERPRINTS for method in table["method"].unique() for strength in strengths}
+    write_judged(folder / "strength.parquet", table, {"evaluated": "2026-01-02", "fingerprints": each})

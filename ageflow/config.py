@@ -80,6 +80,8 @@ OF_DECODED_AGE: dict[str, object] = {
     "age_classifier_learning_rate": None,
     "age_classifier_from": None,
     "attribute_weight": 0.0,
+    "structure_weight": 0.0,
+    "features_weight": 0.0,
     "source_colours": False,
     "source_surroundings": False,
     "source_mouth": False,
@@ -305,6 +307,14 @@ class TrainICTM(Training):
     )
     attribute_weight: float = Field(
         0.0, ge=0, description="weight of the decoded face's attributes being the face's own (ours; 0: not asked)"
+    )
+    structure_weight: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the decoded face's structure, SSIM without luminance, being its teacher's (ours; 0: not asked)",
+    )
+    features_weight: float = Field(
+        0.0, ge=0, description="weight of the decoded face's eyes and mouth being its teacher's (ours; 0: not asked)"
     )
     source_colours: bool = Field(
         False, description="show the classifier of decoded faces a face in its source's colours (ours)"

@@ -311,12 +311,13 @@ def _alike(target: Tensor, labels: int, attributes: pd.DataFrame, rows: np.ndarr
     return weights
 
 
-def augmented(x: Tensor, piece: Piece) -> Tensor:
+def augmented(x: Tensor, piece: Piece, turned: float = 1.0) -> Tensor:
     """Faces half mirrored; turned, shifted and scaled a little; brightness and contrast varied.
 
     Arguments:
         x: float in [0, 1], [B, 3, S, S].
         piece: which rows of the batch they are.
+        turned: how far they are turned, shifted and scaled; 1 as far as judges learn from.
 
     Returns:
         The same shape, in [0, 1], with gradients for `x`.
@@ -324,8 +325,9 @@ def augmented(x: Tensor, piece: Piece) -> Tensor:
     size, count = x.shape[3], len(x)
     drawn = piece.of(torch.rand(piece.size, 7, device=x.device))  # for the whole batch, whatever it is cut into
     spread = drawn * 2 - 1
+    moved = spread * turned
     mirror = torch.where(drawn[:, 0] < 0.5, -1.0, 1.0)
-    shift, angle, zoom = spread[:, 1:3] / 8, spread[:, 3] * 0.15, 1 + spread[:, 4] * 0.08
+    shift, angle, zoom = moved[:, 1:3] / 8, moved[:, 3] * 0.15, 1 + moved[:, 4] * 0.08
     cosine, sine = angle.cos() * zoom, angle.sin() * zoom
     matrix = torch.stack([cosine * mirror, -sine, shift[:, 0], sine * mirror, cosine, shift[:, 1]], dim=1)
     grid = F.affine_grid(matrix.view(count, 2, 3), [count, 3, size, size], align_corners=False)

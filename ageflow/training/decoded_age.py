@@ -26,13 +26,13 @@ import torch
 from torch import Tensor, nn
 
 from ageflow import config
-from ageflow.data.align import EYES
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow
 from ageflow.folders import sole_writer
 from ageflow.storage import latest
 from ageflow.training.checkpoint import set_aside
 from ageflow.training.classifier import Classifier, ClassifierTask, augmented, labelled
+from ageflow.training.decoded_face import in_colours_of, in_surroundings_of, with_mouth_of
 from ageflow.training.distributed import processes
 from ageflow.training.initial import find_unless_begun, weights_of
 from ageflow.training.loop import train
@@ -42,20 +42,13 @@ from ageflow.workspace import Workspace
 __all__ = [
     "DecodedAge",
     "age_classifier_folder",
-    "in_colours_of",
-    "in_surroundings_of",
     "train_age_classifier",
-    "with_mouth_of",
 ]
 
 _PART = "decoded_age"  # its folder in a run, and its file among the weights that ship
 # Added to the seed: notebook 05's judge starts from other weights and sees the faces in another order.
 _NOT_THE_JUDGE = 1009
-_LEAST_DEVIATION = 1e-3  # of a colour: a picture of one colour has none
-# The oval of an aligned face, in eye distances: how far its centre is below the eyes, half its width and height, and
-# over which share of these it ends.
-_OVAL = (0.27, 1.1, 1.43, 0.06)
-_MOUTH = (1.1, 0.68, 0.38, 0.15)  # the same of its mouth, whose corners MTCNN finds 1.05 below the eyes, 0.48 apart
+_TURNED = 0.5  # as far as the C that ships has learned from
 
 
 class DecodedAge(nn.Module):
@@ -91,23 +84,28 @@ class DecodedAge(nn.Module):
 
     def forward(self, z: Tensor, piece: Piece | None = None) -> Tensor:
         """Logits [B, groups] of latents z [B, D]; with a gradient for z where one is asked for."""
-        return self.told(z, piece)[0]
+        return self.told(self.decode(z), piece)[0]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The faces [B, 3, S, S] of latents z [B, D], as they would be saved.
+
+        T may draw outside [0, 1], where C has learnt nothing and says anything.
+        """
+        return self.glow.decode(z).clamp(0, 1)
 
     def told(
-        self, z: Tensor, piece: Piece | None = None, source: Tensor | None = None, target: Tensor | None = None
+        self, images: Tensor, piece: Piece | None = None, source: Tensor | None = None, target: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits [B, groups] of latents z [B, D], and those [B, values] of each attribute that C tells.
+        """Logits [B, groups] of decoded faces [B, 3, S, S], and those [B, values] of each attribute that C tells.
 
         Arguments:
-            z: latents of every level.
-            piece: T learns from faces that are turned, shifted and lit as those that C learned from were, so that
-                it cannot please C by single pixels; None: the faces as they are.
+            images: of `decode`.
+            piece: T learns from faces that are turned and shifted half as far as those that the judges learn from, and
+                lit as these are, so that it cannot please C by single pixels; None: the faces as they are.
             source: faces [B, 3, S, S], uint8 or float in [0, 1], that these were translated from, for `source_colours`,
                 `source_surroundings` and `source_mouth`; None: the faces as they are.
             target: their target groups, int [B], where `source_mouth` tells the groups apart.
         """
-        # As it would be saved: T may draw outside [0, 1], where C has learnt nothing and says anything.
-        images = self.glow.decode(z).clamp(0, 1)
         if source is not None:
             source = source.to(images.device)
             if self.source_colours:
@@ -118,70 +116,7 @@ class DecodedAge(nn.Module):
                 if self.mouths.ndim and target is None:
                     raise ValueError("source_mouth tells the target groups apart: pass target, the groups [B]")
                 images = with_mouth_of(source, images, self.mouths[target] if self.mouths.ndim else None)
-        return self.classifier.apart(self.classifier(images if piece is None else augmented(images, piece)))
-
-
-def in_colours_of(source: Tensor, images: Tensor) -> Tensor:
-    """`images` with the mean and the standard deviation that each colour has in `source`, face by face.
-
-    What a translation makes of the whole picture's brightness, contrast and tint is gone; what it makes of places
-    stays.
-
-    Arguments:
-        source: faces [B, 3, S, S], uint8 or float in [0, 1].
-        images: the same faces translated, float in [0, 1], the same shape.
-
-    Returns:
-        Float, the same shape, with gradients for `images`.
-    """
-    source = _as_float(source, images.dtype)
-    mean, deviation = source.mean((2, 3), keepdim=True), source.std((2, 3), keepdim=True)
-    own = images.std((2, 3), keepdim=True).clamp_min(_LEAST_DEVIATION)
-    return (images - images.mean((2, 3), keepdim=True)) / own * deviation + mean
-
-
-def in_surroundings_of(source: Tensor, images: Tensor) -> Tensor:
-    """`images` inside the oval in which an aligned face lies, `source` outside it, one fading into the other.
-
-    Arguments:
-        source: faces [B, 3, S, S], uint8 or float in [0, 1], aligned as `Aligner` aligns them.
-        images: the same faces translated, float in [0, 1], the same shape.
-
-    Returns:
-        Float, the same shape, with gradients for `images` inside the oval.
-    """
-    share = _ellipse(images.shape[-1], *_OVAL).to(images)
-    return share * images + (1 - share) * _as_float(source, images.dtype)
-
-
-def with_mouth_of(source: Tensor, images: Tensor, which: Tensor | None = None) -> Tensor:
-    """`images` with the mouth of `source`, one fading into the other.
-
-    Arguments:
-        source, images: as for `in_surroundings_of`.
-        which: bool [B], the faces that get it, the others stay as they are; None: all.
-
-    Returns:
-        Float, the same shape, with gradients for `images` but for the mouth.
-    """
-    share = _ellipse(images.shape[-1], *_MOUTH).to(images)
-    if which is not None:
-        share = share * which[:, None, None, None]
-    return (1 - share) * images + share * _as_float(source, images.dtype)
-
-
-def _ellipse(size: int, below: float, width: float, height: float, edge: float) -> Tensor:
-    """1 inside a part of an aligned face, 0 outside, [size, size]; the numbers as those of `_OVAL`."""
-    (left, eyes), (right, _) = EYES
-    distance = right - left
-    across = (torch.arange(size) + 0.5) / size
-    x = (across - (left + right) / 2) / (width * distance)
-    y = (across - (eyes + below * distance)) / (height * distance)
-    return torch.sigmoid((1 - torch.hypot(y[:, None], x[None])) / edge)
-
-
-def _as_float(images: Tensor, dtype: torch.dtype) -> Tensor:
-    return images.to(dtype) / 255 if images.dtype == torch.uint8 else images.to(dtype)
+        return self.classifier.apart(self.classifier(images if piece is None else augmented(images, piece, _TURNED)))
 
 
 def age_classifier_folder(settings: config.TrainICTM) -> Path:

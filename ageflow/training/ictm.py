@@ -17,6 +17,7 @@ from ageflow.storage import CheckpointError, device_of, fingerprint
 from ageflow.training.alike import warn_of_differences
 from ageflow.training.classifier import load_classifier
 from ageflow.training.decoded_age import DecodedAge, age_classifier_folder, train_age_classifier
+from ageflow.training.decoded_face import features_distance, structure_distance
 from ageflow.training.distributed import processes
 from ageflow.training.initial import find_unless_begun, warn_of_known_people, weights_of
 from ageflow.training.launch import launched
@@ -38,6 +39,7 @@ _PREVIEW_FACES = 6
 _DECODED_AT_A_TIME = 8  # in a preview
 # In the config as what they made: `decoded_age`. So a run of before these were there is the same training still.
 _OF_SOURCE = ("source_colours", "source_surroundings", "source_mouth")  # how C sees a face
+_OF_TEACHER = ("structure_weight", "features_weight")  # what of its teacher's face T is to keep
 _OF_DECODED_AGE = {"age_classifier", *OF_DECODED_AGE}
 
 
@@ -129,7 +131,7 @@ class TranslatorTask(Task):
         if age_classifier is not None:
             self.config["decoded_age"] = fingerprint(age_classifier)
             self.config["attribute_weight"] = settings.attribute_weight or None
-            self.config |= {name: getattr(settings, name) or None for name in _OF_SOURCE}
+            self.config |= {name: getattr(settings, name) or None for name in (*_OF_SOURCE, *_OF_TEACHER)}
         self._translated: dict[Piece, tuple[Tensor, Tensor, Tensor]] = {}
 
     def start(self) -> None:
@@ -170,12 +172,12 @@ class TranslatorTask(Task):
 
         translated = translator(z_s, target)
         z_t, *source_age = translated if isinstance(translated, tuple) else (translated,)
-        fake, age = critic(translator.visible.flat(z_t))
-        if self.decoded_age is not None:
-            source_faces = None if self.faces is None else self.faces.images(self.chosen(piece))
-            age, told = self.decoded_age.told(z_t, piece, source_faces, target)
         # Eq. 6's target; for t = s the direction is zero and the face its own target.
         teacher = z_s + weights.scale * self.prototypes.direction(source, target, combination, check=False)
+        fake, age = critic(translator.visible.flat(z_t))
+        of_faces: dict[str, tuple[float, Tensor]] = {}
+        if self.decoded_age is not None:
+            age, of_faces = self._of_faces(piece, z_t, teacher, target)
         distance = losses.distillation(z_t, teacher, weights.akd_reduction)
         parts = {
             "distillation": distance.mean(),
@@ -187,10 +189,9 @@ class TranslatorTask(Task):
             + weights.adversarial_weight * parts["adversarial"]
             + weights.age_weight * parts["age"]
         )
-        if self.decoded_age is not None and weights.attribute_weight and told:  # faces may have no attributes
-            values = {name: self.values[name][self.chosen(piece)].to(self.device) for name in told}
-            parts["attributes"] = losses.attributes(told, values)
-            loss = loss + weights.attribute_weight * parts["attributes"]
+        for name, (weight, part) in of_faces.items():
+            parts[name] = part
+            loss = loss + weight * part
         if source_age:
             visible = translator.visible.flat(z_s)
             parts["consistency"] = losses.consistency(visible, *source_age, reading=weights.consistency)
@@ -202,6 +203,25 @@ class TranslatorTask(Task):
             self._translated.clear()  # of a try for the most faces that fit, broken off before D's turn
         self._translated[piece] = (z_s, source, z_t.detach())  # for D's turn, which follows
         return loss, parts
+
+    def _of_faces(
+        self, piece: Piece, z_t: Tensor, teacher: Tensor, target: Tensor
+    ) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
+        """A's logits [B, groups] of the decoded faces; what else is asked of these: each with its weight (ours)."""
+        weights, asked = self.settings, {}
+        rows = self.chosen(piece)
+        images = self.decoded_age.decode(z_t)
+        source = None if self.faces is None else self.faces.images(rows)
+        age, told = self.decoded_age.told(images, piece, source, target)
+        if weights.attribute_weight and told:  # faces may have no attributes
+            values = {name: self.values[name][rows].to(self.device) for name in told}
+            asked["attributes"] = (weights.attribute_weight, losses.attributes(told, values))
+        if weights.structure_weight or weights.features_weight:
+            with torch.no_grad():
+                like = self.decoded_age.decode(teacher)
+            asked["structure"] = (weights.structure_weight, structure_distance(images, like).mean())
+            asked["features"] = (weights.features_weight, features_distance(images, like).mean())
+        return age, asked
 
     @staticmethod
     def _left(values: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -467,17 +467,14 @@ _DEMO_ICTM = {
     "age_classifier_iterations": 0,
     # Where it is trained (`age_classifier_from` nothing): the judges, which begin from weights, learn more slowly.
     "age_classifier_learning_rate": 1e-3,
-    # With `attribute_weight` 0 faces at 30 come out red and blurred in the middle groups, and 100 was needed. The extremes
-    # reach nearly every target, so that T may be held to its teacher there; in the middle a direction cannot stop.
-    "akd_weight": [60.0, 12.0, 12.0, 60.0],
-    "attribute_weight": 1.0,
-    # Without it part of what pleases C is the picture's tint and contrast, which the judges see less of.
-    "source_colours": True,
-    # Without it T darkens hair, lightens the background and pales faces in the middle groups, which C takes for age.
-    "source_surroundings": True,
-    # Without it T wipes the mouth away in the middle groups: smiles and red lips are of the young. In the extremes T
-    # needs the mouth, or has to take the age from elsewhere in the face: it keeps less of the person.
-    "source_mouth": [False, True, True, False],
+    # The extremes reach nearly every target, so that T may be held to its teacher there; in the middle, where a direction
+    # cannot stop, it has to leave it.
+    "akd_weight": [30.0, 2.5, 5.0, 30.0],
+    "age_weight": 2.0,
+    "attribute_weight": 3.0,
+    # Without these T pleases C by wiping mouths away, lifting brows and a haze, where L_akd lets it (notebook 06).
+    "structure_weight": 2.0,
+    "features_weight": 10.0,
     # At 1 fewer faces reach the extreme groups, by both age judges.
     "adversarial_weight": 0.1,
     # From zero, T needs 150 updates before the target group matters at all: prior and couplings both start at nothing.

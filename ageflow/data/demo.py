@@ -36,7 +36,7 @@ IDENTITIES_A_ROUND = 8
 LARGEST_MOVE = 3.0  # in w; further out, the identity drifts
 AIMS = ((20, 29), (32, 39), (42, 49), (54, 64))  # years to aim at in each age group, clear of its edges
 # Seeds whose faces the weights that ship learned from (ageflow/pretrained/README.md), and which of them.
-_LEARNED_FROM = {1: "glow", 2: "glow, decoded_age", 5: "judge", 6: "judge"}
+_LEARNED_FROM = {1: "glow", 2: "glow, decoded_age", 5: "judge", 6: "judge", 7: "decoded_age"}
 _RECIPE = 4  # to be raised when any number in this file changes what a seed draws
 
 

@@ -5,14 +5,17 @@ the demo's T finds latents that such an A takes for any age while the decoded fa
 end of notebook 06). A classifier of faces generalises from as few, and as `Glow.decode` is exact and differentiable,
 A(z) = C(G⁻¹(z)) is a classifier of latents as well, whose gradient reaches T.
 
-What pleases C need not be age: a set's groups differ in the pictures' tint and contrast too. Shown a face in its
-source's colours (`source_colours`), C rewards nothing of that, and both judges see more of what T then does (the same
-study). Nor does C hold them: where no other loss keeps T near its teacher, the colours drift. Nor need it be of the
-face: T darkens hair and lightens what is behind it, and the face pales. Shown the translated face in its source's
-surroundings (`source_surroundings`), C rewards nothing that lies outside the face, and T leaves it to its teacher.
-Inside the face it is the mouth that goes: T wipes it away for the middle groups, as smiles, teeth and red lips are of
-younger faces. Shown the translated face with its source's mouth (`source_mouth`), C rewards that no longer either. For the extreme
-groups, to which T moves a face far, the mouth is better left to it: kept from it there, T changes the rest more.
+What pleases C need not be age, and T finds it: tint and contrast of the whole picture, darker hair before a lighter
+background, a mouth wiped away (smiles, teeth and red lips are of the young), brows lifted, a haze over the face. Two
+things help, and did so together in the same study. C has to know better: one that also learned from the translations
+of T before it is right about them, and its ages are then worth reaching. And T may be asked for its teacher's face
+where age is not: its edges, eyes, brows and mouth (`structure_weight`, `features_weight`; `decoded_face`). Faces stay
+sharp and whole, more of them reach their age, and more of the person stays.
+
+The way before that is still there: C may be shown the translated face in its source's colours (`source_colours`),
+surroundings (`source_surroundings`) or with its source's mouth (`source_mouth`), so that T wins nothing there. But then
+C judges a picture that is never seen: a face at 45 with its source's young mouth looks younger than the same face with
+the mouth that T gives it, and T goes too far.
 
 The same C tells the attributes too, by logits of their own, and T may be asked to keep them (`attribute_weight`). Left
 to please C's ages alone it changes whatever goes with age; asked to keep them, it may move further from its teacher

@@ -59,7 +59,7 @@ def test_a_face_comes_back_every_value(glow: Glow, face: torch.Tensor):
     assert torch.equal(to_uint8(glow.decode(glow.encode(face))), face)
 
 
-@pytest.mark.parametrize(("part", "least"), [("decoded_age", 0.55), ("age", 0.65)])
+@pytest.mark.parametrize(("part", "least"), [("decoded_age", 0.6), ("age", 0.65)])
 @torch.inference_mode()
 def test_the_classifiers_tell_ages_and_genders_of_people_they_never_saw(tmp_path, smoke_workspace, part, least):
     """The smoke preset's 96 faces, which lie in the cache by now, at 64×64."""

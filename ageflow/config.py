@@ -82,6 +82,7 @@ OF_DECODED_AGE: dict[str, object] = {
     "attribute_weight": 0.0,
     "structure_weight": 0.0,
     "features_weight": 0.0,
+    "surroundings_weight": 0.0,
     "source_colours": False,
     "source_surroundings": False,
     "source_mouth": False,
@@ -315,6 +316,9 @@ class TrainICTM(Training):
     )
     features_weight: float = Field(
         0.0, ge=0, description="weight of the decoded face's eyes and mouth being its teacher's (ours; 0: not asked)"
+    )
+    surroundings_weight: float = Field(
+        0.0, ge=0, description="weight of its hair and background being its teacher's (ours; 0: not asked)"
     )
     source_colours: bool = Field(
         False, description="show the classifier of decoded faces a face in its source's colours (ours)"

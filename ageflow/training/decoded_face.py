@@ -1,8 +1,9 @@
 """An aligned face's parts, and how far a translated face is from another there (ours).
 
 T is asked for an age by a classifier of decoded faces, and whatever pleases that, it does: mouths go, eyes blur, a
-haze lies over the face. What T is to keep of its teacher's face (`structure_distance`, `features_distance`), and what of a
-face the classifier is shown as it was, is said here.
+haze lies over the face, hair darkens before a lighter background. What T is to keep of its teacher's face
+(`structure_distance`, `features_distance`, `surroundings_distance`), and what of a face the classifier is shown as it
+was, is said here.
 """
 
 import torch
@@ -11,7 +12,14 @@ from torch import Tensor
 
 from ageflow.data.align import EYES
 
-__all__ = ["features_distance", "in_colours_of", "in_surroundings_of", "structure_distance", "with_mouth_of"]
+__all__ = [
+    "features_distance",
+    "in_colours_of",
+    "in_surroundings_of",
+    "structure_distance",
+    "surroundings_distance",
+    "with_mouth_of",
+]
 
 _LEAST_DEVIATION = 1e-3  # of a colour: a picture of one colour has none
 # The oval of an aligned face, in eye distances: how far its centre is below the eyes, half its width and height, and
@@ -103,6 +111,12 @@ def features_distance(images: Tensor, like: Tensor) -> Tensor:
     size = images.shape[-1]
     share = torch.stack([_ellipse(size, *_MOUTH), _ellipse(size, *_EYE, eye=0), _ellipse(size, *_EYE, eye=1)]).amax(0)
     return _averaged((images - like.to(images)).abs().mean(1), share)
+
+
+def surroundings_distance(images: Tensor, like: Tensor) -> Tensor:
+    """The same of their hair and background, all that lies beyond the oval of `structure_distance`."""
+    beyond = 1 - _ellipse(images.shape[-1], *_OVAL)
+    return _averaged((images - like.to(images)).abs().mean(1), beyond)
 
 
 def _averaged(values: Tensor, share: Tensor) -> Tensor:

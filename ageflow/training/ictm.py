@@ -17,7 +17,7 @@ from ageflow.storage import CheckpointError, device_of, fingerprint
 from ageflow.training.alike import warn_of_differences
 from ageflow.training.classifier import load_classifier
 from ageflow.training.decoded_age import DecodedAge, age_classifier_folder, train_age_classifier
-from ageflow.training.decoded_face import features_distance, structure_distance
+from ageflow.training.decoded_face import features_distance, structure_distance, surroundings_distance
 from ageflow.training.distributed import processes
 from ageflow.training.initial import find_unless_begun, warn_of_known_people, weights_of
 from ageflow.training.launch import launched
@@ -39,7 +39,7 @@ _PREVIEW_FACES = 6
 _DECODED_AT_A_TIME = 8  # in a preview
 # In the config as what they made: `decoded_age`. So a run of before these were there is the same training still.
 _OF_SOURCE = ("source_colours", "source_surroundings", "source_mouth")  # how C sees a face
-_OF_TEACHER = ("structure_weight", "features_weight")  # what of its teacher's face T is to keep
+_OF_TEACHER = ("structure_weight", "features_weight", "surroundings_weight")  # what of its teacher's face T is to keep
 _OF_DECODED_AGE = {"age_classifier", *OF_DECODED_AGE}
 
 
@@ -216,11 +216,12 @@ class TranslatorTask(Task):
         if weights.attribute_weight and told:  # faces may have no attributes
             values = {name: self.values[name][rows].to(self.device) for name in told}
             asked["attributes"] = (weights.attribute_weight, losses.attributes(told, values))
-        if weights.structure_weight or weights.features_weight:
+        if any(getattr(weights, name) for name in _OF_TEACHER):
             with torch.no_grad():
                 like = self.decoded_age.decode(teacher)
             asked["structure"] = (weights.structure_weight, structure_distance(images, like).mean())
             asked["features"] = (weights.features_weight, features_distance(images, like).mean())
+            asked["surroundings"] = (weights.surroundings_weight, surroundings_distance(images, like).mean())
         return age, asked
 
     @staticmethod

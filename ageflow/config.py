@@ -473,12 +473,14 @@ _DEMO_ICTM = {
     "age_classifier_learning_rate": 1e-3,
     # The extremes reach nearly every target, so that T may be held to its teacher there; in the middle, where a direction
     # cannot stop, it has to leave it.
-    "akd_weight": [30.0, 2.0, 5.0, 30.0],
-    "age_weight": 2.5,
+    "akd_weight": [30.0, 1.5, 4.0, 30.0],
+    "age_weight": 3.0,
     "attribute_weight": 3.0,
-    # Without these T pleases C by wiping mouths away, lifting brows and a haze, where L_akd lets it (notebook 06).
+    # Without these T pleases C by wiping mouths away, lifting brows and a haze, and by darker hair before a lighter
+    # background, where L_akd lets it (notebook 06).
     "structure_weight": 2.0,
     "features_weight": 12.0,
+    "surroundings_weight": 10.0,
     # At 1 fewer faces reach the extreme groups, by both age judges.
     "adversarial_weight": 0.1,
     # From zero, T needs 150 updates before the target group matters at all: prior and couplings both start at nothing.

@@ -26,7 +26,7 @@ _LEAST_DEVIATION = 1e-3  # of a colour: a picture of one colour has none
 # over which share of these it ends.
 _OVAL = (0.27, 1.1, 1.43, 0.06)
 _MOUTH = (1.1, 0.68, 0.38, 0.15)  # the same of its mouth, whose corners MTCNN finds 1.05 below the eyes, 0.48 apart
-_EYE = (-0.1, 0.38, 0.32, 0.15)  # and of an eye with its brow
+_EYES = (-0.1, 0.95, 0.36, 0.15)  # and of the eyes with their brows and what is between them
 _GREY = (0.299, 0.587, 0.114)  # of ITU-R BT.601
 _STEADY = 0.03**2  # SSIM's c₂ for values in [0, 1]
 
@@ -109,7 +109,7 @@ def structure_distance(images: Tensor, like: Tensor, window: int = 7) -> Tensor:
 def features_distance(images: Tensor, like: Tensor) -> Tensor:
     """The L1 distance of two faces' eyes, brows and mouths: faces [B, 3, S, S], float in [0, 1]; of each face, [B]."""
     size = images.shape[-1]
-    share = torch.stack([_ellipse(size, *_MOUTH), _ellipse(size, *_EYE, eye=0), _ellipse(size, *_EYE, eye=1)]).amax(0)
+    share = torch.maximum(_ellipse(size, *_EYES), _ellipse(size, *_MOUTH))
     return _averaged((images - like.to(images)).abs().mean(1), share)
 
 
@@ -125,17 +125,13 @@ def _averaged(values: Tensor, share: Tensor) -> Tensor:
     return (values * share).sum((1, 2)) / share.sum()
 
 
-def _ellipse(size: int, below: float, width: float, height: float, edge: float, eye: int | None = None) -> Tensor:
-    """1 inside a part of an aligned face, 0 outside, [size, size]; the numbers as those of `_OVAL`.
-
-    It lies below the middle of the eyes, or below one of them, 0 the left and 1 the right.
-    """
-    (left, level), (right, _) = EYES
+def _ellipse(size: int, below: float, width: float, height: float, edge: float) -> Tensor:
+    """1 inside a part of an aligned face, 0 outside, [size, size]; the numbers as those of `_OVAL`."""
+    (left, eyes), (right, _) = EYES
     distance = right - left
-    middle = (left + right) / 2 if eye is None else (left, right)[eye]
     across = (torch.arange(size) + 0.5) / size
-    x = (across - middle) / (width * distance)
-    y = (across - (level + below * distance)) / (height * distance)
+    x = (across - (left + right) / 2) / (width * distance)
+    y = (across - (eyes + below * distance)) / (height * distance)
     return torch.sigmoid((1 - torch.hypot(y[:, None], x[None])) / edge)
 
 

@@ -13,7 +13,7 @@ from ageflow.storage import CheckpointError, fingerprint, latest, load_state
 from ageflow.training.checkpoint import ConfigChangedError
 from ageflow.training.classifier import ClassifierTask, load_classifier, train_classifiers
 from ageflow.training.decoded_age import DecodedAge, train_age_classifier
-from ageflow.training.decoded_face import features_distance, structure_distance
+from ageflow.training.decoded_face import features_distance, structure_distance, surroundings_distance
 from ageflow.training.ictm import TranslatorTask, train_translator
 from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
@@ -207,7 +207,7 @@ def test_t_makes_the_decoded_face_keep_the_attributes_it_is_asked_to(runs_root, 
 
 
 def test_each_face_is_asked_for_the_structure_and_the_mouth_of_its_own_teacher(runs_root, faces):
-    weights = {"structure_weight": 2.0, "features_weight": 10.0}
+    weights = {"structure_weight": 2.0, "features_weight": 10.0, "surroundings_weight": 5.0}
     task = task_of(runs_root, faces, ictm(runs_root, **weights))
     assert {name: task.config[name] for name in weights} == weights
     without = task_of(runs_root, faces, ictm(runs_root))
@@ -230,14 +230,16 @@ def test_each_face_is_asked_for_the_structure_and_the_mouth_of_its_own_teacher(r
     like = task.decoded_age.decode(teacher)
     torch.testing.assert_close(told["structure"], structure_distance(moved, like).mean())
     torch.testing.assert_close(told["features"], features_distance(moved, like).mean())
-    torch.testing.assert_close(loss, plain + 2 * told["structure"] + 10 * told["features"])
+    torch.testing.assert_close(told["surroundings"], surroundings_distance(moved, like).mean())
+    asked = 2 * told["structure"] + 10 * told["features"] + 5 * told["surroundings"]
+    torch.testing.assert_close(loss, plain + asked)
 
 
-def test_asked_for_it_t_keeps_its_teacher_s_structure_and_mouth(runs_root, faces, tmp_path):
-    """C alone makes T leave both; with the two losses T leaves them less."""
+def test_asked_for_it_t_keeps_its_teacher_s_face(runs_root, faces, tmp_path):
+    """C alone makes T leave its structure, features and surroundings; with the three losses T leaves them less."""
     left = []
     for weight in (0.0, 30.0):
-        weights = {"structure_weight": weight, "features_weight": 3 * weight}
+        weights = {"structure_weight": weight, "features_weight": 3 * weight, "surroundings_weight": 3 * weight}
         settings = ictm(runs_root, iterations=40, **weights)
         task = task_of(runs_root, faces, settings)
         train(task, settings, tmp_path / f"{weight}")
@@ -247,10 +249,10 @@ def test_asked_for_it_t_keeps_its_teacher_s_structure_and_mouth(runs_root, faces
             moved = task.decoded_age.decode(task.modules["translator"](z, target)[0])
             direction = task.prototypes.direction(task.groups[rows], target, task.combinations[rows])
             like = task.decoded_age.decode(z + settings.scale * direction)
-        left.append((float(structure_distance(moved, like).mean()), float(features_distance(moved, like).mean())))
+        distances = (structure_distance, features_distance, surroundings_distance)
+        left.append(torch.stack([distance(moved, like).mean() for distance in distances]))
     without, asked = left
-    assert asked[0] < 0.7 * without[0], left
-    assert asked[1] < 0.7 * without[1], left
+    assert (asked < 0.7 * without).all(), left
 
 
 def test_each_face_is_asked_to_keep_its_own_attributes(runs_root, faces):

@@ -10,6 +10,7 @@ from ageflow.training.decoded_face import (
     in_colours_of,
     in_surroundings_of,
     structure_distance,
+    surroundings_distance,
     with_mouth_of,
 )
 
@@ -98,6 +99,11 @@ def test_lighter_skin_is_no_other_structure_and_a_blurred_or_a_missing_mouth_is(
     elsewhere = faces.clone()
     elsewhere[..., :4, :4] = 0
     assert features_distance(elsewhere, faces).max() < 1e-5
+    assert (surroundings_distance(elsewhere, faces) > 1e-3).all()
+    torch.testing.assert_close(surroundings_distance(faces + 0.1, faces), torch.full((2,), 0.1))
+    for within in (blurred, without):
+        inside = in_surroundings_of(faces, within)
+        assert (surroundings_distance(inside, faces) < 0.02).all()
     assert structure_distance(elsewhere, faces).max() < 1e-3, "the oval alone counts"
 
 

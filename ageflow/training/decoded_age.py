@@ -9,8 +9,8 @@ What pleases C need not be age, and T finds it: tint and contrast of the whole p
 background, a mouth wiped away (smiles, teeth and red lips are of the young), brows lifted, a haze over the face. Two
 things help, and did so together in the same study. C has to know better: one that also learned from the translations
 of T before it is right about them, and its ages are then worth reaching. And T may be asked for its teacher's face
-where age is not: its edges, eyes, brows and mouth (`structure_weight`, `features_weight`; `decoded_face`). Faces stay
-sharp and whole, more of them reach their age, and more of the person stays.
+where age is not: its edges, eyes, brows, mouth, hair and background (`structure_weight`, `features_weight`,
+`surroundings_weight`; `decoded_face`). Faces stay sharp and whole, and the age is found in the face.
 
 The way before that is still there: C may be shown the translated face in its source's colours (`source_colours`),
 surroundings (`source_surroundings`) or with its source's mouth (`source_mouth`), so that T wins nothing there. But then

@@ -236,11 +236,14 @@ def test_each_face_is_asked_for_the_structure_and_the_mouth_of_its_own_teacher(r
 
 
 def test_asked_for_it_t_keeps_its_teacher_s_face(runs_root, faces, tmp_path):
-    """C alone makes T leave its structure, features and surroundings; with the three losses T leaves them less."""
+    """C alone makes T leave its structure, features and surroundings; with the three losses T leaves them less.
+
+    At a rate of 1e-3 L1 losses that weigh more than L_acl have T swing about its teacher.
+    """
     left = []
-    for weight in (0.0, 30.0):
+    for weight in (0.0, 3.0):
         weights = {"structure_weight": weight, "features_weight": 3 * weight, "surroundings_weight": 3 * weight}
-        settings = ictm(runs_root, iterations=40, **weights)
+        settings = ictm(runs_root, iterations=40, learning_rate=2e-4, **weights)
         task = task_of(runs_root, faces, settings)
         train(task, settings, tmp_path / f"{weight}")
         rows = task.rows["test"][:24]

@@ -135,7 +135,7 @@ def strength_curves(rows: pd.DataFrame) -> pd.DataFrame:
     """What each method reaches and keeps at each strength.
 
     Arguments:
-        rows: of `ageflow.evaluation.strength.at_strengths`, of all methods.
+        rows: of `ageflow.evaluation.strength.at_strength`, of all methods and strengths.
 
     Returns:
         Columns method, strength, age_accuracy and second_accuracy (%), cosine_centred and verified (%): the means of the

@@ -24,17 +24,13 @@ class Parts:
     """What is judged of something so far: files of whole batches, in order.
 
     Arguments:
-        folder: holds them, and folders of what is judged by itself (`of`).
+        folder: holds them.
         made_from: fingerprints of all that the result depends on; parts that were made from anything else are never
             taken, but removed.
     """
 
     folder: Path
     made_from: Mapping[str, str]
-
-    def of(self, name: str) -> "Parts":
-        """A part of it that is judged by itself: files in a folder of that name in this one."""
-        return Parts(self.folder / name, self.made_from)
 
     def read(self, total: int, batch: int) -> list[pd.DataFrame]:
         """The rows of the first so many of `total` faces, judged `batch` at a time."""

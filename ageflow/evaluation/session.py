@@ -24,7 +24,7 @@ from ageflow.evaluation.judged import Judged, digest, file_name, read_judged, wr
 from ageflow.evaluation.judging import Judges, classifier_names, judge_faces, judge_method
 from ageflow.evaluation.parts import Parts
 from ageflow.evaluation.realism import FaceFeatures, InceptionFeatures, kid_by_group, load_features
-from ageflow.evaluation.strength import at_strengths
+from ageflow.evaluation.strength import at_strength
 from ageflow.translation.methods import LatentMethod, load_method
 from ageflow.workspace import Workspace
 
@@ -140,7 +140,7 @@ class Evaluation:
         return self._gathered("continuous", self.settings.continuous_faces, measure)
 
     def strengths(self) -> Judged:
-        """`at_strengths` of every method of the settings; ``evaluation/strength.parquet``.
+        """`at_strength` of every method of the settings; ``evaluation/strength.parquet``.
 
         At 1 a method is as `method` judged it: those rows are taken from there. A strength that is asked for beside
         those that are there is judged alone.
@@ -154,8 +154,8 @@ class Evaluation:
             # Of one face or two the mean is the faces themselves: then there is no centred cosine at any strength.
             centre = embeddings.mean(dim=0) if len(embeddings) > 2 else torch.full_like(embeddings[0], math.nan)
             how = (self.judges, self.real.descriptors[np.searchsorted(self.chosen, chosen)], centre)
-            how += ([strength], self.settings.evaluation_batch, self.settings.progress, parts)
-            return at_strengths(self._load(name), name, self.faces, chosen, *how)
+            how += (strength, self.settings.evaluation_batch, self.settings.progress, parts)
+            return at_strength(self._load(name), name, self.faces, chosen, *how)
 
         strengths = sorted({1.0, *self.settings.strengths})
         return self._gathered("strength", self.settings.strength_faces, measure, strengths)

@@ -30,15 +30,21 @@ def test_in_the_source_s_colours_c_sees_places_but_no_tint_brightness_or_contras
     assert flat.grad.isfinite().all(), "a picture of one colour has no deviation"
 
 
-@pytest.mark.parametrize("size", [32, 64, 256])
-def test_in_the_source_s_surroundings_c_sees_the_face_and_nothing_beyond_it(size):
+def share_of(show, size):
+    """How much of each pixel `show` leaves to the translated face, [size, size]; the rest is the source's."""
     torch.manual_seed(0)
     source = torch.randint(256, (2, 3, size, size), dtype=torch.uint8)
     images = torch.rand(2, 3, size, size, requires_grad=True)
-    shown = in_surroundings_of(source, images)
+    shown = show(source, images)
     shown.sum().backward()
     share = images.grad[0, 0]
     torch.testing.assert_close(shown, share * images + (1 - share) * source / 255)
+    return share
+
+
+@pytest.mark.parametrize("size", [32, 64, 256])
+def test_in_the_source_s_surroundings_c_sees_the_face_and_nothing_beyond_it(size):
+    share = share_of(in_surroundings_of, size)
 
     def at(x, y):  # of the side, as `EYES` and the template's mouth and chin lie
         return float(share[int(y * size), int(x * size)])
@@ -52,13 +58,7 @@ def test_in_the_source_s_surroundings_c_sees_the_face_and_nothing_beyond_it(size
 
 @pytest.mark.parametrize("size", [32, 64, 256])
 def test_with_the_source_s_mouth_c_sees_all_else_of_the_face(size):
-    torch.manual_seed(0)
-    source = torch.randint(256, (2, 3, size, size), dtype=torch.uint8)
-    images = torch.rand(2, 3, size, size, requires_grad=True)
-    shown = with_mouth_of(source, images)
-    shown.sum().backward()
-    share = images.grad[0, 0]
-    torch.testing.assert_close(shown, share * images + (1 - share) * source / 255)
+    share = share_of(with_mouth_of, size)
     x, y = (torch.tensor([0.368, 0.634, 0.5, 0.5]) * size).int(), (torch.tensor([0.758, 0.758, 0.77, 0.8]) * size).int()
     assert share[y, x].max() < 0.2, "corners and lips, where MTCNN finds them in aligned faces"
     x, y = (

@@ -92,7 +92,8 @@ def structure_distance(images: Tensor, like: Tensor, window: int = 7) -> Tensor:
         window: side of the windows, odd.
 
     Returns:
-        Of each face, [B]: 0 where its structure is that of `like`, 1 where the two have nothing in common.
+        Of each face, [B]: 0 where its structure is that of `like`, 1 where the two have nothing in common, up to 2 where
+        light and dark are exchanged.
     """
     weights = torch.tensor(_GREY, device=images.device, dtype=images.dtype).view(1, 3, 1, 1)
     x, y = ((faces.to(images) * weights).sum(1, keepdim=True) for faces in (images, like))

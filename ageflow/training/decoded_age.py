@@ -17,9 +17,9 @@ surroundings (`source_surroundings`) or with its source's mouth (`source_mouth`)
 C judges a picture that is never seen: a face at 45 with its source's young mouth looks younger than the same face with
 the mouth that T gives it, and T goes too far.
 
-The same C tells the attributes too, by logits of their own, and T may be asked to keep them as C sees them in the face
-before (`attribute_weight`). Left to please C's ages alone it changes whatever goes with age; asked to keep them, it may
-move further from its teacher before a face is spoilt (the same study).
+The same C tells the attributes too, by logits of their own, and T may be asked to keep them (`attribute_weight`). Left
+to please C's ages alone it changes whatever goes with age; asked to keep them, it may move further from its teacher
+before a face is spoilt (the same study).
 """
 
 from collections.abc import Sequence

@@ -90,6 +90,11 @@ class TranslatorTask(Task):
             shown = {name: getattr(settings, name) for name in _OF_SOURCE}
             classifier = load_classifier(age_classifier, settings.device)
             self.decoded_age = DecodedAge(self.glow, classifier, **shown).to(self.device)
+            # What each face is to stay, −1 where it is not known.
+            self.values = {
+                name: torch.tensor(pd.Categorical(latents.table[name], labels).codes.astype(np.int64))
+                for name, labels in self.decoded_age.classifier.also.items()
+            }
 
         config = ICTMConfig(
             latent=settings.latent, couplings=settings.couplings, width=settings.width, seed=settings.seed
@@ -126,8 +131,6 @@ class TranslatorTask(Task):
         if age_classifier is not None:
             self.config["decoded_age"] = fingerprint(age_classifier)
             self.config["attribute_weight"] = settings.attribute_weight or None
-            # Until 2026-11-29 they were asked to keep the attributes of their labels.
-            self.config["attributes_of"] = "classifier" if settings.attribute_weight else None
             self.config |= {name: getattr(settings, name) or None for name in (*_OF_SOURCE, *_OF_TEACHER)}
         self._translated: dict[Piece, tuple[Tensor, Tensor, Tensor]] = {}
 
@@ -174,7 +177,7 @@ class TranslatorTask(Task):
         fake, age = critic(translator.visible.flat(z_t))
         of_faces: dict[str, tuple[float, Tensor]] = {}
         if self.decoded_age is not None:
-            age, of_faces = self._of_faces(piece, z_s, z_t, teacher, target)
+            age, of_faces = self._of_faces(piece, z_t, teacher, target)
         distance = losses.distillation(z_t, teacher, weights.akd_reduction)
         parts = {
             "distillation": distance.mean(),
@@ -202,7 +205,7 @@ class TranslatorTask(Task):
         return loss, parts
 
     def _of_faces(
-        self, piece: Piece, z_s: Tensor, z_t: Tensor, teacher: Tensor, target: Tensor
+        self, piece: Piece, z_t: Tensor, teacher: Tensor, target: Tensor
     ) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
         """A's logits [B, groups] of the decoded faces; what else is asked of these: each with its weight (ours)."""
         weights, asked = self.settings, {}
@@ -211,7 +214,8 @@ class TranslatorTask(Task):
         source = None if self.faces is None else self.faces.images(rows)
         age, told = self.decoded_age.told(images, piece, source, target)
         if weights.attribute_weight and told:  # faces may have no attributes
-            asked["attributes"] = (weights.attribute_weight, losses.attributes(told, self.own_attributes(z_s)))
+            values = {name: self.values[name][rows].to(self.device) for name in told}
+            asked["attributes"] = (weights.attribute_weight, losses.attributes(told, values))
         if any(getattr(weights, name) for name in _OF_TEACHER):
             with torch.no_grad():
                 like = self.decoded_age.decode(teacher)
@@ -219,16 +223,6 @@ class TranslatorTask(Task):
             asked["features"] = (weights.features_weight, features_distance(images, like).mean())
             asked["surroundings"] = (weights.surroundings_weight, surroundings_distance(images, like).mean())
         return age, asked
-
-    @torch.no_grad()
-    def own_attributes(self, z_s: Tensor) -> dict[str, Tensor]:
-        """What C tells of the faces before they are moved: of each attribute, probabilities [B, values].
-
-        Not their labels: where C takes a training face for another, T learned that face by heart to please it, and of
-        faces that it had not seen it kept fewer attributes (the study in notebook 06).
-        """
-        told = self.decoded_age.told(self.decoded_age.decode(z_s))[1]
-        return {name: logits.softmax(dim=1) for name, logits in told.items()}
 
     @staticmethod
     def _left(values: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -54,14 +54,15 @@ def age(logits: Tensor, target: Tensor, focus: float | Tensor = 0.0) -> Tensor:
     return ((1 - torch.exp(-each)).clamp_min(1e-6) ** focus * each).mean()
 
 
-def attributes(logits: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Tensor:
+def attributes(logits: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Tensor:
     """Cross-entropy of the moved face's attributes and the face's own, summed over the attributes (ours).
 
     Arguments:
         logits: of each attribute, [B, values].
-        own: probabilities [B, values] of each, as the same classifier tells them of the face before it is moved.
+        values: int64 [B] of each; −1 where it is not known: the face counts 0 there.
     """
-    return sum(F.cross_entropy(logits[name], probabilities) for name, probabilities in own.items())
+    parts = [F.cross_entropy(logits[name], value, reduction="none", ignore_index=-1) for name, value in values.items()]
+    return sum(part.mean() for part in parts)
 
 
 def consistency(

@@ -264,7 +264,10 @@ def _lead_rows(results: Results, settings: Tables) -> list[dict]:
 
 
 def _equal_age_rows(results: Results, settings: Tables) -> list[dict]:
-    """AgeFlow's centred cosine where it reaches as many of the ages as another method does as it is, less that one's."""
+    """AgeFlow's centred cosine where it reaches as many of the ages as another method does as it is, less that one's.
+
+    Both at the least of their own strengths that reaches as many.
+    """
     judged = results.strength.rows if results.strength is not None else pd.DataFrame({"method": []})
     rows = []
     for name, rivals in _RIVALS.items():
@@ -278,7 +281,7 @@ def _equal_age_rows(results: Results, settings: Tables) -> list[dict]:
             for part in both
         )
         groups = TABLE_GROUPS[3]
-        ahead, strength = lead_at_equal_age(first, other[other["strength"] == 1], groups, *_chosen(settings))
+        ahead, strength = lead_at_equal_age(first, other, groups, *_chosen(settings))
         better = float(f"{ahead.low:{digits('cosine_at_equal_age', ahead.low)}}") > 0
         row = _row("cosine_at_equal_age", f"this run ({results.run})", name, MEAN, ahead, better)
         rows.append(row | {"strength": strength})

@@ -11,7 +11,15 @@ from torch import Tensor
 from ageflow.folders import same_place
 from ageflow.storage import CheckpointError, checkpoints, checksum, write_atomically
 
-__all__ = ["ConfigChangedError", "comparable", "describe_changes", "save_checkpoint", "set_aside", "told_by"]
+__all__ = [
+    "ConfigChangedError",
+    "comparable",
+    "describe_changes",
+    "refuse_another",
+    "save_checkpoint",
+    "set_aside",
+    "told_by",
+]
 
 # What may change between two calls without making it another training.
 # `cooldown` ends a training wherever it is ended, so it may come with more iterations to one that had none.
@@ -66,6 +74,30 @@ def told_by(before: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     if "init_from" in before and same_place(before["init_from"], told.get("init_from")):
         told["init_from"] = before["init_from"]  # a sweep writes out what a single run is given as a relative path
     return told
+
+
+def refuse_another(
+    before: dict[str, Any], config: dict[str, Any], folder: Path, step: str, begun_by: str | None = None
+) -> None:
+    """Raise where a folder's training has another config than the one asked for.
+
+    Arguments:
+        before, config: of its checkpoint, and asked for.
+        folder: the training's.
+        step: that asks.
+        begun_by: the step that begins it anew, where that is another.
+
+    Raises:
+        ConfigChangedError: what differs, and what to do.
+    """
+    before = comparable(before)
+    config = told_by(before, comparable(config))
+    if before != config:
+        raise ConfigChangedError(
+            f"{folder} holds a training with other values ({describe_changes(before, config)}): "
+            f"name another run, or pass restart=True{f' to {begun_by}' if begun_by else ''}, which keeps the old one "
+            f"under a number" + (f" (in a batch: -p {begun_by or step}.restart True)" if begun_by or step else "")
+        )
 
 
 def comparable(config: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.memory import no_garbage_collection
 from ageflow.storage import CheckpointError, device_of, latest, load_state, write_atomically
+from ageflow.training.checkpoint import refuse_another
 from ageflow.training.distributed import processes
 from ageflow.training.initial import Weights, find_unless_begun, warn_of_known_people, weights_of
 from ageflow.training.launch import launched
@@ -225,6 +226,10 @@ def train_classifiers(settings: TrainClassifiers) -> dict[str, Path]:
         done = workspace.path("classifiers", "done.json")
         # Made first: what is wrong with the settings is told before anything that is there is touched.
         tasks = {name: ClassifierTask(settings, faces, name) for name in folders}
+        for name, folder in folders.items():
+            begun = None if settings.restart else latest(folder)
+            if begun is not None:
+                refuse_another(begun.config, tasks[name].config, folder, settings.step)
         if processes().first and not all(_finished(settings, folder) for folder in folders.values()):
             done.unlink(missing_ok=True)  # until all of them are: a judge that is half trained judges nothing
         for name, folder in folders.items():

@@ -22,6 +22,7 @@ to please C's ages alone it changes whatever goes with age; asked to keep them, 
 before a face is spoilt (the same study).
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow
 from ageflow.folders import sole_writer
 from ageflow.storage import latest
-from ageflow.training.checkpoint import set_aside
+from ageflow.training.checkpoint import ConfigChangedError, set_aside
 from ageflow.training.classifier import Classifier, ClassifierTask, augmented, labelled
 from ageflow.training.decoded_face import in_colours_of, in_surroundings_of, with_mouth_of
 from ageflow.training.distributed import processes
@@ -127,7 +128,7 @@ def age_classifier_folder(settings: config.TrainICTM) -> Path:
     return Workspace.of(settings).path(_PART)
 
 
-def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = False) -> Path:
+def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = False, stays: bool = False) -> Path:
     """Train C on the run's faces, as notebook 05 trains the preset's judge; stopped, it goes on.
 
     It learns the faces' attributes beside the age, where they are known. Begun from weights, it has their architecture,
@@ -140,12 +141,13 @@ def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = 
         settings: of notebook 04; its seed, and what begins with `age_classifier_`.
         faces: the run's prepared faces.
         anew: keep what is there under a number, and begin anew.
+        stays: a T has learned from it, or the ablation is to: once it is finished it is trained no further.
 
     Returns:
         Its folder, the run's ``decoded_age/``.
 
     Raises:
-        ConfigChangedError: the folder holds one trained with other values.
+        ConfigChangedError: the folder holds one trained with other values; or it stays, and T asks for more updates.
     """
     folder = age_classifier_folder(settings)
     if anew and processes().first:
@@ -178,8 +180,29 @@ def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = 
     chosen = config.settings("train_classifiers", given)
     if settings.age_classifier_iterations is not None:
         chosen = chosen.model_copy(update={"iterations": settings.age_classifier_iterations})
+    if stays and (folder / "done.json").is_file():
+        chosen = _no_further(settings, chosen, folder)
     task = ClassifierTask(chosen, faces, "age", faces.attributes, also=also, part=_PART)
     task.step = "train_ictm"  # notebook 06 takes it as it is
     train(task, chosen, folder)
     processes().told_by_first(0)  # the others wait until it is written
     return folder
+
+
+def _no_further(settings: config.TrainICTM, chosen: config.TrainClassifiers, folder: Path) -> config.TrainClassifiers:
+    """What C is trained by where it stays: trained on, it would be another than the one that T learned from."""
+    trained = latest(folder)
+    if trained is None or trained.iteration >= chosen.iterations:
+        return chosen
+    there = (
+        f"age_classifier_iterations = {chosen.iterations}: the classifier in {folder}, which the run's translators "
+        f"learn from, has {trained.iteration} updates and stays as it is"
+    )
+    if settings.step == config.TrainICTM.step:
+        raise ConfigChangedError(
+            f"{there}: pass age_classifier_iterations = {trained.iteration}, name another run, or begin it and T anew "
+            "with restart=True"
+        )
+    if settings.age_classifier_iterations is not None and processes().first:
+        warnings.warn(there, stacklevel=4)
+    return chosen.model_copy(update={"iterations": trained.iteration})

@@ -13,7 +13,7 @@ from ageflow.config import OF_DECODED_AGE, TrainICTM
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow, to_uint8
-from ageflow.storage import CheckpointError, device_of, fingerprint
+from ageflow.storage import CheckpointError, checkpoints, device_of, fingerprint
 from ageflow.training.alike import warn_of_differences
 from ageflow.training.classifier import load_classifier
 from ageflow.training.decoded_age import DecodedAge, age_classifier_folder, train_age_classifier
@@ -172,13 +172,16 @@ class TranslatorTask(Task):
 
         translated = translator(z_s, target)
         z_t, *source_age = translated if isinstance(translated, tuple) else (translated,)
-        # Eq. 6's target; for t = s the direction is zero and the face its own target.
+        # Eq. 6's target; for t = s the direction is zero and the face its own target. The levels that T does not see
+        # (`latent`) stay the face's: it cannot move them.
+        visible = translator.visible
         teacher = z_s + weights.scale * self.prototypes.direction(source, target, combination, check=False)
-        fake, age = critic(translator.visible.flat(z_t))
+        teacher = visible.put(z_s, visible.take(teacher))
+        fake, age = critic(visible.flat(z_t))
         of_faces: dict[str, tuple[float, Tensor]] = {}
         if self.decoded_age is not None:
             age, of_faces = self._of_faces(piece, z_t, teacher, target)
-        distance = losses.distillation(z_t, teacher, weights.akd_reduction)
+        distance = losses.distillation(visible.flat(z_t), visible.flat(teacher), weights.akd_reduction)
         parts = {
             "distillation": distance.mean(),
             "adversarial": losses.adversarial(fake),
@@ -193,12 +196,11 @@ class TranslatorTask(Task):
             parts[name] = part
             loss = loss + weight * part
         if source_age:
-            visible = translator.visible.flat(z_s)
-            parts["consistency"] = losses.consistency(visible, *source_age, reading=weights.consistency)
+            parts["consistency"] = losses.consistency(visible.flat(z_s), *source_age, reading=weights.consistency)
             loss = loss + weights.consistency_weight * parts["consistency"]
         with torch.no_grad():
             for name, latent in (("distance", z_t), ("untouched", z_s)):
-                parts[name] = losses.distillation(latent, teacher, "mean").mean()
+                parts[name] = losses.distillation(visible.flat(latent), visible.flat(teacher), "mean").mean()
         if any(kept.number != piece.number for kept in self._translated):
             self._translated.clear()  # of a try for the most faces that fit, broken off before D's turn
         self._translated[piece] = (z_s, source, z_t.detach())  # for D's turn, which follows
@@ -310,12 +312,14 @@ def _task(settings: TrainICTM, workspace: Workspace, kind: Literal["ictm", "no_i
         raise CheckpointError("the run's averages are of other faces than its latents: run 03_prototypes.ipynb again")
     classifier = None
     if settings.age_classifier == "decoded":
-        if settings.restart and kind == "ictm":
-            # C is begun anew with T, so first: nobody trains T, and T can be made of these settings.
+        anew = settings.restart and kind == "ictm"
+        if anew or not (age_classifier_folder(settings) / "done.json").is_file():
+            # C is trained before T, so first: nobody trains T, and T can be made of these settings.
             with alone_in(workspace.path(kind), processes()):
                 TranslatorTask(settings, latents, prototypes, glow_folder, kind, faces=faces)
-        # The ablation takes the one that T learned from, where it is there.
-        classifier = train_age_classifier(settings, faces, anew=settings.restart and kind == "ictm")
+        # The ablation takes the one that T learned from, where it is there; and a T that has begun keeps its own.
+        stays = kind == "no_ictm" or (not anew and bool(checkpoints(workspace.path(kind))))
+        classifier = train_age_classifier(settings, faces, anew, stays)
     return TranslatorTask(settings, latents, prototypes, glow_folder, kind, classifier, faces)
 
 

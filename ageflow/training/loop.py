@@ -25,6 +25,7 @@ from ageflow.folders import FolderInUseError, sole_writer
 from ageflow.memory import keep_freed_memory
 from ageflow.progress import progress_bar
 from ageflow.storage import (
+    Checkpoint,
     CheckpointError,
     checkpoints,
     device_of,
@@ -33,7 +34,7 @@ from ageflow.storage import (
     remove_leftovers,
     write_atomically,
 )
-from ageflow.training.checkpoint import ConfigChangedError, comparable, describe_changes, set_aside, told_by
+from ageflow.training.checkpoint import comparable, refuse_another, set_aside, told_by
 from ageflow.training.distributed import Processes, losses_of, processes, quietly
 from ageflow.training.length import cooled, warn_of_another_length
 from ageflow.training.metrics import Metrics
@@ -206,15 +207,7 @@ def _begin(task: Task, settings: Training, folder: Path, config: dict[str, Any],
         together.give_to_all(task.modules)
         return State(task, settings.ema, device_of(settings.device))
     checkpoint = checkpoint or read_checkpoint(dict(checkpoints(folder))[number])
-    before = comparable(checkpoint.config)
-    config = told_by(before, config)
-    if before != config:
-        step, to_whom = task.step or settings.step, f" to {task.step}" if task.step else ""
-        raise ConfigChangedError(
-            f"{folder} holds a training with other values ({describe_changes(before, config)}): "
-            f"name another run, or pass restart=True{to_whom}, which keeps the old one under a number"
-            + (f" (in a batch: -p {step}.restart True)" if step else "")
-        )
+    refuse_another(checkpoint.config, config, folder, settings.step, task.step)
     state = State(task, settings.ema, device_of(settings.device))
     state.load(checkpoint)
     return state
@@ -282,28 +275,33 @@ def _go_back(state: State, settings: Training, folder: Path, config: dict[str, A
             f"{what}, after {_MOST_SETBACKS} setbacks: lower learning_rate ({settings.learning_rate}) or set clip; "
             f"the last checkpoint in {folder} is whole"
         )
+    checkpoint = _from_before(folder, config) if together.first else None
+    number = together.told_by_first(checkpoint.iteration if checkpoint else -1)
+    if number < 0:
+        raise TrainingDivergedError(
+            f"{what}, and there is no checkpoint from before to go back to: lower learning_rate "
+            f"({settings.learning_rate}) or set clip"
+        )
+    state.load(checkpoint or read_checkpoint(dict(checkpoints(folder))[number]))
+    state.setbacks = setbacks
+    state.skipped.counts = torch.tensor([total, 0, 0], device=state.device)
+    if together.first:
+        warnings.warn(f"{what}: back to iteration {number}, at {state.rate:g} of the learning rate", stacklevel=2)
+
+
+def _from_before(folder: Path, config: dict[str, Any]) -> Checkpoint | None:
+    """The newest checkpoint that can be read, is of this training and amid no updates that were skipped."""
     for _, path in reversed(checkpoints(folder)):
         try:
             checkpoint = read_checkpoint(path)
         except CheckpointError as error:
-            warnings.warn(str(error), stacklevel=2)
+            warnings.warn(str(error), stacklevel=3)
             continue
         counts = checkpoint.tensors("counts.")
         before = comparable(checkpoint.config)
         if before == told_by(before, config) and counts and int(counts["skipped"][1]) == 0:
-            state.load(checkpoint)
-            state.setbacks = setbacks
-            state.skipped.counts = torch.tensor([total, 0, 0], device=state.device)
-            if together.first:
-                warnings.warn(
-                    f"{what}: back to iteration {checkpoint.iteration}, at {state.rate:g} of the learning rate",
-                    stacklevel=2,
-                )
-            return
-    raise TrainingDivergedError(
-        f"{what}, and there is no checkpoint from before to go back to: lower learning_rate "
-        f"({settings.learning_rate}) or set clip"
-    )
+            return checkpoint
+    return None
 
 
 def _headline(numbers: dict[str, float]) -> str:

@@ -106,7 +106,8 @@ def _encode(
     settings: PrototypesSettings, faces: Faces, glow_folder: Path, folder: Path, wanted: dict[str, str]
 ) -> None:
     done = _begun(folder, wanted, (len(faces), 3 * faces.image_size**2))
-    workers = settings.workers or len(devices_of(settings.device))
+    # A cluster's workers have devices of their own, which this machine may lack.
+    workers = settings.workers or (1 if settings.scheduler else len(devices_of(settings.device)))
     alone = settings.scheduler is None and workers == 1
     length = settings.encode_batch if alone else -(-_FACES_OF_A_TASK // settings.encode_batch) * settings.encode_batch
     threads = None if alone or settings.scheduler else max(1, (os.cpu_count() or 1) // workers)

@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -131,6 +132,23 @@ def test_two_processes_train_the_translator_as_one_does(root, demo_faces_folder,
         said = finish(by_hand)
         assert by_hand.returncode == 0, said
         assert workspace(root, "two").path("decoded_age.2").is_dir(), "and once more by the user's own torchrun"
+
+
+def test_started_again_by_torchrun_a_training_is_not_begun_anew_once_more(root):
+    """torchrun passes the same restart=True to the processes that it starts again after one has died."""
+    with_faces(root, "again")
+    train = command("train_glow", root, "again", iterations=4, checkpoint_every=2, restart=True)
+    trained("train_glow", root, "again", iterations=2, checkpoint_every=2)
+    folder = workspace(root, "again").path("glow")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    of_torchrun = ["TORCHELASTIC_RUN_ID=none", "TORCHELASTIC_RESTART_COUNT=1", "RANK=0", "LOCAL_RANK=0", "WORLD_SIZE=1"]
+    of_torchrun += ["LOCAL_WORLD_SIZE=1", "MASTER_ADDR=127.0.0.1", f"MASTER_PORT={port}"]
+    said = finish(process := start(["env", *of_torchrun, *train], root))
+    assert process.returncode == 0, said
+    assert not folder.with_name("glow.1").exists()
+    assert read_metrics(folder)["iteration"].dropna().unique().tolist() == [1, 2, 3, 4], "it went on from its second"
 
 
 def test_a_loss_that_breaks_on_one_process_is_skipped_on_both(root):

@@ -234,6 +234,35 @@ def test_averages_are_those_of_the_training_faces(trained, runs_root):
     assert lengths["by_chance"][0] == pytest.approx((3072 / counts[0] + 3072 / counts[1]) ** 0.5)
 
 
+@pytest.mark.parametrize("latent", ["all", "top", [0]])
+def test_a_translator_is_held_to_its_teacher_in_the_levels_that_it_sees(trained, runs_root, latent):
+    """One that does in them what its teacher does has nothing left to learn, whatever lies in the others."""
+    settings = settings_of("train_ictm", runs_root, latent=latent)
+    workspace = Workspace.of(settings)
+    latents = Latents.open(workspace.path("latents"), Faces.open(workspace.path("faces")))
+    prototypes = Prototypes.load(workspace.path("prototypes"))
+    task = TranslatorTask(settings, latents, prototypes, workspace.path("glow"), kind="no_ictm")
+    piece = Piece(0, 0, 8, 8)
+    _, source, combination = task.batch(piece)
+    visible = task.modules["translator"].visible
+
+    def told(moved):
+        task.modules["translator"].forward = moved
+        torch.manual_seed(0)
+        return task.translator_loss(piece)[1]
+
+    def taught(z, target):
+        teacher = z + settings.scale * prototypes.direction(source, target, combination)
+        return visible.put(z, visible.take(teacher)).requires_grad_()
+
+    learned = told(taught)
+    assert learned["distillation"].item() == task._left(learned)["distillation_left"].item() == 0
+    untouched = told(lambda z, target: z.clone().requires_grad_())
+    torch.manual_seed(0)
+    direction = settings.scale * prototypes.direction(source, torch.randint(4, (8,)), combination)
+    torch.testing.assert_close(untouched["distillation"], visible.flat(direction).abs().mean())
+
+
 @pytest.mark.parametrize("kind", ["ictm", "no_ictm"])
 def test_a_translator_learns_to_please_the_age_classifier(trained, runs_root, kind):
     metrics = read_metrics(Workspace.of(settings_of("train_ictm", runs_root)).path(kind)).dropna(subset="T/loss")

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import (
@@ -162,10 +163,17 @@ class Settings(BaseModel):
     def _expand(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().resolve()
 
+    @field_validator("embedder", "inception", "genders", mode="after", check_fields=False)
+    @classmethod
+    def _is_there(cls, file: str | Path | None) -> str | Path | None:
+        if file not in (None, "dlib") and not Path(file).expanduser().is_file():  # or hours later, where it is read
+            raise ValueError("there is no such file")
+        return file
+
     @field_validator("attributes", "methods", "latent", "strengths", mode="after", check_fields=False)
     @classmethod
     def _each_once(cls, values: Any) -> Any:
-        twice = [value for value in dict.fromkeys(values) if isinstance(values, list) and values.count(value) > 1]
+        twice = [value for value in dict.fromkeys(values or ()) if isinstance(values, list) and values.count(value) > 1]
         if twice:
             raise ValueError(f"{twice[0]!r} stands there twice; expected each once")
         return values
@@ -257,7 +265,10 @@ class Prototypes(Settings):
 
     step: ClassVar[str] = "prototypes"
 
-    attributes: list[str] = Field(["gender"], description="attributes held fixed while ageing: gender, race")
+    attributes: list[str] | None = Field(
+        ["gender"],
+        description="attributes held fixed while ageing: gender, race; None: gender, where the faces have it",
+    )
     min_cell: int = Field(20, ge=1, description="fewest faces of an average; smaller cells fall back")
     encode_batch: int = Field(64, ge=1, description="faces encoded at a time")
     workers: int = Field(0, ge=0, description="processes that encode; 0: one a GPU, or one where there is none")
@@ -580,7 +591,7 @@ DATASET_VALUES: dict[str, dict[str, Any]] = {
     "fgnet": {"attributes": []},
     "celeba": {"attributes": ["gender"]},
     "utkface": {"attributes": ["gender", "race"]},
-    "folder": {"attributes": ["gender"]},
+    "folder": {"attributes": None},
 }
 
 
@@ -648,7 +659,8 @@ def _meant(value: Any, annotation: Any) -> Any:
         return value
     if isinstance(value, str) and value.strip().startswith(("[", "(")):
         return literal(value.strip())
-    if get_origin(annotation) is not list or isinstance(value, list | tuple):
+    others = {get_origin(one) or one for one in get_args(annotation)} - {list, NoneType}
+    if (get_origin(annotation) is not list and others) or isinstance(value, list | tuple) or value is None:
         return value
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
 

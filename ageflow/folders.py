@@ -2,12 +2,12 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-__all__ = ["FolderInUseError", "folder_state", "same_place", "sole_writer"]
+__all__ = ["FolderInUseError", "folder_state", "same_place", "sole_writer", "waiting_writer"]
 
 
 class FolderInUseError(RuntimeError):
@@ -38,6 +38,18 @@ def sole_writer(folder: Path) -> Iterator[None]:
         raise FolderInUseError(folder) from None
     except (NotImplementedError, OSError):  # no locks on this file system; or read only, which writing would tell
         pass
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def waiting_writer(path: Path) -> Iterator[None]:
+    """As `sole_writer`, but it waits until no other process is in such a block for the file `path`."""
+    lock = FileLock(path.parent / f".{path.name}.lock")
+    with suppress(NotImplementedError, OSError):  # no locks on this file system
+        lock.acquire()
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 
 from ageflow.config import ParameterError
-from ageflow.folders import same_place
+from ageflow.folders import same_place, waiting_writer
 
 __all__ = ["History", "Inputs", "notebook_state"]
 
@@ -68,14 +68,20 @@ class History:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._entries: dict[str, dict[str, Any]] = {}
-        if path.is_file():
-            try:
-                self._entries = json.loads(path.read_text())
-                if not isinstance(self._entries, dict):
-                    raise ValueError("it holds no notebooks")
-            except ValueError as error:  # of JSON, or of UTF-8
-                raise ParameterError(f"{path} is damaged ({error}): delete it, and every notebook runs again") from None
+        self._entries = self._read()
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        if not self.path.is_file():
+            return {}
+        try:
+            entries = json.loads(self.path.read_text())
+            if not isinstance(entries, dict):
+                raise ValueError("it holds no notebooks")
+        except ValueError as error:  # of JSON, or of UTF-8
+            raise ParameterError(
+                f"{self.path} is damaged ({error}): delete it, and every notebook runs again"
+            ) from None
+        return entries
 
     def why(self, name: str, inputs: Inputs, *, complete: bool, made: Mapping[str, str] | None = None) -> str | None:
         """Why `name` must run; None when it need not.
@@ -99,20 +105,20 @@ class History:
 
     def forget(self, name: str) -> None:
         """Drop the record of `name`: what it made is about to change."""
-        if self._entries.pop(name, None) is not None:
-            self._write()
+        if name in self._entries:
+            self._write(name, None)
 
     def remember(
         self, name: str, inputs: Inputs, *, minutes: float, finished: datetime, made: Mapping[str, str] | None = None
     ) -> None:
         """Record that `name` succeeded on `inputs`, in so many minutes, and the state of the folders that it made."""
-        self._entries[name] = {
+        entry = {
             "inputs": asdict(inputs),
             "made": dict(made or {}),
             "minutes": round(minutes, 3),
             "finished": finished.isoformat(timespec="seconds"),
         }
-        self._write()
+        self._write(name, entry)
 
     def minutes(self, name: str) -> float | None:
         """Minutes that `name` took when it last ran; None if it has not."""
@@ -124,7 +130,14 @@ class History:
         entry = self._entries.get(name)
         return None if entry is None else datetime.fromisoformat(entry["finished"])
 
-    def _write(self) -> None:
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        temporary.write_text(json.dumps(self._entries, indent=1))
-        temporary.replace(self.path)
+    def _write(self, name: str, entry: dict[str, Any] | None) -> None:
+        """Change the record of `name` alone: another batch may have written of its own notebooks meanwhile."""
+        with waiting_writer(self.path):
+            self._entries = self._read()
+            if entry is None:
+                self._entries.pop(name, None)
+            else:
+                self._entries[name] = entry
+            temporary = self.path.with_name(self.path.name + ".tmp")
+            temporary.write_text(json.dumps(self._entries, indent=1))
+            temporary.replace(self.path)

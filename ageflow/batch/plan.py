@@ -48,7 +48,7 @@ CHAPTERS: tuple[Chapter, ...] = (
     Chapter("04_train_ictm", ("faces", "glow", "latents", "prototypes")),
     Chapter("05_train_classifiers", ("faces",)),
     Chapter("06_ablations", _TRAINED),
-    Chapter("07_tables", ("evaluation",)),
+    Chapter("07_tables", ("glow", "ictm", "classifiers", "evaluation")),
     Chapter("08_figures", (*_TRAINED, "no_ictm", "evaluation")),
 )
 

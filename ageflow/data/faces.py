@@ -133,8 +133,9 @@ class Faces:
         """The faces of people who have none in the training half of `other`.
 
         A name counts within its own data set: "person 3" of two sets are two people, and so are they of two seeds of
-        the demo set, which draws its people by the seed. A picture of a folder of one's own that names nobody is of
-        another person than a picture of that name in another folder.
+        the demo set, which draws its people by the seed. Folders of one's own are one set: "person 3" of two of them is
+        one person, or faces of one set that was cut in two would be judged unseen. A picture of a folder of one's own
+        that names nobody is of another person than a picture of that name in another folder.
         """
         trained_on = other.select(split="train")
         return self._view(~self._people().isin(trained_on._people()))

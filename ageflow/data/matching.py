@@ -19,6 +19,7 @@ __all__ = ["any_case", "base_name", "join", "named", "safe_path"]
 
 _MISSING = "the row's file is not there"
 _OUTSIDE = "the path leads out of the data folder"
+_ABSOLUTE = "the path is absolute, and so leads out of the data folder: write it from the table's folder on"
 _NO_PICTURE = "no picture, as the ending of its name tells"
 
 
@@ -30,10 +31,15 @@ def safe_path(path: str) -> str | None:
         ('Album2/009055_1M54.JPG', None, None)
     """
     path = path.strip().replace("\\", "/")
-    if path.startswith(("/", "~")) or re.match(r"[A-Za-z]:", path):
+    if is_absolute(path):
         return None
     path = posixpath.normpath(path) if path else ""
     return None if path == ".." or path.startswith("../") else path
+
+
+def is_absolute(path: str) -> bool:
+    """Whether a row's path begins at a root, a drive or somebody's home."""
+    return re.match(r"[/~]|[A-Za-z]:", path.strip().replace("\\", "/")) is not None
 
 
 def any_case(path: str) -> str:
@@ -70,7 +76,7 @@ def join(
     for place, told in enumerate(files):
         path = safe_path(told)
         if path is None:
-            reasons[place] = reasons[place] or _OUTSIDE
+            reasons[place] = reasons[place] or (_ABSOLUTE if is_absolute(told) else _OUTSIDE)
             continue
         found = known.get(path) if path else None
         if found is None and path:

@@ -33,19 +33,25 @@ def held_out_faces(settings: Ablations) -> tuple[Faces, np.ndarray]:
             "test half. Prepare it with more people, or name another set with external"
         )
     if settings.external is not None:
-        seen, faces = len(faces), faces.unseen_by(own)
+        every, seen, faces = faces, len(faces), faces.unseen_by(own)
         if not len(faces):
             raise NotJudgedError(
                 f"external = {settings.external!r}: its {seen} test faces are all of people that this run was trained "
-                "on: name another set"
+                f"on{_by_name(every)}: name another set"
             )
         if len(faces) < seen:
             warnings.warn(
                 f"external = {settings.external!r}: {seen - len(faces):,} of its {seen:,} test faces are of people that "
-                "this run was trained on, and are left out",
+                f"this run was trained on{_by_name(every)}, and are left out",
                 stacklevel=2,
             )
     return faces, spread_evenly(faces.groups, settings.evaluation_faces, settings.seed)
+
+
+def _by_name(faces: Faces) -> str:
+    """Numbers that two folders of one's own give to people may mean others in each."""
+    own = (faces.table["source"] == "folder").any()
+    return " (by their names: where those mean others in this folder, prepare it with other names)" if own else ""
 
 
 def _external(settings: Ablations, own: Faces) -> Faces:

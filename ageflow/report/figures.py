@@ -27,6 +27,7 @@ from ageflow.report.pictures import (
     variant_grid,
 )
 from ageflow.report.plots import draw_scatter, project_latents, scatter_height, training_curves
+from ageflow.report.results import trained_since
 from ageflow.report.strengths import STRENGTH_FILE, draw_strengths
 from ageflow.report.style import COLUMN
 from ageflow.storage import checkpoints, write_atomically
@@ -67,6 +68,7 @@ class Gallery:
     def __init__(self, settings: Figures) -> None:
         self.settings, self.workspace = settings, Workspace.of(settings)
         self.faces = Faces.open(self.workspace.require("faces"))
+        self.judged_before = self._judged_before()
         test = self.faces.select(split="test")
         self.shown = test if len(test) else self.faces
         self._method = cache(self._load_method)
@@ -109,11 +111,19 @@ class Gallery:
         chosen = self.settings
         return temperature_grid(self.glow, chosen.temperatures, chosen.samples, chosen.seed)
 
+    def _judged_before(self) -> str:
+        """What of the run has been trained again since notebook 06 measured what two of the figures show."""
+        files = sorted(self.workspace.path("evaluation").glob("*.parquet"))
+        names = {f"{name}.parquet" for name in METHODS}
+        return trained_since(self.workspace, [read_judged(file) for file in files if file.name in names])
+
     def figure_ages(self) -> Picture | LeftOut:
         """Predicted age against continuous target age, by method; left out where it has not been measured."""
         file = self.workspace.path("evaluation", AGES_FILE)
         if not file.is_file():
             return LeftOut(f"the run has no evaluation/{file.name}: 06_ablations.ipynb writes it")
+        if self.judged_before:
+            return LeftOut(self.judged_before)
         return draw_ages(age_curves(read_ages(file)))
 
     def figure_strength(self) -> Picture | LeftOut:
@@ -121,6 +131,8 @@ class Gallery:
         file = self.workspace.path("evaluation", STRENGTH_FILE)
         if not file.is_file():
             return LeftOut(f"the run has no evaluation/{file.name}: 06_ablations.ipynb writes it")
+        if self.judged_before:
+            return LeftOut(self.judged_before)
         return draw_strengths(strength_curves(read_judged(file).rows))
 
     def curves(self) -> dict[str, Picture]:

@@ -57,6 +57,8 @@ def notes(number: int, numbers: pd.DataFrame, results: Results, settings: Tables
         )
     if number != 6:
         told.append(f"{REAL.capitalize()}: the same judges on real faces of each column's group, to read this run by.")
+    if results.trained_since:
+        told.append(results.trained_since)
     if number >= 3 and results.not_alike:
         told.append(results.not_alike)
     if number in (2, 4):

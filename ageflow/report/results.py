@@ -1,6 +1,7 @@
 """What the evaluation of a run found, checked to be of one piece."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,13 +9,13 @@ import pandas as pd
 
 from ageflow.evaluation.attributes import judged_attributes
 from ageflow.evaluation.judged import Judged, file_name, read_judged
-from ageflow.evaluation.judging import classifier_names
+from ageflow.evaluation.judging import ATTRIBUTES, classifier_names
 from ageflow.storage import CheckpointError, checkpoints, fingerprint
 from ageflow.training.alike import differences_of, tell
 from ageflow.training.metrics import read_metrics
 from ageflow.workspace import Workspace
 
-__all__ = ["MixedResultsError", "Results", "training_diagnostics"]
+__all__ = ["MixedResultsError", "Results", "trained_since", "training_diagnostics"]
 
 
 class MixedResultsError(ValueError):
@@ -91,6 +92,11 @@ class Results:
         return judged_attributes(self.real.rows)
 
     @cached_property
+    def trained_since(self) -> str:
+        """`trained_since` of all that was judged."""
+        return trained_since(self.workspace, (self.real, *self.methods.values()))
+
+    @cached_property
     def not_alike(self) -> str:
         """In what else than ICTM the trainings of AgeFlow and AgeFlow w/o ICTM differ, and what to do; "" for nothing.
 
@@ -107,6 +113,26 @@ class Results:
         except CheckpointError:
             return ""
         return tell(found) if found else ""
+
+
+def trained_since(workspace: Workspace, judged: Iterable[Judged]) -> str:
+    """Which of a run's networks have been trained again since they were judged, and what to do; "" for none.
+
+    A network that is not there any more tells nothing.
+    """
+    parts = ("glow", "ictm", "no_ictm", *(f"classifiers/{name}" for name in ("age", *ATTRIBUTES)))
+    others = set()
+    for one in judged:
+        for part, then in one.about["fingerprints"].items():
+            folder = workspace.path(*part.split("/"))
+            if part in parts and checkpoints(folder) and fingerprint(folder) != then:
+                others.add(part)
+    if not others:
+        return ""
+    return (
+        f"Not of the run as it is now: since 06_ablations.ipynb judged it, {', '.join(sorted(others))} "
+        f"{'has' if len(others) == 1 else 'have'} been trained again. Run 06_ablations.ipynb again."
+    )
 
 
 def training_diagnostics(workspace: Workspace) -> pd.DataFrame:

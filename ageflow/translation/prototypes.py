@@ -165,7 +165,10 @@ def as_weights(groups: Tensor, count: int, check: bool = True) -> Tensor:
 
 def compute_prototypes(settings: PrototypesSettings, latents: Latents) -> Prototypes:
     """Average the training faces' latents and keep them in the run's ``prototypes`` folder."""
-    prototypes = average_latents(latents, settings.attributes, settings.min_cell, settings.progress)
+    attributes = settings.attributes
+    if attributes is None:
+        attributes = ["gender"] if "gender" in latents.table and latents.table["gender"].notna().any() else []
+    prototypes = average_latents(latents, attributes, settings.min_cell, settings.progress)
     prototypes.save(Workspace.of(settings).folder("prototypes"))
     return prototypes
 

@@ -1,6 +1,7 @@
 """The demo set: the same faces from the same seed, balanced, each identity at several ages."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,14 @@ import pytest
 from PIL import Image
 
 import ageflow
-from ageflow.data.demo import AIMS, LARGEST_MOVE, Studio, _notes, _rounds, choose_moves, read
+from ageflow.data.demo import _LEARNED_FROM, AIMS, LARGEST_MOVE, Studio, _notes, _rounds, choose_moves, read
 from ageflow.data.direction import YOUNGEST, AgeDirection
 from ageflow.data.faces import Faces
 from ageflow.data.generator import FaceGenerator, resolution_for
 from ageflow.data.labeller import Label, Labeller
 from ageflow.data.records import age_group
 from ageflow.training.initial import PRETRAINED
+from tests.conftest import ROOT
 
 NO_FACES = np.zeros((2, 4), dtype=np.int64)
 
@@ -152,3 +154,8 @@ def test_the_data_card_names_the_seeds_that_the_weights_that_ship_learned_from(t
             "have seen some" in note or "has seen some" in note for note in _notes(Studio(tmp_path, seed, 64))
         )
         assert learned == (f"-p seed {seed} -p faces" in card), seed
+
+
+def test_readme_names_the_seeds_that_the_weights_that_ship_learned_from():
+    told = re.search(r"Do not use seeds ([\d, and]+) with the demo set", (ROOT / "README.md").read_text())
+    assert set(map(int, re.findall(r"\d+", told[1]))) == set(_LEARNED_FROM)

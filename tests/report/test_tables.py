@@ -6,12 +6,15 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import ageflow
 from ageflow.evaluation.judged import file_name, write_judged
 from ageflow.report.published import TABLE_GROUPS, published
 from ageflow.report.results import MixedResultsError, Results
 from ageflow.report.tables import make_table, make_tables
+from ageflow.storage import fingerprint
+from ageflow.training.checkpoint import save_checkpoint
 from ageflow.workspace import MissingArtefactError, Workspace
 from tests.report.evaluations import FINGERPRINTS, PEOPLE, judged_rows, numbers_of, real_rows, write_evaluation
 
@@ -215,3 +218,17 @@ def test_of_how_many_labelled_faces_an_attribute_is_told(tmp_path):
         f"Of the labelled test faces of 30-, in each target group: Gender preserved (%), {people} faces of {people}"
     )
     assert any(note.startswith(expected) for note in notes)
+
+
+def test_a_table_says_which_networks_were_trained_again_since_they_were_judged(tmp_path):
+    """Notebook 04 with another seed, and 07 without 06: the numbers are of a network that the run has no more."""
+    glow = Workspace(tmp_path, "demo", "r1").folder("glow")
+    save_checkpoint(glow, 1, {"weight": torch.zeros(2)}, {})
+    settings = write_evaluation(tmp_path, fingerprints=FINGERPRINTS | {"glow": fingerprint(glow)})
+    results = Results.open(Workspace.of(settings))
+    assert results.trained_since == ""
+    save_checkpoint(glow, 2, {"weight": torch.ones(2)}, {})
+    results = Results.open(Workspace.of(settings))
+    said = "since 06_ablations.ipynb judged it, glow has been trained again. Run 06_ablations.ipynb again."
+    for number in range(1, 5):
+        assert any(said in note for note in make_table(number, results, settings).notes)

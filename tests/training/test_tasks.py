@@ -1,6 +1,7 @@
 """GLOW and the translators, trained on real faces at smoke size."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -225,6 +226,11 @@ def test_averages_are_those_of_the_training_faces(trained, runs_root):
     high = compute_prototypes(settings.model_copy(update={"min_cell": 10_000}), latents)
     assert set(high.cells.query("gender != 'any'")["average_of"]) == {"group"}
     assert torch.equal(high.means[2, 0], high.means[2, high.any])
+    unsaid = compute_prototypes(settings.model_copy(update={"attributes": None}), latents)
+    assert (unsaid.attributes, unsaid.combinations) == (("gender",), prototypes.combinations)
+    table = latents.table.assign(gender=None)
+    nobody_s = compute_prototypes(settings.model_copy(update={"attributes": None}), replace(latents, table=table))
+    assert nobody_s.attributes == ()
     compute_prototypes(settings_of("prototypes", runs_root), latents)
     lengths = direction_lengths(prototypes)
     assert len(lengths) == 3 * 3, "three steps for each of female, male and any"

@@ -131,22 +131,18 @@ def lead_at_equal_age(
     Arguments:
         first: columns identity, group, strength, reached (100 where the age was, else 0) and value, one row a face and
             strength.
-        other: the same of the other method, at 1 and at any other strengths. As many are those that it reaches at 1;
-            it is taken at the least of its own strengths that reaches as many, for a method that overshoots would
-            otherwise fall behind itself.
+        other: the same of the other method, at the strength that it is compared at. One that overshoots there reaches as
+            many at less of its way, and keeps more: a method leads itself then, so look at less of its way, too.
         groups: a mean is the mean of these groups' means.
         resamples, confidence, seed: as in `estimate`.
 
     Returns:
         The estimate, and the least strength at which `first` reaches as many. In every resample that strength is found
-        anew, on straight lines between those that were judged, and the other's likewise. Where none reaches as many,
-        or where the least of `first` already reaches more, there is no number; a resample in which the least reaches
-        more counts with the value at the least.
+        anew, on straight lines between those that were judged. Where none reaches as many, or where the least already
+        reaches more, there is no number; a resample in which the least reaches more counts with the value at the least.
     """
-    strengths, theirs = (np.sort(part["strength"].unique()) for part in (first, other))
-    every = [first[first["strength"] == strength] for strength in strengths]
-    every += [other[other["strength"] == strength] for strength in theirs]
-    whole = len(strengths) + int(np.searchsorted(theirs, 1))
+    strengths = np.sort(first["strength"].unique())
+    every = [*(first[first["strength"] == strength] for strength in strengths), other]
     every = [part[part["value"].notna() & part["group"].isin(groups)] for part in every]
     if any(set(groups) - set(part["group"]) for part in every):
         return _NO_FACES, math.nan
@@ -161,30 +157,25 @@ def lead_at_equal_age(
     counts = parts["value"][1]
 
     def means_of(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Reached and value, [strengths of both, resamples]."""
+        """Reached and value, [strengths and the other, resamples]."""
         return tuple(np.mean((sums @ times.T) / (n @ times.T), axis=1) for sums, n in parts.values())
-
-    def at_equal_age(reached: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Strength of `first`, and its value less the other's, [resamples]."""
-        count, wanted = len(strengths), reached[whole]
-        strength, there = _at_equal_age(strengths, reached[:count], value[:count], wanted)
-        return strength, there - _at_equal_age(theirs, reached[count:], value[count:], wanted)[1]
 
     def lead_or_least(times: np.ndarray) -> np.ndarray:
         reached, value = means_of(times)
+        _, there = _at_equal_age(strengths, reached[:-1], value[:-1], reached[-1])
         # Left out, the resamples in which it reaches too few would make the interval better than it is; those that
         # lack a group say nothing.
-        enough = (reached[: len(strengths)] >= reached[whole]).any(axis=0) | np.isnan(reached).any(axis=0)
-        return np.where(enough, at_equal_age(reached, value)[1], -np.inf)
+        enough = (reached[:-1] >= reached[-1]).any(axis=0) | np.isnan(reached).any(axis=0)
+        return np.where(enough, there - value[-1], -np.inf)
 
     reached, value = means_of(np.ones((1, len(people))))
-    strength = float(at_equal_age(reached, value)[0][0])
-    found = _resampled(lead_or_least, counts, len(every[whole]), resamples, confidence, seed, "inverted_cdf")
+    strength = float(_at_equal_age(strengths, reached[:-1], value[:-1], reached[-1])[0][0])
+    found = _resampled(lead_or_least, counts, len(every[-1]), resamples, confidence, seed, "inverted_cdf")
     nothing = {"low": math.nan, "high": math.nan}
     if math.isnan(strength):
         note = "at no strength does it reach as many"
         return replace(found, value=math.nan, **nothing, note=note), strength
-    if reached[0, 0] > reached[whole, 0]:
+    if reached[0, 0] > reached[-1, 0]:
         note = (
             f"at {strengths[0]:g}, the least strength that was judged, it reaches more: judge it at lower `strengths`"
         )

@@ -264,9 +264,10 @@ def _lead_rows(results: Results, settings: Tables) -> list[dict]:
 
 
 def _equal_age_rows(results: Results, settings: Tables) -> list[dict]:
-    """AgeFlow's centred cosine where it reaches as many of the ages as another method does as it is, less that one's.
+    """AgeFlow's centred cosine where it reaches as many of the ages as another method does, less that one's.
 
-    Both at the least of their own strengths that reaches as many.
+    As that one is, and going less of its way: the next strength below 1 that was judged. A direction that overshoots
+    reaches as many ages there and keeps more of the person.
     """
     judged = results.strength.rows if results.strength is not None else pd.DataFrame({"method": []})
     rows = []
@@ -281,10 +282,14 @@ def _equal_age_rows(results: Results, settings: Tables) -> list[dict]:
             for part in both
         )
         groups = TABLE_GROUPS[3]
-        ahead, strength = lead_at_equal_age(first, other, groups, *_chosen(settings))
-        better = float(f"{ahead.low:{digits('cosine_at_equal_age', ahead.low)}}") > 0
-        row = _row("cosine_at_equal_age", f"this run ({results.run})", name, MEAN, ahead, better)
-        rows.append(row | {"strength": strength})
+        less = other["strength"][other["strength"] < 1].max()
+        for way, label in ((1.0, name), (less, f"{name} at {less:g} of its way")):
+            if math.isnan(way):
+                continue
+            ahead, strength = lead_at_equal_age(first, other[other["strength"] == way], groups, *_chosen(settings))
+            better = float(f"{ahead.low:{digits('cosine_at_equal_age', ahead.low)}}") > 0
+            row = _row("cosine_at_equal_age", f"this run ({results.run})", label, MEAN, ahead, better)
+            rows.append(row | {"strength": strength})
     return rows
 
 

@@ -104,7 +104,8 @@ def test_table_6_compares_cosines_where_as_many_ages_are_reached(tmp_path):
     write_strengths(settings, ageflow=[(0.4, 0.8), (0.8, 0.6)], glow=[(0.3, 0.9), (0.5, 0.65)])
     table = make_table(6, Results.open(Workspace.of(settings)), settings)
     found = numbers_of(table).loc["cosine_at_equal_age"]
-    assert found.index.tolist() == [("over GLOW", "mean")]
+    assert found.index.tolist() == [("over GLOW", "mean"), ("over GLOW at 0.5 of its way", "mean")]
+    assert math.isnan(found.loc[("over GLOW at 0.5 of its way", "mean"), "value"]), "at 0.5 AgeFlow reaches more"
     row = found.loc[("over GLOW", "mean")]
     assert row["strength"] == pytest.approx(0.625)  # a quarter of the way from 0.4 to 0.8
     assert row["value"] == pytest.approx(0.75 - 0.65)
@@ -123,8 +124,10 @@ def test_table_6_says_where_ageflow_reaches_too_few_ages_to_compare(tmp_path):
     assert math.isnan(row["value"])
     assert not row["best"]
     assert any(note.startswith("n/a: at no strength does it reach as many") for note in table.notes)
+    less = numbers_of(table).loc[("cosine_at_equal_age", "over GLOW at 0.5 of its way", "mean")]
+    assert (less["strength"], less["value"]) == pytest.approx((0.75, 0.7 - 0.9))
     (note,) = [note for note in table.notes if note.startswith("At equal age accuracy")]
-    assert "as it is (1 moves" in note
+    assert "going less of its way: over GLOW at 0.5 of its way 0.75 (1 moves" in note
 
 
 def test_a_mean_of_kid_over_fewer_groups_is_no_number_and_says_why(tmp_path):

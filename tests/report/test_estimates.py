@@ -142,18 +142,6 @@ def test_lead_at_equal_age_is_where_the_other_is_reached():
     assert found.high - found.low < 0.1
 
 
-def test_at_equal_age_no_method_leads_itself():
-    """Not even one that reaches as many at less than its own strength, as GLOW's directions do at a scale of 2.5."""
-    overshoots = _at_strengths((0.7, 0.6, 0.8), (0.9, 0.6, 0.5))  # at 1, 2 and 3: its own strength is 2
-    overshoots["strength"] /= 2
-    found, strength = lead_at_equal_age(overshoots[overshoots["strength"] > 0.5], overshoots, [0])
-    assert strength == 1
-    assert found.value == pytest.approx(0.6 - 0.9), "taken at 0.5, where it reaches more"
-    for same in (overshoots, _at_strengths((0.2, 0.6, 0.9), (0.9, 0.7, 0.4))):
-        found, _ = lead_at_equal_age(same, same, [0])
-        assert math.isnan(found.value) or (found.value, found.low, found.high) == (0, 0, 0)
-
-
 def test_lead_at_equal_age_has_no_number_where_the_least_strength_that_is_judged_reaches_more():
     """At 0.8 to 0.9 nothing is equal: at a lower strength AgeFlow would keep more."""
     found, strength = lead_at_equal_age(_at_strengths((0.5, 0.9), (0.8, 0.4)), _at_strengths((0.3,), (0.9,)), [0])

@@ -5,7 +5,7 @@ import pandas as pd
 from ageflow.config import PrepareData
 from ageflow.data.records import AGE_GROUPS, NO_GROUP, Reading, Rejection
 
-__all__ = ["counts_table", "data_card"]
+__all__ = ["counts_table", "data_card", "nobody_to_train_on"]
 
 
 _UNSAID = ("runs_root", "progress", "workers", "scheduler")  # they change nothing in what is made
@@ -60,6 +60,7 @@ def data_card(settings: PrepareData, reading: Reading, faces: pd.DataFrame, reje
         "",
         f"{rule}: {halves.get('train', 0):,} {what} to train on, {halves.get('test', 0):,} to test on, none in both.",
     ]
+    lines += filter(None, [nobody_to_train_on(faces)])
     if not reading.identities:
         lines.append(
             "This set names no identities: every picture counts as a person of its own, so somebody may be in both halves."
@@ -78,6 +79,19 @@ def data_card(settings: PrepareData, reading: Reading, faces: pd.DataFrame, reje
     parameters = {name: value for name, value in settings.model_dump().items() if name not in _UNSAID}
     lines += ["", "## Parameters", "", *(f"* {name}: {value}" for name, value in parameters.items()), ""]
     return "\n".join(lines)
+
+
+def nobody_to_train_on(faces: pd.DataFrame) -> str:
+    """Which age groups have no training face, and what of it; "" for none, or for a set that is no training set."""
+    groups = faces.loc[faces["split"] == "train", "group"]
+    missing = [name for number, name in enumerate(AGE_GROUPS) if not (groups == number).any()]
+    if not missing or groups.empty or (groups == NO_GROUP).all():
+        return ""
+    return (
+        f"No training face is in the age group{'s' if len(missing) > 1 else ''} {' and '.join(missing)}: notebook 03, which "
+        "averages every group, and all after it cannot take this set. It serves to pre-train GLOW (02) and to test other "
+        "runs' models (external)."
+    )
 
 
 def _several(faces: pd.DataFrame) -> list[str]:

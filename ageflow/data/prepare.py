@@ -19,6 +19,7 @@ batch.
 import io
 import json
 import os
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ import pyarrow.parquet as parquet
 import torch
 
 from ageflow.config import ParameterError, PrepareData
-from ageflow.data.card import data_card
+from ageflow.data.card import data_card, nobody_to_train_on
 from ageflow.data.faces import SETTINGS_FILE, TABLE_FILE, Faces
 from ageflow.data.readers import READERS
 from ageflow.data.records import NO_GROUP, Reading, Rejection, age_group, checked
@@ -125,6 +126,8 @@ def _prepare(settings: PrepareData, folder: Path) -> Faces:
         folder / TABLE_FILE, faces, {str(shard): part["checksum"] for shard, part in enumerate(parts)}, settings
     )
     _tidy(folder, table_too=True)
+    if nobody := nobody_to_train_on(faces):
+        warnings.warn(nobody, stacklevel=3)
     return Faces.open(folder)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ageflow.config import Figures
 from ageflow.data.faces import Faces
 from ageflow.evaluation.evaluate import METHOD_PARTS, strength_curves
-from ageflow.evaluation.judged import read_judged
+from ageflow.evaluation.judged import file_name, read_judged
 from ageflow.evaluation.judging import classifier_names
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.progress import progress_bar
@@ -113,9 +113,8 @@ class Gallery:
 
     def _judged_before(self) -> str:
         """What of the run has been trained again since notebook 06 measured what two of the figures show."""
-        files = sorted(self.workspace.path("evaluation").glob("*.parquet"))
-        names = {f"{name}.parquet" for name in METHODS}
-        return trained_since(self.workspace, [read_judged(file) for file in files if file.name in names])
+        files = [self.workspace.path("evaluation", file_name(name)) for name in ("real", *METHODS)]
+        return trained_since(self.workspace, [read_judged(file) for file in files if file.is_file()])
 
     def figure_ages(self) -> Picture | LeftOut:
         """Predicted age against continuous target age, by method; left out where it has not been measured."""

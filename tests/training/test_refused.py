@@ -65,6 +65,9 @@ def test_a_classifier_that_t_has_learned_from_is_trained_no_further(trained):
     assert latest(workspace.path("ictm")).config["decoded_age"] == learned_from
     with pytest.raises(ConfigChangedError, match=rf"stays as it is: pass age_classifier_iterations = {UPDATES}, name"):
         train_translator(of_decoded(trained, age_classifier_iterations=UPDATES + 2))
+    more = {"age_classifier_iterations": UPDATES + 2, "age_classifier_learning_rate": 7e-4}
+    with pytest.raises(ConfigChangedError, match=r"learning_rate: .*restart=True to train_ictm"):
+        train_translator(of_decoded(trained, **more))
     assert fingerprint(workspace.path("decoded_age")) == learned_from
 
     with pytest.warns(UserWarning, match=f"has {UPDATES} updates and stays as it is"):

@@ -163,13 +163,6 @@ class Settings(BaseModel):
     def _expand(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().resolve()
 
-    @field_validator("embedder", "inception", "genders", mode="after", check_fields=False)
-    @classmethod
-    def _is_there(cls, file: str | Path | None) -> str | Path | None:
-        if file not in (None, "dlib") and not Path(file).expanduser().is_file():  # or hours later, where it is read
-            raise ValueError("there is no such file")
-        return file
-
     @field_validator("attributes", "methods", "latent", "strengths", mode="after", check_fields=False)
     @classmethod
     def _each_once(cls, values: Any) -> Any:

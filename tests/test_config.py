@@ -87,16 +87,6 @@ def test_naming_the_presets_own_weights_changes_nothing(step):
     assert ageflow.settings(step, {"age_classifier_from": "nothing"}).age_classifier_iterations is None
 
 
-@pytest.mark.parametrize(
-    ("step", "name"), [("ablations", "embedder"), ("ablations", "inception"), ("prepare_data", "genders")]
-)
-def test_a_file_that_is_not_there_is_told_before_anything_runs(step, name, tmp_path):
-    with pytest.raises(ParameterError, match=rf"{name} = .*nowhere\.onnx'?\)?: .*there is no such file"):
-        ageflow.settings(step, {name: str(tmp_path / "nowhere.onnx")})
-    (tmp_path / "there.onnx").touch()
-    assert str(getattr(ageflow.settings(step, {name: str(tmp_path / "there.onnx")}), name)).endswith("there.onnx")
-
-
 def test_a_folder_of_one_s_own_needs_no_genders():
     assert ageflow.settings("prototypes", {"dataset": "folder"}).attributes is None
     assert ageflow.settings("prototypes", {"dataset": "folder", "attributes": "race"}).attributes == ["race"]

@@ -10,7 +10,7 @@ from ageflow.batch.execute import execute
 from ageflow.batch.history import History, Inputs, notebook_state
 from ageflow.batch.outside import read_outside
 from ageflow.batch.plan import CHAPTERS, Chapter, Plan
-from ageflow.config import Settings
+from ageflow.config import ParameterError, Settings
 from ageflow.folders import folder_state
 from ageflow.workspace import ARTEFACTS, Workspace
 
@@ -36,6 +36,7 @@ def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | No
         NotebookFailedError: a notebook stopped. Those before it are kept, and a second call goes on from there.
     """
     plan.check()
+    _check_files(plan)
     folder, workspace = plan.folder, plan.workspace
     copies = workspace.folder("notebooks")
     history = History(copies / "state.json")
@@ -66,6 +67,22 @@ def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | No
     path = _write_report(plan, history)
     print(f"report {path}\nThe age slider: `make lab`, notebook 09_age_slider", file=log, flush=True)
     return taken
+
+
+def _check_files(plan: Plan) -> None:
+    """The files that a later notebook reads are there: it would tell only when its turn has come.
+
+    Here and not in the settings: of a batch on a cluster only the machine that runs it need have them.
+    """
+    for chapter in plan.chapters:
+        chosen = plan.settings_of(chapter)
+        for name in ("genders", "embedder", "inception"):
+            file = getattr(chosen, name, None)
+            if file not in (None, "dlib") and not Path(file).expanduser().is_file():
+                raise ParameterError(
+                    f"{name} = {str(file)!r}: there is no such file, and {chapter.notebook} reads it "
+                    f"({type(chosen).model_fields[name].description})"
+                )
 
 
 def _states(artefacts: Iterable[str], workspace: Workspace) -> dict[str, str]:

@@ -314,3 +314,16 @@ def test_bars_become_lines_in_a_log(tmp_path: Path):
             lines.write(text)
         log.seek(0)
         assert log.read() == "start\n 0%\n 50%\n100%\nend\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [("06", "ablations.embedder"), ("06", "inception"), ("01", "prepare_data.genders")]
+)
+def test_a_file_that_is_not_there_is_told_before_the_first_notebook_runs(tmp_path: Path, number: str, name: str):
+    chapters = [chapter for chapter in CHAPTERS if chapter.number in ("01", "06")]
+    missing = tmp_path / "nowhere.onnx"
+    asked = Plan(preset="smoke", runs_root=tmp_path / "runs", chapters=chapters, parameters={name: str(missing)})
+    bare = name.rpartition(".")[2]
+    with pytest.raises(ParameterError, match=rf"{bare} = '{missing}': there is no such file, and {number}_"):
+        run_notebooks(asked)
+    assert not (tmp_path / "runs").exists()

@@ -11,6 +11,8 @@ import pytest
 import ageflow
 from ageflow.config import ParameterError, PrepareData
 from ageflow.data.faces import Faces
+from ageflow.data.files import Listing
+from ageflow.data.matching import join
 from ageflow.data.prepare import READERS, prepare, rejections
 from ageflow.data.records import Rejection, checked
 from tests.data.trees import TREES, Drawn, Tree
@@ -194,3 +196,15 @@ def test_pictures_that_are_not_celebas_are_refused(tmp_path, drawn):
     drawn.save(tmp_path / "docs" / "screenshot.png")
     with pytest.raises(ParameterError, match=r"neither img_align_celeba nor a table.*dataset = 'folder'"):
         READERS["celeba"](settings_for("celeba", tmp_path / "docs"))
+
+
+def test_a_row_whose_path_is_absolute_is_told_what_to_write_instead(tmp_path: Path):
+    """Even below the data folder: what another machine calls its folders means nothing here."""
+    listing = Listing(tmp_path, ["0.png", "1.png"], {}, 0)
+    told = [str(tmp_path / "0.png"), "../1.png", "1.png", "C:\\faces\\0.png", "~/0.png"]
+    rows, left = join(pd.DataFrame({"file": told, "reason": ""}), listing, "faces.csv")
+    absolute, outside, right, drive, home = rows["reason"]
+    assert absolute == drive == home != outside
+    assert absolute.endswith("write it from the table's folder on")
+    assert right == ""
+    assert [line.file for line in left] == ["0.png"]

@@ -31,6 +31,7 @@ __all__ = [
     "CheckpointError",
     "atomic_file",
     "averaged",
+    "checkpoint_file",
     "checkpoints",
     "checksum",
     "device_of",
@@ -256,6 +257,11 @@ def _digest(path: Path, changed: int, size: int) -> str:
     """`fingerprint`; a file that has not changed since is not read whole again."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def checkpoint_file(folder: Path, iteration: int) -> Path:
+    """Where the checkpoint of an iteration lies; a machine that shares the folder may not list it yet."""
+    return folder / f"checkpoint-{iteration:08d}.safetensors"
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:

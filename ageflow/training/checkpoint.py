@@ -9,7 +9,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ageflow.folders import same_place
-from ageflow.storage import CheckpointError, checkpoints, checksum, write_atomically
+from ageflow.storage import CheckpointError, checkpoint_file, checkpoints, checksum, write_atomically
 
 __all__ = [
     "ConfigChangedError",
@@ -44,7 +44,7 @@ def save_checkpoint(
     folder: Path, iteration: int, tensors: dict[str, Tensor], config: dict[str, Any], keep: int = 2
 ) -> Path:
     """Write one checkpoint atomically and drop all but the newest `keep`."""
-    path = folder / f"checkpoint-{iteration:08d}.safetensors"
+    path = checkpoint_file(folder, iteration)
     metadata = {"iteration": str(iteration), "config": json.dumps(config, sort_keys=True)}
     # safetensors refuses views that share memory and loses channels_last strides, so every tensor goes in as its own.
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

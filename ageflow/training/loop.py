@@ -27,6 +27,7 @@ from ageflow.progress import progress_bar
 from ageflow.storage import (
     Checkpoint,
     CheckpointError,
+    checkpoint_file,
     checkpoints,
     device_of,
     latest,
@@ -206,7 +207,7 @@ def _begin(task: Task, settings: Training, folder: Path, config: dict[str, Any],
             task.start()
         together.give_to_all(task.modules)
         return State(task, settings.ema, device_of(settings.device))
-    checkpoint = checkpoint or read_checkpoint(dict(checkpoints(folder))[number])
+    checkpoint = checkpoint or read_checkpoint(checkpoint_file(folder, number))
     refuse_another(checkpoint.config, config, folder, settings.step, task.step)
     state = State(task, settings.ema, device_of(settings.device))
     state.load(checkpoint)
@@ -282,7 +283,7 @@ def _go_back(state: State, settings: Training, folder: Path, config: dict[str, A
             f"{what}, and there is no checkpoint from before to go back to: lower learning_rate "
             f"({settings.learning_rate}) or set clip"
         )
-    state.load(checkpoint or read_checkpoint(dict(checkpoints(folder))[number]))
+    state.load(checkpoint or read_checkpoint(checkpoint_file(folder, number)))
     state.setbacks = setbacks
     state.skipped.counts = torch.tensor([total, 0, 0], device=state.device)
     if together.first:

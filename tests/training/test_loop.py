@@ -15,6 +15,7 @@ from ageflow.training.checkpoint import ConfigChangedError, set_aside
 from ageflow.training.distributed import Losses, Processes
 from ageflow.training.loop import TrainingDivergedError, train
 from ageflow.training.metrics import read_metrics
+from ageflow.training.state import State
 from ageflow.training.task import Piece, Task, Turn, sample_batch
 
 
@@ -321,3 +322,26 @@ def test_a_skipped_update_leaves_the_running_statistics_as_they_were(tmp_path):
     assert metrics["skipped"].dropna().iloc[-1] == 1
     assert metrics["test/loss"].notna().any()
     assert all(bool(torch.isfinite(value).all()) for value in weights(tmp_path / "a").values())
+
+
+def test_all_processes_go_back_to_the_checkpoint_that_the_first_tells(tmp_path, monkeypatch):
+    """A machine that shares the folder may list an older state of it, and would train on from other weights."""
+
+    class Second(Processes):
+        first = False
+
+        def told_by_first(self, value):
+            return 20
+
+    asked = settings(iterations=20)
+    folder = train(Line(), asked, tmp_path / "a")
+    assert [number for number, _ in checkpoints(folder)] == [10, 20]
+    task = Line()
+    state = State(task, asked.ema, torch.device("cpu"))
+    state.iteration = 40
+    monkeypatch.setattr(loop, "checkpoints", lambda folder: checkpoints(folder)[:1])
+    loop._go_back(state, asked, folder, task.config, Second())
+    assert (state.iteration, state.setbacks) == (20, 1)
+    wanted = weights(folder)
+    for name, value in task.modules.state_dict().items():
+        torch.testing.assert_close(value, wanted[f"model.{name}" if f"model.{name}" in wanted else name])

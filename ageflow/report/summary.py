@@ -120,7 +120,7 @@ def summarise(runs: Sequence[Measured], notes: Sequence[str] = ()) -> Summary | 
     Returns:
         The table; None if no run has an evaluation.
     """
-    parts, left_out, not_alike = [], [], []
+    parts, left_out, with_care = [], [], []
     faces: dict[tuple[str, ...], list[frozenset]] = {}
     for run in runs:
         try:
@@ -129,8 +129,7 @@ def summarise(runs: Sequence[Measured], notes: Sequence[str] = ()) -> Summary | 
         except (MissingArtefactError, MixedResultsError, NotJudgedError) as error:
             left_out.append(f"Left out: {run.name}: {error}")
             continue
-        if results.not_alike:
-            not_alike.append(f"{run.name}: {results.not_alike}")
+        with_care += [f"{run.name}: {said}" for said in (results.trained_since, results.not_alike) if said]
         judged_on = results.real.about.get("external") or _OWN
         of = {"dataset": run.workspace.dataset, "judged_on": judged_on, "settings": run.settings}
         faces.setdefault(tuple(of.values()), []).append(frozenset(results.real.rows["face"]))
@@ -150,7 +149,7 @@ def summarise(runs: Sequence[Measured], notes: Sequence[str] = ()) -> Summary | 
         f"{ALL_GROUPS}: the mean of the groups' numbers; n/a: no test face of that group.",
         "Preserved: faces of 30-, as in Tables 2 and 4; real test faces: the same judges on faces of each group.",
     ]
-    return Summary(numbers, [*told, *not_alike, *left_out, *notes])
+    return Summary(numbers, [*told, *with_care, *left_out, *notes])
 
 
 def _what_is_in_the_spread(faces: dict[tuple[str, ...], list[frozenset]]) -> str:

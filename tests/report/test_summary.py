@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from ageflow.report.summary import Measured, Summary, summarise
+from ageflow.training.checkpoint import save_checkpoint
 from ageflow.workspace import Workspace
-from tests.report.evaluations import judged_rows, real_rows, write_evaluation
+from tests.report.evaluations import FINGERPRINTS, judged_rows, real_rows, write_evaluation
 
 
 def evaluated(runs_root: Path, share: float, people_from: int = 0, **about) -> Measured:
@@ -51,3 +53,11 @@ def test_test_faces_of_their_own_are_said_of_seeds_that_have_them(tmp_path: Path
     note = summarise(runs).notes[0]
     assert told in note
     assert not_told not in note
+
+
+def test_a_run_whose_networks_were_trained_again_since_is_named(tmp_path: Path):
+    save_checkpoint(tmp_path / "0" / "cacd" / "r1" / "glow", 1, {"weight": torch.zeros(2)}, {})
+    of_before = FINGERPRINTS | {"glow": "of before"}
+    runs = [evaluated(tmp_path / str(seed), 0.5, people_from=seed, fingerprints=of_before) for seed in (0, 1)]
+    (said,) = [note for note in summarise(runs).notes if "trained again" in note]
+    assert said.startswith(f"{runs[0].name}: Not of the run as it is now")

@@ -45,7 +45,7 @@ def speed_table(settings: Benchmarks) -> pd.DataFrame:
     Returns:
         One row a case: ``train``, ``encode`` and ``decode`` in faces per second, ``peak`` and ``activations`` in GB,
         ``gflops`` of the training step, and ``of_peak``, its share of the matrix product's peak in the same precision,
-        measured between the rounds. Medians over the rounds. A case that fails has its reason in ``note``, and so has
+        measured between the rounds. Medians over the rounds, of which each that ends is kept. A case that fails has its reason in ``note``, and so has
         one in bf16 that is left out, as the processor only emulates bf16 and would take a minute or more for a step.
     """
     cases = dict(_speed_cases(settings))
@@ -58,8 +58,9 @@ def speed_table(settings: Benchmarks) -> pd.DataFrame:
                 result["of_peak"] = result.get("gflops", float("nan")) / peaks[case.glow.precision]
                 found.append({"case": name} | result)
                 bar.update()
-    table = _summary(pd.DataFrame(found), ["case"])
-    return _keep(settings, "speed", table.set_index("case").loc[list(cases)].reset_index())
+            # After every round: stopped in a later one, it has measured something all the same.
+            table = _keep(settings, "speed", _summary(pd.DataFrame(found), ["case"]))
+    return table
 
 
 def ratios(table: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ageflow
 from ageflow.benchmark import measure as measuring
+from ageflow.benchmark import tables
 from ageflow.benchmark.measure import Case, MeasurementError, gemm_peak, measure
 from ageflow.benchmark.peers import CODES, multiply_adds
 from ageflow.benchmark.tables import _too_slow, ratios
@@ -127,3 +128,22 @@ def test_the_peak_in_fp32_is_of_the_large_product_however_busy_the_machine(monke
     )
     gemm_peak("cpu", side=256, repeats=1)
     assert set(sizes) == {(torch.float32, 256), (torch.bfloat16, 32)}
+
+
+def test_stopped_in_a_later_round_the_speed_table_keeps_those_before(tmp_path, monkeypatch):
+    settings = ageflow.settings("benchmarks", {"preset": "smoke", "runs_root": tmp_path, "rounds": 2, "device": "cpu"})
+    measured = []
+
+    def counted(case):
+        measured.append(case)
+        if measured.count(case) == 2:
+            raise KeyboardInterrupt
+        return {"train": float(len(measured))}
+
+    monkeypatch.setattr(tables, "_measured", counted)
+    with pytest.raises(KeyboardInterrupt):
+        tables.speed_table(settings)
+    kept = pd.read_csv(ageflow.Workspace.of(settings).path("benchmarks", "speed.csv")).set_index("case")["train"]
+    assert kept["normflows"] == 1
+    assert kept["plain, fp32"] == 2
+    assert kept.notna().sum() == len(measured) - 1

@@ -2,12 +2,12 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-__all__ = ["FolderInUseError", "folder_state", "same_place", "sole_writer", "waiting_writer"]
+__all__ = ["FolderInUseError", "folder_state", "same_place", "sole_writer"]
 
 
 class FolderInUseError(RuntimeError):
@@ -21,35 +21,24 @@ class FolderInUseError(RuntimeError):
 
 
 @contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
+def sole_writer(folder: Path, wait: bool = False) -> Iterator[None]:
     """While the block lasts, no other process gets into such a block for `folder`; the end of a process ends its block.
 
     Arguments:
-        folder: what is written; it need not exist. The lock lies beside it, and stays there.
+        folder: what is written, or a single file; it need not exist. The lock lies beside it, and stays there.
+        wait: until no other process is in such a block, where that takes a moment only.
 
     Raises:
-        FolderInUseError: another process is in such a block.
+        FolderInUseError: another process is in such a block, and `wait` is not asked for.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.parent / f".{folder.name}.lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
         raise FolderInUseError(folder) from None
     except (NotImplementedError, OSError):  # no locks on this file system; or read only, which writing would tell
         pass
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def waiting_writer(path: Path) -> Iterator[None]:
-    """As `sole_writer`, but it waits until no other process is in such a block for the file `path`."""
-    lock = FileLock(path.parent / f".{path.name}.lock")
-    with suppress(NotImplementedError, OSError):  # no locks on this file system
-        lock.acquire()
     try:
         yield
     finally:

@@ -133,7 +133,7 @@ def _train(settings: Training) -> None:
     }
     training = trainings[settings.step]
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):  # begun anew it was before a process died
+        if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):  # it was begun anew before a process died
             settings = settings.model_copy(update={"restart": False})
         with join(settings.device) as device:
             training(settings.model_copy(update={"device": device}))

@@ -56,20 +56,27 @@ def parameters(runs_root: Path, **more: object) -> dict[str, object]:
     return {"preset": "smoke", "run": "tiny", "runs_root": runs_root, "progress": False, **more}
 
 
-@cache
-def tiny_run(runs_root: Path) -> Path:
-    """Run steps 01 to 06 up to the trained methods and judges; returns `runs_root`."""
-    from ageflow.training.classifier import train_classifiers
+def encoded_run(runs_root: Path, **glow: object) -> None:
+    """Steps 01 to 03 of the tiny run; GLOW is trained with what is given of it."""
     from ageflow.training.glow import train_glow
-    from ageflow.training.ictm import train_translator
     from ageflow.translation.latents import encode_faces
     from ageflow.translation.prototypes import compute_prototypes
 
     given = parameters(runs_root)
     write_faces(ageflow.Workspace.of(ageflow.settings("prepare_data", given)).path("faces"))
-    train_glow(ageflow.settings("train_glow", given))
+    train_glow(ageflow.settings("train_glow", given | glow))
     averages = ageflow.settings("prototypes", given)
     compute_prototypes(averages, encode_faces(averages))
+
+
+@cache
+def tiny_run(runs_root: Path) -> Path:
+    """Run steps 01 to 06 up to the trained methods and judges; returns `runs_root`."""
+    from ageflow.training.classifier import train_classifiers
+    from ageflow.training.ictm import train_translator
+
+    given = parameters(runs_root)
+    encoded_run(runs_root)
     train_translator(ageflow.settings("train_ictm", given))
     train_translator(ageflow.settings("ablations", given), "no_ictm")
     train_classifiers(ageflow.settings("train_classifiers", given | {"iterations": 2, "checkpoint_every": 100}))

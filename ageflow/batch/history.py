@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 
 from ageflow.config import ParameterError
-from ageflow.folders import same_place, waiting_writer
+from ageflow.folders import same_place, sole_writer
 
 __all__ = ["History", "Inputs", "notebook_state"]
 
@@ -132,7 +132,7 @@ class History:
 
     def _write(self, name: str, entry: dict[str, Any] | None) -> None:
         """Change the record of `name` alone: another batch may have written of its own notebooks meanwhile."""
-        with waiting_writer(self.path):
+        with sole_writer(self.path, wait=True):
             self._entries = self._read()
             if entry is None:
                 self._entries.pop(name, None)

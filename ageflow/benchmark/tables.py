@@ -45,8 +45,9 @@ def speed_table(settings: Benchmarks) -> pd.DataFrame:
     Returns:
         One row a case: ``train``, ``encode`` and ``decode`` in faces per second, ``peak`` and ``activations`` in GB,
         ``gflops`` of the training step, and ``of_peak``, its share of the matrix product's peak in the same precision,
-        measured between the rounds. Medians over the rounds, of which each that ends is kept. A case that fails has its reason in ``note``, and so has
-        one in bf16 that is left out, as the processor only emulates bf16 and would take a minute or more for a step.
+        measured between the rounds. Medians over the rounds, kept after each. A case that fails has its reason in
+        ``note``, and so has one in bf16 that is left out, as the processor only emulates bf16 and would take a minute
+        or more for a step.
     """
     cases = dict(_speed_cases(settings))
     found: list[dict[str, Any]] = []

@@ -68,7 +68,6 @@ class Gallery:
     def __init__(self, settings: Figures) -> None:
         self.settings, self.workspace = settings, Workspace.of(settings)
         self.faces = Faces.open(self.workspace.require("faces"))
-        self.judged_before = self._judged_before()
         test = self.faces.select(split="test")
         self.shown = test if len(test) else self.faces
         self._method = cache(self._load_method)
@@ -111,28 +110,23 @@ class Gallery:
         chosen = self.settings
         return temperature_grid(self.glow, chosen.temperatures, chosen.samples, chosen.seed)
 
-    def _judged_before(self) -> str:
-        """What of the run has been trained again since notebook 06 measured what two of the figures show."""
-        files = [self.workspace.path("evaluation", file_name(name)) for name in ("real", *METHODS)]
-        return trained_since(self.workspace, [read_judged(file) for file in files if file.is_file()])
+    def _not_measured(self, file: Path) -> LeftOut | None:
+        """Why a figure of what notebook 06 measured is left out: it did not, or of networks that are others now."""
+        if not file.is_file():
+            return LeftOut(f"the run has no evaluation/{file.name}: 06_ablations.ipynb writes it")
+        judged = [self.workspace.path("evaluation", file_name(name)) for name in ("real", *METHODS)]
+        since = trained_since(self.workspace, [read_judged(each) for each in judged if each.is_file()])
+        return LeftOut(since) if since else None
 
     def figure_ages(self) -> Picture | LeftOut:
         """Predicted age against continuous target age, by method; left out where it has not been measured."""
         file = self.workspace.path("evaluation", AGES_FILE)
-        if not file.is_file():
-            return LeftOut(f"the run has no evaluation/{file.name}: 06_ablations.ipynb writes it")
-        if self.judged_before:
-            return LeftOut(self.judged_before)
-        return draw_ages(age_curves(read_ages(file)))
+        return self._not_measured(file) or draw_ages(age_curves(read_ages(file)))
 
     def figure_strength(self) -> Picture | LeftOut:
         """What each method gives up of the person for an age; left out where it has not been measured."""
         file = self.workspace.path("evaluation", STRENGTH_FILE)
-        if not file.is_file():
-            return LeftOut(f"the run has no evaluation/{file.name}: 06_ablations.ipynb writes it")
-        if self.judged_before:
-            return LeftOut(self.judged_before)
-        return draw_strengths(strength_curves(read_judged(file).rows))
+        return self._not_measured(file) or draw_strengths(strength_curves(read_judged(file).rows))
 
     def curves(self) -> dict[str, Picture]:
         """The curves of every training of the run, by a name for their file."""

@@ -80,8 +80,8 @@ def _equal_age(numbers: pd.DataFrame, results: Results) -> list[str]:
     where = f": {'; '.join(places)}" if places else ""
     return [
         "At equal age accuracy: AgeFlow at the least strength at which it reaches as many of the ages, in the mean over the "
-        f"groups, as the other method does as it is, or going less of its way{where} (1 moves a face as far as AgeFlow does; judged at {strengths}, "
-        f"straight lines between them, on {of['face'].nunique()} faces of {of['identity'].nunique()} people)."
+        f"groups, as the other method does as it is, or going less of its way{where} (1 moves a face as far as AgeFlow "
+        f"does; judged at {strengths}, straight lines between them, on {of['face'].nunique()} faces of {of['identity'].nunique()} people)."
     ]
 
 

@@ -19,12 +19,12 @@ from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
 from ageflow.training.release import release
 from ageflow.training.task import pieces
-from ageflow.translation.latents import Latents, encode_faces
+from ageflow.translation.latents import Latents
 from ageflow.translation.losses import attributes
 from ageflow.translation.methods import load_method
-from ageflow.translation.prototypes import Prototypes, compute_prototypes
+from ageflow.translation.prototypes import Prototypes
 from ageflow.workspace import Workspace
-from tests.tiny import BRIGHTNESS, parameters, write_faces
+from tests.tiny import BRIGHTNESS, encoded_run, parameters
 
 # Nothing but A moves T.
 ONLY_A = {"akd_weight": 0.0, "adversarial_weight": 0.0, "consistency_weight": 0.0}
@@ -38,13 +38,8 @@ def settings_of(step: str, runs_root, **values):
 @pytest.fixture(scope="module")
 def runs_root(tmp_path_factory):
     """The drawn faces with GLOW, latents and averages, and the ICTM that learned from A alone."""
-    from ageflow.training.glow import train_glow
-
     root = tmp_path_factory.mktemp("decoded")
-    write_faces(Workspace.of(settings_of("prepare_data", root)).path("faces"))
-    train_glow(settings_of("train_glow", root, iterations=40))
-    averages = settings_of("prototypes", root)
-    compute_prototypes(averages, encode_faces(averages))
+    encoded_run(root, iterations=40)
     train_translator(ictm(root))
     return root
 

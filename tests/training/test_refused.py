@@ -4,38 +4,28 @@ import json
 
 import pytest
 
-import ageflow
 from ageflow.config import ParameterError
-from ageflow.storage import fingerprint, latest
+from ageflow.storage import CheckpointError, fingerprint, latest
 from ageflow.training.checkpoint import ConfigChangedError
 from ageflow.training.classifier import train_classifiers
-from ageflow.training.glow import train_glow
 from ageflow.training.ictm import train_translator
-from ageflow.translation.latents import encode_faces
-from ageflow.translation.prototypes import compute_prototypes
 from ageflow.workspace import Workspace
-from tests.tiny import parameters, write_faces
+from tests.tiny import encoded_run
+from tests.training.processes import settings_of
 
 UPDATES = 3  # of the classifier of decoded faces
 
 
-def settings_of(step: str, runs_root, **values):
-    return ageflow.settings(step, parameters(runs_root, **values))
-
-
 def of_decoded(runs_root, step: str = "train_ictm", **values):
     given = {"age_classifier": "decoded", "age_classifier_iterations": UPDATES, "iterations": 2, **values}
-    return settings_of(step, runs_root, **given)
+    return settings_of(step, runs_root, "tiny", **given)
 
 
 @pytest.fixture(scope="module")
 def encoded(tmp_path_factory):
     """What comes before notebook 04."""
     root = tmp_path_factory.mktemp("refused")
-    write_faces(Workspace.of(settings_of("prepare_data", root)).path("faces"))
-    train_glow(settings_of("train_glow", root, iterations=2))
-    averages = settings_of("prototypes", root)
-    compute_prototypes(averages, encode_faces(averages))
+    encoded_run(root, iterations=2)
     return root
 
 
@@ -44,10 +34,10 @@ def encoded(tmp_path_factory):
     [({"latent": [7]}, r"latent = \[7\]: expected"), ({"init_from": "nowhere"}, "nowhere")],
 )
 def test_t_s_values_are_refused_before_its_classifier_of_decoded_faces_is_trained(encoded, wrong, said):
-    settings = of_decoded(encoded, run="tiny", **wrong)
+    settings = of_decoded(encoded, **wrong)
     before = sorted(path.name for path in Workspace.of(settings).path().iterdir() if path.is_dir())
     assert "decoded_age" not in before
-    with pytest.raises((ParameterError, ageflow.storage.CheckpointError), match=said):
+    with pytest.raises((ParameterError, CheckpointError), match=said):
         train_translator(settings)
     assert sorted(path.name for path in Workspace.of(settings).path().iterdir() if path.is_dir()) == before
 
@@ -80,11 +70,11 @@ def test_a_classifier_that_t_has_learned_from_is_trained_no_further(trained):
 
 
 def test_finished_judges_stay_finished_where_other_values_are_refused(encoded):
-    settings = settings_of("train_classifiers", encoded, iterations=1)
+    settings = settings_of("train_classifiers", encoded, "tiny", iterations=1)
     train_classifiers(settings)
     done = Workspace.of(settings).path("classifiers", "done.json")
     before = json.loads(done.read_text())
     with pytest.raises(ConfigChangedError, match="learning_rate: "):
-        train_classifiers(settings_of("train_classifiers", encoded, iterations=2, learning_rate=7e-4))
+        train_classifiers(settings_of("train_classifiers", encoded, "tiny", iterations=2, learning_rate=7e-4))
     assert json.loads(done.read_text()) == before
     assert Workspace.of(settings).require("classifiers")

@@ -542,14 +542,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "checkpoint_every": 100,
         },
         "train_ictm": _DEMO_ICTM,
-        # 963 faces are few for a judge: it begins from one of 4,508 faces of other people (ageflow/pretrained/README.md).
-        # At 1e-3, without the cooldown, which seed it has tells more than which T it judges (notebook 06).
+        # 963 faces are few for a judge: it begins from one of 9,600 faces of other people (ageflow/pretrained/README.md),
+        # and at rates above 3e-5 it forgets more of what that tells of translated faces than it learns (notebook 06).
         "train_classifiers": {
             "init_from": "pretrained",
             "architecture": "resnet14",
             "iterations": 320,
             "batch_size": 32,
-            "learning_rate": 3e-4,
+            "learning_rate": 3e-5,
             "warmup": 20,
             "cooldown": 240,
             "ema": 0.97,

@@ -49,7 +49,7 @@ def launched(settings: Training, folder: Path, *more: Path) -> bool:
         more: what else it trains, and begins anew where `restart` says so.
 
     Raises:
-        ParameterError: more GPUs than there are.
+        ParameterError: more GPUs than there are, or a training that is to begin anew from itself.
         FolderInUseError: to begin anew, while another process trains in the folder.
         TrainingFailedError: they failed, after `max_restarts`; what was saved is whole.
     """
@@ -61,6 +61,7 @@ def launched(settings: Training, folder: Path, *more: Path) -> bool:
         raise ParameterError(f"gpus = {settings.gpus}: this machine has {torch.cuda.device_count()}")
     aside: dict[Path, Path | None] = {}
     if settings.restart:
+        _refuse_own_weights(settings, folder, *more)
         with contextlib.ExitStack() as stack:
             for each in (folder, *more):
                 for place in (each, *(child for child in each.glob("*") if checkpoints(child))):
@@ -82,6 +83,20 @@ def launched(settings: Training, folder: Path, *more: Path) -> bool:
             f"checkpoint in {folder}. Their last lines:\n{said}"
         )
     return True
+
+
+def _refuse_own_weights(settings: Training, *folders: Path) -> None:
+    """A training that begins anew is set aside before its processes look for the weights that they begin from."""
+    if settings.init_from in (None, "pretrained"):
+        return
+    place = settings.runs_root.absolute() / Path(settings.init_from).expanduser()
+    for folder in (each.absolute() for each in folders if each.exists()):
+        if place == folder or place in folder.parents or folder in place.parents:
+            raise ParameterError(
+                f"init_from = {settings.init_from!r} is the training that restart = True begins anew, and {settings.gpus} "
+                f"processes would look for it where it no longer is: write its weights to a file first (python -m "
+                f"ageflow.training.release {folder} FILE.safetensors) and name that, or pass gpus = 1"
+            )
 
 
 def _put_back(aside: dict[Path, Path | None], folder: Path) -> None:

@@ -25,6 +25,7 @@ from ageflow.training import distributed, launch, size
 from ageflow.training.distributed import check_index
 from ageflow.training.glow import train_glow
 from ageflow.training.metrics import read_metrics
+from ageflow.training.release import release
 from ageflow.training.size import _no_memory
 from ageflow.translation.latents import encode_faces
 from ageflow.translation.prototypes import compute_prototypes
@@ -201,6 +202,20 @@ def test_a_mistyped_value_is_told_by_several_processes_too_and_takes_nothing_awa
     assert main(command("train_glow", root, "tiny", **wrong)[3:]) == 1
     assert "init_from = 'demo/none': no file of that name" in capsys.readouterr().err
     assert (workspace(root, "tiny").path("glow") / "done.json").is_file(), "what is there stays where it is"
+
+
+@pytest.mark.parametrize("name", ["demo/tiny", "demo/tiny/glow"])
+def test_several_processes_refuse_to_begin_anew_from_what_they_set_aside(root, capsys, name):
+    with_faces(root, "tiny")
+    trained("train_glow", root, "tiny", iterations=1)
+    assert main(command("train_glow", root, "tiny", gpus=2, restart=True, init_from=name, iterations=1)[3:]) == 1
+    told = capsys.readouterr().err
+    assert f"init_from = {name!r} is the training that restart = True begins anew" in told
+    weights = root / "own.safetensors"
+    (advised,) = re.findall(r"python -m ageflow\.training\.release (\S+) FILE", told)
+    release(Path(advised), weights)
+    trained("train_glow", root, "tiny", gpus=2, restart=True, init_from=weights, iterations=1)
+    assert (workspace(root, "tiny").path("glow") / "done.json").is_file()
 
 
 @pytest.mark.parametrize("gpus", [1, 2])

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ageflow.storage import latest, write_atomically
+from ageflow.storage import write_atomically
 
 __all__ = ["Judged", "NotJudgedError", "digest", "file_name", "read_judged", "write_judged"]
 
@@ -66,11 +66,9 @@ def read_judged(path: Path) -> Judged:
 
 
 def digest(folder: Path) -> str:
-    """A hash of what a step left in its folder: its newest checkpoint, or else its arrays."""
-    newest = latest(folder)
-    files = [newest.path] if newest else sorted(folder.glob("*.safetensors"))
+    """A hash of the arrays that a step left in its folder, where it trains nothing; a training has its `fingerprint`."""
     whole = hashlib.sha256()
-    for path in files:
+    for path in sorted(folder.glob("*.safetensors")):
         stat = path.stat()
         whole.update(_file_digest(path, stat.st_size, stat.st_mtime_ns))
     return whole.hexdigest()[:16]

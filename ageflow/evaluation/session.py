@@ -25,6 +25,7 @@ from ageflow.evaluation.judging import Judges, classifier_names, judge_faces, ju
 from ageflow.evaluation.parts import Parts
 from ageflow.evaluation.realism import FaceFeatures, InceptionFeatures, kid_by_group, load_features
 from ageflow.evaluation.strength import at_strength
+from ageflow.storage import fingerprint
 from ageflow.translation.methods import LatentMethod, load_method
 from ageflow.workspace import Workspace
 
@@ -84,7 +85,7 @@ class Evaluation:
         """What every judgement depends on, that of the real faces too."""
         wanted = self.settings.evaluation_faces
         names = classifier_names(self.classifiers)
-        return {f"classifiers/{name}": digest(self.classifiers / name) for name in names} | {
+        return {f"classifiers/{name}": fingerprint(self.classifiers / name) for name in names} | {
             "faces": self.faces.fingerprint,
             "embedder": self.embedder.fingerprint,
             "features": self.features.fingerprint,

@@ -8,7 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from ageflow.evaluation.attributes import judged_attributes
-from ageflow.evaluation.judged import Judged, digest, file_name, read_judged
+from ageflow.evaluation.judged import Judged, file_name, read_judged
 from ageflow.evaluation.judging import ATTRIBUTES, classifier_names
 from ageflow.storage import CheckpointError, checkpoints, fingerprint
 from ageflow.training.alike import differences_of, tell
@@ -125,8 +125,7 @@ def trained_since(workspace: Workspace, judged: Iterable[Judged]) -> str:
     for one in judged:
         for part, then in one.about["fingerprints"].items():
             folder = workspace.path(*part.split("/"))
-            now = digest if part.startswith("classifiers/") else fingerprint  # as an evaluation names them
-            if part in parts and checkpoints(folder) and now(folder) != then:
+            if part in parts and checkpoints(folder) and fingerprint(folder) != then:
                 others.add(part)
     if not others:
         return ""

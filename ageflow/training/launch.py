@@ -89,9 +89,10 @@ def _refuse_own_weights(settings: Training, *folders: Path) -> None:
     """A training that begins anew is set aside before its processes look for the weights that they begin from."""
     if settings.init_from in (None, "pretrained"):
         return
-    place = settings.runs_root.absolute() / Path(settings.init_from).expanduser()
+    named = Path(settings.init_from).expanduser()
+    places = {named.absolute(), settings.runs_root.absolute() / named}
     for folder in (each.absolute() for each in folders if each.exists()):
-        if place == folder or place in folder.parents or folder in place.parents:
+        if any(place == folder or place in folder.parents or folder in place.parents for place in places):
             raise ParameterError(
                 f"init_from = {settings.init_from!r} is the training that restart = True begins anew, and {settings.gpus} "
                 f"processes would look for it where it no longer is: write its weights to a file first (python -m "

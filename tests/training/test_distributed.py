@@ -204,9 +204,10 @@ def test_a_mistyped_value_is_told_by_several_processes_too_and_takes_nothing_awa
     assert (workspace(root, "tiny").path("glow") / "done.json").is_file(), "what is there stays where it is"
 
 
-@pytest.mark.parametrize("name", ["demo/tiny", "demo/tiny/glow"])
-def test_several_processes_refuse_to_begin_anew_from_what_they_set_aside(root, capsys, name):
+@pytest.mark.parametrize("name", ["demo/tiny", "demo/tiny/glow", "tiny/glow"])
+def test_several_processes_refuse_to_begin_anew_from_what_they_set_aside(root, capsys, monkeypatch, name):
     with_faces(root, "tiny")
+    monkeypatch.chdir(root / "demo")  # a path counts from here as well as from the runs
     trained("train_glow", root, "tiny", iterations=1)
     assert main(command("train_glow", root, "tiny", gpus=2, restart=True, init_from=name, iterations=1)[3:]) == 1
     told = capsys.readouterr().err

@@ -6,29 +6,27 @@ Names are loaded when first used, so that a misspelt parameter stops a notebook 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ageflow.memory import no_garbage_collection
-
 if TYPE_CHECKING:
-    from ageflow.config import ParameterError, settings
+    from ageflow.config import ParameterError
     from ageflow.flows.glow import Glow, GlowConfig, to_uint8
     from ageflow.flows.released import load_released
+    from ageflow.run import MissingArtefactError, Workspace
     from ageflow.translation.ages import age_to_weights
     from ageflow.translation.ictm import ICTM, ICTMConfig
     from ageflow.translation.methods import load_method
-    from ageflow.workspace import MissingArtefactError, Workspace
 
 _WHERE = {
     "ICTM": "ageflow.translation.ictm",
     "ICTMConfig": "ageflow.translation.ictm",
     "Glow": "ageflow.flows.glow",
     "GlowConfig": "ageflow.flows.glow",
-    "MissingArtefactError": "ageflow.workspace",
+    "MissingArtefactError": "ageflow.run",
     "ParameterError": "ageflow.config",
-    "Workspace": "ageflow.workspace",
+    "Workspace": "ageflow.run",
     "age_to_weights": "ageflow.translation.ages",
     "load_method": "ageflow.translation.methods",
     "load_released": "ageflow.flows.released",
-    "settings": "ageflow.config",
+    "settings": "ageflow.parameters",
     "to_uint8": "ageflow.flows.glow",
 }
 
@@ -52,8 +50,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'ageflow' has no attribute {name!r}")
-    with no_garbage_collection():
-        return getattr(importlib.import_module(_WHERE[name]), name)
+    return getattr(importlib.import_module(_WHERE[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,12 +1,6 @@
-"""Every parameter of every notebook, validated, with the presets `smoke`, `demo` and `paper`.
-
-A notebook's parameters become one `Settings` object: the preset's values, then the data set's own, then
-whatever the notebook or papermill's ``-p`` names. A name nobody knows stops the run. ``None`` means
-"what the preset says".
-"""
+"""Every parameter of every notebook, with its type, default and description: one `Settings` class a step."""
 
 import ast
-import difflib
 import math
 import os
 import re
@@ -16,40 +10,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-
-__all__ = [
-    "DATASETS",
-    "OF_DECODED_AGE",
-    "PRESETS",
-    "STEPS",
-    "Ablations",
-    "Benchmarks",
-    "Figures",
-    "ParameterError",
-    "PrepareData",
-    "Prototypes",
-    "Settings",
-    "Slider",
-    "Tables",
-    "TrainClassifiers",
-    "TrainGlow",
-    "TrainICTM",
-    "Training",
-    "default_runs_root",
-    "literal",
-    "settings",
-    "validated",
-]
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 Dataset = Literal["demo", "morph", "cacd", "fgnet", "celeba", "utkface", "folder"]
 Preset = Literal["smoke", "demo", "paper"]
@@ -64,29 +25,17 @@ def _by_target(value: object) -> object:
     return value
 
 
-def _each_target(value: bool | list[bool]) -> bool | list[bool]:
-    if not isinstance(value, list):
-        return value
-    if len(value) != 4:
-        raise ValueError("expected True, False, or a list of 4 of them: for the targets 30-, 31-40, 41-50 and 51+")
-    return value if len(set(value)) == 2 else value[0]
-
-
 ByTarget = Annotated[float | list[float], BeforeValidator(_by_target)]
-ForTargets = Annotated[bool | list[bool], AfterValidator(_each_target)]
-# What asks for a classifier of decoded faces (age_classifier = decoded), and what asks for nothing.
-OF_DECODED_AGE: dict[str, object] = {
+MethodName = Literal["glow", "glow+attribute", "no_ictm", "ageflow"]
+METHODS: tuple[str, ...] = MethodName.__args__
+# Only with a classifier of decoded faces, by the value that asks for nothing.
+OF_DECODED = {
     "age_classifier_iterations": None,
-    "age_classifier_architecture": None,
-    "age_classifier_learning_rate": None,
     "age_classifier_from": None,
     "attribute_weight": 0.0,
     "structure_weight": 0.0,
     "features_weight": 0.0,
     "surroundings_weight": 0.0,
-    "source_colours": False,
-    "source_surroundings": False,
-    "source_mouth": False,
 }
 DATASETS: tuple[str, ...] = Dataset.__args__
 
@@ -115,7 +64,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def validated(cls: type[Model], values: Mapping[str, Any]) -> Model:
-    """A `cls` of `values`, every problem told in one `ParameterError`."""
+    """A `cls` of `values`, every problem named in one `ParameterError`."""
     try:
         return cls(**values)
     except ValidationError as error:
@@ -168,12 +117,12 @@ class Settings(BaseModel):
     def _each_once(cls, values: Any) -> Any:
         twice = [value for value in dict.fromkeys(values or ()) if isinstance(values, list) and values.count(value) > 1]
         if twice:
-            raise ValueError(f"{twice[0]!r} stands there twice; expected each once")
+            raise ValueError(f"duplicate value {twice[0]!r}")
         return values
 
     @classmethod
     def checked(cls, values: Mapping[str, Any]) -> Self:
-        """Build from `values`, every problem told in one `ParameterError`."""
+        """Build from `values`, every problem named in one `ParameterError`."""
         return validated(cls, values)
 
 
@@ -284,11 +233,6 @@ class TrainICTM(Training):
     akd_reduction: Literal["mean", "sum"] = Field("mean", description="Eq. 6 over the dimensions: mean or sum")
     adversarial_weight: float = Field(1.0, ge=0, description="weight of the adversarial loss, Eq. 7")
     age_weight: float = Field(1.0, ge=0, description="weight of the age classification loss, Eq. 8")
-    age_focus: ByTarget = Field(
-        0.0,
-        description="focus of Eq. 8 on targets not reached yet, the focal loss's gamma (ours; 0: the paper's); or a "
-        "list: one for each target group",
-    )
     consistency_weight: float = Field(0.01, ge=0, description="weight of the consistency loss, Eq. 9")
     consistency: Literal["source", "literal"] = Field("source", description="reading of Eq. 9 (see losses.py)")
     discriminator_age_weight: float = Field(0.1, ge=0, description="weight of A's loss in Eq. 11")
@@ -300,12 +244,6 @@ class TrainICTM(Training):
         ge=0,
         description="updates of the classifier of decoded faces; None: as many as the preset's judge; 0: the weights "
         "of age_classifier_from, as they are",
-    )
-    age_classifier_architecture: Architecture | None = Field(
-        None, description="network of the classifier of decoded faces; None: that of its weights, or of the judge"
-    )
-    age_classifier_learning_rate: float | None = Field(
-        None, gt=0, description="learning rate of the classifier of decoded faces; None: the preset's judge's"
     )
     age_classifier_from: str | None = Field(
         None, description="weights that the classifier of decoded faces begins from, named as init_from names them"
@@ -324,20 +262,13 @@ class TrainICTM(Training):
     surroundings_weight: float = Field(
         0.0, ge=0, description="weight of its hair and background being its teacher's (ours; 0: not asked)"
     )
-    source_colours: bool = Field(
-        False, description="show the classifier of decoded faces a face in its source's colours (ours)"
-    )
-    source_surroundings: bool = Field(
-        False, description="show it a face in its source's hair and background, beyond an oval (ours)"
-    )
-    source_mouth: ForTargets = Field(
-        False, description="show it a face with its source's mouth (ours); list: for which target groups"
-    )
+    discriminator_learning_rate: float = Field(1e-4, gt=0, description="learning rate of D and A")
+    network: Literal["ictm", "no_ictm"] = Field("ictm", description="ictm, or no_ictm: the ablation of 3.4")
 
     @model_validator(mode="after")
     def _check_age_classifier(self) -> Self:
         if self.age_classifier == "latent":
-            for name, nothing in OF_DECODED_AGE.items():
+            for name, nothing in OF_DECODED.items():
                 if getattr(self, name) != nothing:
                     raise ValueError(
                         f"{name} = {getattr(self, name)!r} is for a classifier of decoded faces, and age_classifier = "
@@ -349,8 +280,6 @@ class TrainICTM(Training):
                 "name some, or give it updates to learn in"
             )
         return self
-
-    discriminator_learning_rate: float = Field(1e-4, gt=0, description="learning rate of D and A")
 
 
 class TrainClassifiers(Training):
@@ -364,14 +293,14 @@ class TrainClassifiers(Training):
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's weight decay")
 
 
-class Ablations(TrainICTM):
-    """Notebook 06: train w/o ICTM, then judge the four methods."""
+class Ablations(Settings):
+    """Notebook 06: train w/o ICTM as T was trained, then judge the methods."""
 
     step: ClassVar[str] = "ablations"
 
-    methods: list[Literal["glow", "glow+attribute", "no_ictm", "ageflow"]] = Field(
-        ["glow", "glow+attribute", "no_ictm", "ageflow"], min_length=1, description="the methods to judge"
-    )
+    methods: list[MethodName] = Field(list(METHODS), min_length=1, description="the methods to judge")
+    no_ictm_width: int | None = Field(None, ge=4, description="hidden channels of the network without ICTM; None: T's")
+    restart: bool = Field(False, description="train it anew, once; what was there is kept under a number")
     embedder: str = Field("dlib", description="identity: dlib, or the path of an ArcFace ONNX file")
     external: str | None = Field(
         None, description="judge on the test faces of another prepared run (dataset/run), of people new to this one"
@@ -419,7 +348,7 @@ class Slider(Settings):
 
     step: ClassVar[str] = "age_slider"
 
-    method: Literal["glow", "glow+attribute", "no_ictm", "ageflow"] = Field("ageflow", description="the method")
+    method: MethodName = Field("ageflow", description="the method")
     strength: float = Field(
         1.0, ge=0, le=2, description="how much of the way the face is moved: 0 not at all, 1 as the method does"
     )
@@ -456,183 +385,6 @@ STEPS: dict[str, type[Settings]] = {
     )
 }
 
-_SMOKE_TRAINING = {"batch_size": 16, "log_every": 1, "preview_every": 5, "checkpoint_every": 5, "ema": 0.5}
-_SMOKE_ICTM = _SMOKE_TRAINING | {"iterations": 8, "couplings": 4, "width": 16, "learning_rate": 1e-3}
-# Why these: the study at the end of notebook 06.
-_DEMO_ICTM = {
-    # Twice as many updates of half as many faces reach as many ages and keep more of the person (notebook 06).
-    "iterations": 560,
-    "batch_size": 8,
-    "couplings": 8,
-    "width": 64,
-    "learning_rate": 2e-3,
-    # Without these the first updates may take a latent so far that no finite face decodes from it.
-    "clip": 2.0,
-    # A on D's layers is fooled by latents whose face has hardly changed; through the decoder it is not.
-    "age_classifier": "decoded",
-    # The one that ships, as it is (ageflow/pretrained/README.md): the judge shares neither faces nor people with it.
-    "age_classifier_from": "pretrained",
-    "age_classifier_iterations": 0,
-    # Where it is trained (`age_classifier_from` nothing): the judges, which begin from weights, learn more slowly.
-    "age_classifier_learning_rate": 1e-3,
-    # The extremes reach nearly every target, so that T may be held to its teacher there; in the middle, where a direction
-    # cannot stop, it has to leave it.
-    "akd_weight": [30.0, 1.5, 4.0, 30.0],
-    "age_weight": 3.0,
-    "attribute_weight": 3.0,
-    # Without these T pleases C by wiping mouths away, lifting brows and a haze, and by darker hair before a lighter
-    # background, where L_akd lets it (notebook 06).
-    "structure_weight": 2.0,
-    "features_weight": 12.0,
-    "surroundings_weight": 10.0,
-    # At 1 fewer faces reach the extreme groups, by both age judges.
-    "adversarial_weight": 0.1,
-    # From zero, T needs 150 updates before the target group matters at all: prior and couplings both start at nothing.
-    "prior_start": "averages",
-    "warmup": 40,
-    "cooldown": 280,
-    "ema": 0.98,
-    "preview_every": 140,
-    "checkpoint_every": 140,
-}
-_PAPER_TRAINING = {
-    "batch_size": 64,
-    "micro_batch": 16,
-    "log_every": 50,
-    "preview_every": 1000,
-    "checkpoint_every": 1000,
-}
-_PAPER_ICTM = _PAPER_TRAINING | {"iterations": 50_000, "couplings": 32}
-
-# One value a line that differs from the field's default. `paper` is the paper; `demo` is what fits twenty minutes
-# on two cores; `smoke` is what the tests run.
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "smoke": {
-        "prepare_data": {"image_size": 32, "faces": 96},
-        "train_glow": _SMOKE_TRAINING
-        | {"levels": 2, "steps": 2, "hidden": 16, "iterations": 10, "learning_rate": 1e-3, "clip": 50.0},
-        "prototypes": {"min_cell": 4},
-        "train_ictm": _SMOKE_ICTM,
-        "train_classifiers": _SMOKE_TRAINING | {"architecture": "resnet14", "iterations": 6, "learning_rate": 1e-3},
-        "ablations": _SMOKE_ICTM | {"evaluation_faces": 16, "strength_faces": 8, "strengths": [0.5]},
-        "tables": {"bootstrap": 50},
-        "figures": {"rows": 3, "samples": 4},
-        "benchmarks": {
-            **{"image_size": 16, "levels": 2, "steps": 2, "hidden": 16, "batch_size": 4, "repeats": 1, "rounds": 1},
-            **{"many_steps": [2, 4], "many_batches": [4], "large": False},
-        },
-    },
-    "demo": {
-        "prepare_data": {"image_size": 64, "faces": 1200},
-        # The shape of the weights that ship with the kit (ageflow/pretrained/README.md), which it begins from.
-        "train_glow": {
-            "init_from": "pretrained",
-            "levels": 4,
-            "steps": [4, 8, 16, 16],
-            "hidden": 128,
-            "prior": "learned",
-            "flip": True,
-            "iterations": 200,
-            "batch_size": 16,
-            "learning_rate": 3e-4,
-            "warmup": 20,
-            "clip": 50.0,
-            "ema": 0.98,
-            "preview_every": 100,
-            "checkpoint_every": 100,
-        },
-        "train_ictm": _DEMO_ICTM,
-        # 963 faces are few for a judge: it begins from one of 9,600 faces of other people (ageflow/pretrained/README.md),
-        # and at rates above 3e-5 it forgets more of what that tells of translated faces than it learns (notebook 06).
-        "train_classifiers": {
-            "init_from": "pretrained",
-            "architecture": "resnet14",
-            "iterations": 320,
-            "batch_size": 32,
-            "learning_rate": 3e-5,
-            "warmup": 20,
-            "cooldown": 240,
-            "ema": 0.97,
-            "preview_every": 40,
-            "checkpoint_every": 80,
-        },
-        # Its maps have four times the places of T's, which are squeezed: so it does as many multiply-adds.
-        "ablations": _DEMO_ICTM | {"width": 32},
-    },
-    "paper": {
-        "prepare_data": {"image_size": 256},
-        "train_glow": _PAPER_TRAINING
-        | {"levels": 6, "steps": 32, "hidden": 512, "iterations": 50_000, "memory": "reversible"},
-        "train_ictm": _PAPER_ICTM,
-        "train_classifiers": _PAPER_TRAINING
-        | {"architecture": "resnet101", "iterations": 20_000, "micro_batch": None, "learning_rate": 1e-4},
-        "ablations": _PAPER_ICTM,
-    },
-}
-
-# What a preset holds for one data set alone: CelebA is the paper's pre-training, which the other sets begin from (3.1).
-PRETRAINING: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
-    ("paper", "celeba"): {"train_glow": {"iterations": 1_000_000}},
-}
-
-# What the paper sets per data set, whatever the preset (3.1).
-DATASET_VALUES: dict[str, dict[str, Any]] = {
-    # ours: at 1.4 the demo's directions, averages of some 100 faces, age a face too little to be seen
-    "demo": {"scale": 2.5, "attributes": ["gender"]},
-    "morph": {"scale": 1.4, "attributes": ["gender", "race"]},
-    "cacd": {"scale": 1.8, "attributes": ["gender"]},
-    "fgnet": {"attributes": []},
-    "celeba": {"attributes": ["gender"]},
-    "utkface": {"attributes": ["gender", "race"]},
-    "folder": {"attributes": None},
-}
-
-
-def settings(step: str, parameters: Mapping[str, Any]) -> Any:
-    """The validated settings of one step.
-
-    Arguments:
-        step: the notebook's step, a key of `STEPS` (``"train_glow"``).
-        parameters: the parameters by name, or a notebook's ``globals()``: then those are taken that cells of
-            plain assignments set, which are the cell tagged `parameters` and the one papermill injects.
-            ``None`` leaves a parameter to the preset.
-
-    Returns:
-        The `Settings` subclass of the step.
-
-    Raises:
-        ParameterError: a name that this step does not know (with the nearest that it does), or a value that
-            cannot be used.
-
-    Example:
-        >>> settings("train_ictm", {"dataset": "cacd"}).scale
-        1.8
-    """
-    if step not in STEPS:
-        raise ParameterError(f"no step {step!r}: the steps are {', '.join(STEPS)}")
-    cls = STEPS[step]
-    if "get_ipython" in parameters and "In" in parameters:
-        parameters = _assigned_in_cells(parameters)
-    given = {name: value for name, value in parameters.items() if value is not None}
-
-    unknown = sorted(set(parameters) - set(cls.model_fields))
-    if unknown:
-        raise ParameterError(_unknown(step, unknown, cls))
-
-    dataset = given.get("dataset", "demo")
-    preset = given.get("preset", "demo" if dataset == "demo" else "paper")
-    values: dict[str, Any] = {}
-    of_both = PRETRAINING.get((preset, dataset), {}).get(step, {})
-    for source in (PRESETS.get(preset, {}).get(step, {}), of_both, DATASET_VALUES.get(dataset, {})):
-        values |= {name: value for name, value in source.items() if name in cls.model_fields}
-    if given.get("age_classifier") == "latent":  # then the preset's values for the other are not meant
-        values = {name: value for name, value in values.items() if name not in OF_DECODED_AGE}
-    of_preset = values.get("age_classifier_from")
-    if given.get("age_classifier_from", of_preset) != of_preset:  # nor are those weights' updates
-        values.pop("age_classifier_iterations", None)
-    values |= {"preset": preset, "run": preset} | given
-    return cls.checked(values)
-
 
 def literal(text: str) -> Any:
     """A value from a command line: ``"3"`` → 3, ``"[4, 8]"`` → a list; what is no Python literal stays text."""
@@ -656,39 +408,3 @@ def _meant(value: Any, annotation: Any) -> Any:
     if (get_origin(annotation) is not list and others) or isinstance(value, list | tuple) or value is None:
         return value
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
-
-
-def _unknown(step: str, unknown: list[str], cls: type[Settings]) -> str:
-    lines = []
-    for name in unknown:
-        near = difflib.get_close_matches(name, cls.model_fields, n=1)
-        lines.append(f"unknown parameter {name!r}" + (f": did you mean {near[0]!r}?" if near else ""))
-    return "; ".join(lines) + f" ({step} takes: {', '.join(cls.model_fields)})"
-
-
-def _assigned_in_cells(namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """The names that notebook cells made of nothing but assignments of plain values have set."""
-    names: list[str] = []
-    for source in namespace["In"]:
-        try:
-            body = ast.parse(source).body
-        except SyntaxError:  # a cell with a magic or a shell command sets no parameter
-            continue
-        assigned = [_literal_assignment(node) for node in body]
-        if body and all(assigned):
-            names.extend(name for name in assigned if name)
-    return {name: namespace[name] for name in names if name in namespace}
-
-
-def _literal_assignment(node: ast.stmt) -> str | None:
-    """The name that ``name = literal`` assigns; None for any other statement."""
-    target = node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
-    if isinstance(node, ast.AnnAssign) and node.value is not None:
-        target = node.target
-    if not isinstance(target, ast.Name):
-        return None
-    try:
-        ast.literal_eval(node.value)  # type: ignore[attr-defined]
-    except ValueError:
-        return None
-    return target.id

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-__all__ = ["FolderInUseError", "folder_state", "same_place", "sole_writer"]
-
 
 class FolderInUseError(RuntimeError):
     """Another process writes into a folder of the run."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["keep_freed_memory", "no_garbage_collection", "peak_memory", "reset_peak_memory"]
 
 _PROC = Path("/proc/self")  # Linux
 # glibc's malloc.h

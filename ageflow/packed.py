@@ -5,8 +5,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["SCALE", "packed", "unpacked"]
-
 SCALE = "/scale"  # after a weight's name; no module's parameter has a slash in its name
 _LARGEST = 127
 _LEAST = 32  # numbers of an output: of fewer the scale would be no saving

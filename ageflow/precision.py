@@ -2,8 +2,6 @@
 
 import torch
 
-__all__ = ["no_tf32"]
-
 
 def no_tf32() -> None:
     """Let a GPU's convolutions multiply in 32 bits, for all of the process.

@@ -9,8 +9,6 @@ from typing import Any
 
 from tqdm.std import tqdm
 
-__all__ = ["front_end", "progress_bar"]
-
 
 class _Bar(tqdm):
     """In a log, and in what papermill executes, every redraw is a line that stays: the longer it goes on, the fewer."""

@@ -15,7 +15,6 @@ from ageflow.config import ParameterError
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["WorkersLostError", "in_any_order"]
 
 _CONNECT_SECONDS = 15
 _DEATHS = 2  # of workers by one task; the third ends the call

@@ -11,8 +11,6 @@ from typing import Self
 
 from ageflow.config import ParameterError, Settings
 
-__all__ = ["ARTEFACTS", "Artefact", "MissingArtefactError", "Workspace"]
-
 
 @dataclass(frozen=True)
 class Artefact:

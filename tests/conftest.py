@@ -14,7 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import ageflow
-from ageflow.workspace import Workspace
+from ageflow.run import Workspace
 
 # A suite started in the background inherits that Ctrl-C is ignored, and so would all that it starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,7 +9,7 @@ SLOW = ("torchvision", "torch._dynamo", "torch_fidelity", "sklearn", "matplotlib
 MODULES = (
     "ageflow.data.prepare",
     "ageflow.evaluation.session",
-    "ageflow.explore.explorer",
+    "ageflow.slider.explorer",
     "ageflow.report.figures",
     "ageflow.report.tables",
     "ageflow.train",

@@ -1,6 +1,6 @@
 """Progress bars: what they leave in a log."""
 
-from ageflow.progress import progress_bar
+from ageflow.work import progress_bar
 
 
 def test_a_log_gets_the_fewer_lines_the_longer_it_takes():

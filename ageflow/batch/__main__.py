@@ -14,9 +14,7 @@ from ageflow.batch.plan import CHAPTERS, Chapter, Plan
 from ageflow.batch.run import run_notebooks
 from ageflow.batch.sweep import Sweep, check_dataset
 from ageflow.config import DATASETS, STEPS, ParameterError, literal
-from ageflow.workers import WorkersLostError
-
-__all__ = ["main"]
+from ageflow.work import WorkersLostError
 
 
 def _chapters(text: str) -> tuple[Chapter, ...]:

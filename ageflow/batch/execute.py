@@ -11,9 +11,6 @@ from typing import Any, TextIO
 from jupyter_client import KernelManager
 from traitlets.config import Config
 
-__all__ = ["NotebookFailedError", "execute"]
-
-
 # Of a kernel, on a machine that is busy with other trainings.
 _SECONDS_TO_START = 300
 _SECONDS_TO_HEAR = 300

@@ -14,9 +14,7 @@ from typing import Any
 import nbformat
 
 from ageflow.config import ParameterError
-from ageflow.folders import same_place, sole_writer
-
-__all__ = ["History", "Inputs", "notebook_state"]
+from ageflow.run import same_place, sole_writer
 
 
 def notebook_state(path: Path) -> str:

@@ -15,9 +15,7 @@ from ageflow.batch.execute import NotebookFailedError
 from ageflow.batch.outside import absolute
 from ageflow.batch.run import run_notebooks
 from ageflow.batch.sweep import Member
-from ageflow.workers import WorkersLostError, in_any_order
-
-__all__ = ["Outcome", "run_sweep", "write_summary"]
+from ageflow.work import WorkersLostError, in_any_order
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ from pathlib import Path
 from ageflow.batch.plan import Plan
 from ageflow.config import Settings
 
-__all__ = ["absolute", "read_outside"]
-
 # A path, wherever it leads.
 _PATHS = ("data_root", "runs_root", "genders", "inception", "cache")
 # A path, or else another run or a word.
@@ -87,13 +85,12 @@ def _meant(name: str, value: str | Path, chosen: Settings) -> list[Path]:
 
 
 def _weights(value: str, runs_root: Path, parts: tuple[str, ...]) -> list[Path]:
-    from ageflow.storage import CheckpointError  # slow to import, and most batches do without
-    from ageflow.training.initial import find
+    from ageflow.checkpoint import CheckpointError, find_weights
 
     found: list[Path] = []
     for part in parts:
         try:
-            found.append(find(value, runs_root, part))
+            found.append(find_weights(value, runs_root, part))
         except CheckpointError:  # the notebook says so
             continue
     return list(dict.fromkeys(found))

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ageflow.config import STEPS, ParameterError, Settings, settings
-from ageflow.workspace import ARTEFACTS, Workspace
-
-__all__ = ["CHAPTERS", "Chapter", "Plan"]
+from ageflow.config import STEPS, ParameterError, Settings
+from ageflow.parameters import settings
+from ageflow.run import ARTEFACTS, Workspace
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,7 @@ from ageflow.batch.history import History, Inputs, notebook_state
 from ageflow.batch.outside import read_outside
 from ageflow.batch.plan import CHAPTERS, Chapter, Plan
 from ageflow.config import ParameterError, Settings
-from ageflow.folders import folder_state
-from ageflow.workspace import ARTEFACTS, Workspace
-
-__all__ = ["run_notebooks"]
+from ageflow.run import ARTEFACTS, Workspace, files_state
 
 # Changing these changes nothing in what a notebook makes.
 _IRRELEVANT = {"progress", "runs_root", "cache"}
@@ -87,15 +84,15 @@ def _check_files(plan: Plan) -> None:
 
 def _states(artefacts: Iterable[str], workspace: Workspace) -> dict[str, str]:
     """State of each artefact's folder, by name."""
-    return {name: folder_state(workspace.path(ARTEFACTS[name].path).parent) for name in artefacts}
+    return {name: files_state(workspace.path(ARTEFACTS[name].folder)) for name in artefacts}
 
 
 def _inputs(chapter: Chapter, source: Path, chosen: Settings, workspace: Workspace) -> Inputs:
     parameters = {name: value for name, value in chosen.model_dump(mode="json").items() if name not in _IRRELEVANT}
-    states = {name: folder_state(workspace.path(ARTEFACTS[name].path).parent) for name in chapter.reads}
+    states = {name: files_state(workspace.path(ARTEFACTS[name].folder)) for name in chapter.reads}
     for name, places in read_outside(chosen).items():
         # Runs may lie in the folder of the raw data, and every run changes them.
-        states[name] = " ".join(folder_state(place, without=chosen.runs_root) for place in places)
+        states[name] = " ".join(files_state(place, without=chosen.runs_root) for place in places)
     return Inputs(notebook=notebook_state(source), parameters=parameters, folders=states)
 
 
@@ -108,7 +105,7 @@ def _write_report(plan: Plan, history: History) -> Path:
     inputs = Inputs(
         notebook="",
         parameters={name: str(history.finished(name)) for name in _NAMES},
-        folders={name: folder_state(path) for name, path in shown.items()},
+        folders={name: files_state(path) for name, path in shown.items()},
     )
     if plan.force or history.why("report", inputs, complete=path.is_file()):
         from ageflow.report import page  # slow to import, and a batch that skips everything does without

@@ -12,9 +12,7 @@ from typing import Any
 
 from ageflow.batch.plan import Plan
 from ageflow.config import DATASETS, ParameterError
-from ageflow.workspace import Workspace
-
-__all__ = ["Member", "Sweep", "check_dataset"]
+from ageflow.run import Workspace
 
 _LOG = "batch.log"
 _LONGEST_NAME = 200  # characters; file systems take 255 bytes in a folder's name

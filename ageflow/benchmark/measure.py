@@ -13,11 +13,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ageflow.benchmark.peers import CODES, multiply_adds
+from ageflow.device import device_of, keep_freed_memory, peak_memory, reset_peak_memory
 from ageflow.flows.glow import GlowConfig
-from ageflow.memory import keep_freed_memory, no_garbage_collection, peak_memory, reset_peak_memory
-from ageflow.storage import device_of
-
-__all__ = ["Case", "MeasurementError", "gemm_peak", "measure", "measure_here"]
 
 _LONGEST_PRODUCT = 1.0  # seconds that one matrix product may take
 _WARM_UP = 2
@@ -117,8 +114,7 @@ def measure_here(case: Case) -> dict[str, float]:
 def _train(
     case: Case, module: torch.nn.Module, loss: Callable, x: torch.Tensor, device: torch.device
 ) -> dict[str, float]:
-    with no_garbage_collection():  # the first optimiser imports torch._dynamo
-        optimizer = torch.optim.Adam(module.parameters(), lr=1e-6, fused=case.code == "ageflow")
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-6, fused=case.code == "ageflow")
     held = 4 * sum(parameter.nbytes for parameter in module.parameters())  # weights, gradients, two moments
 
     def step() -> None:

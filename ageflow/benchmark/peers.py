@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from ageflow.flows.glow import Glow, GlowConfig
 
-__all__ = ["CODES", "Flow", "multiply_adds"]
-
 
 @dataclass(frozen=True)
 class Flow:

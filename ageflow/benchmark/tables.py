@@ -13,13 +13,11 @@ from matplotlib.axes import Axes
 
 from ageflow.benchmark.measure import Case, MeasurementError, gemm_peak, measure
 from ageflow.config import Benchmarks, validated
+from ageflow.device import device_of
 from ageflow.flows.glow import GlowConfig
-from ageflow.progress import progress_bar
 from ageflow.report.picture import Picture
-from ageflow.storage import device_of, write_atomically
-from ageflow.workspace import Workspace
-
-__all__ = ["large_table", "machine", "memory_plot", "memory_tables", "ratios", "speed_table"]
+from ageflow.run import Workspace, write_atomically
+from ageflow.work import progress_bar
 
 _MODES = ("plain", "checkpoint", "reversible")
 _COLOURS = {"plain": "#d55e00", "checkpoint": "#009e73", "reversible": "#0072b2"}

@@ -16,8 +16,6 @@ from PIL import Image
 
 from ageflow.data.mtcnn import MTCNN
 
-__all__ = ["DETECTION_BATCH", "EYES", "Aligned", "Aligner", "Detection"]
-
 EYES = ((0.36, 0.465), (0.64, 0.465))  # of the side: the eye on the left of the picture, the one on the right
 DETECTION_BATCH = 8  # pictures searched at a time; more no longer fit a processor's cache and take longer
 _CROP = (1.25, 0.97, 2.5)  # what O-Net looks at again: left of and above the eyes' middle, side; in eye distances

@@ -28,8 +28,6 @@ from ageflow.data.records import COLUMNS, GENDERS, Reading
 from ageflow.data.tables import genders, missing, read_table
 from ageflow.data.votes import vote
 
-__all__ = ["name_key", "read", "repaired"]
-
 NAME = re.compile(r"(?P<years>-?\d+)_(?P<person>.+)_(?P<number>\d{4})\.jpe?g", re.IGNORECASE)
 _META = "celebrity2000_meta.mat"
 _FORM = "age_name_number, as in 14_Aaron_Johnson_0001.jpg"

@@ -5,9 +5,6 @@ import pandas as pd
 from ageflow.config import PrepareData
 from ageflow.data.records import AGE_GROUPS, NO_GROUP, Reading, Rejection
 
-__all__ = ["counts_table", "data_card", "nobody_to_train_on"]
-
-
 _UNSAID = ("runs_root", "progress", "workers", "scheduler")  # they change nothing in what is made
 
 

@@ -27,8 +27,6 @@ from ageflow.data.matching import base_name, join, named
 from ageflow.data.records import COLUMNS, Reading
 from ageflow.data.tables import lines
 
-__all__ = ["read"]
-
 NAME = re.compile(r".+\.(jpe?g|png)", re.IGNORECASE)
 _EXPECTED = (
     "the folder img_align_celeba (000001.jpg …) and, beside it, list_attr_celeba.txt, identity_CelebA.txt and "

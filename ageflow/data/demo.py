@@ -27,10 +27,9 @@ from ageflow.data.direction import DIRECTION_FILE, YOUNGEST, AgeDirection
 from ageflow.data.generator import WIDTH, FaceGenerator, package_version, resolution_for
 from ageflow.data.labeller import LABEL_SIZE, Label, Labeller
 from ageflow.data.records import AGE_GROUPS, COLUMNS, GENDERS, Reading, Rejection, age_group
-from ageflow.progress import progress_bar
-from ageflow.storage import device_of, write_atomically
-
-__all__ = ["DemoFace", "Round", "Studio", "choose_moves", "read"]
+from ageflow.device import device_of
+from ageflow.run import write_atomically
+from ageflow.work import progress_bar
 
 IDENTITIES_A_ROUND = 8
 LARGEST_MOVE = 3.0  # in w; further out, the identity drifts

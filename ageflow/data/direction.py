@@ -19,9 +19,7 @@ from safetensors.numpy import save_file
 
 from ageflow.data.generator import WIDTH, FaceGenerator, package_version
 from ageflow.data.labeller import Label, Labeller
-from ageflow.progress import progress_bar
-
-__all__ = ["DIRECTION_FILE", "YOUNGEST", "AgeDirection", "fit"]
+from ageflow.work import progress_bar
 
 DIRECTION_FILE = Path(__file__).with_name("age_direction.safetensors")
 YOUNGEST = 14  # years; the paper's data sets begin at 14 (CACD) and 16 (MORPH), and so does the demo set

@@ -1,7 +1,7 @@
 """Prepared faces, read back: a table of labels over memory-mapped shards."""
 
-import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +12,7 @@ import torch
 
 from ageflow.config import ParameterError
 from ageflow.data.records import AGE_GROUPS, NO_GROUP
-
-__all__ = ["SETTINGS_FILE", "TABLE_FILE", "Faces", "find_faces", "shard_file"]
+from ageflow.run import digest
 
 TABLE_FILE = "faces.parquet"
 SETTINGS_FILE = "settings.json"  # of the preparation, those that decide its outcome
@@ -187,10 +186,34 @@ class Faces:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the table file, whose metadata hold the shards' own: it names labels and pixels."""
-        return hashlib.sha256((self.folder / TABLE_FILE).read_bytes()).hexdigest()
+        """Of the table file, whose metadata hold the shards' own: it names labels and pixels."""
+        return digest((self.folder / TABLE_FILE).read_bytes())
 
     def _shard(self, shard: int) -> np.ndarray:
         if shard not in self._shards:
             self._shards[shard] = np.load(shard_file(self.folder, shard), mmap_mode="r")
         return self._shards[shard]
+
+
+def warn_of_known_people(init_from: str, path: Path, faces: Faces) -> None:
+    """Warn where the run that weights come from learned from people who are to test here.
+
+    Only runs hold whose faces they learned from; a released file does not (the kit's own have it in their model card).
+
+    Arguments:
+        init_from: the parameter that named the weights.
+        path: the weights' file or folder.
+        faces: of the new training.
+    """
+    source = next((folder / "faces" for folder in path.parents[:3] if (folder / "faces" / TABLE_FILE).is_file()), None)
+    if source is None:
+        return
+    test = faces.select(split="test")
+    known = len(test) - len(test.unseen_by(Faces.open(source)))
+    if known:
+        warnings.warn(
+            f"init_from = {init_from!r}: {known:,} of the {len(test):,} test faces are of people whom those weights "
+            "learned from, so what is measured on them flatters. Begin from other weights, or prepare faces of other "
+            "people",
+            stacklevel=3,
+        )

@@ -18,8 +18,6 @@ from ageflow.data.files import list_files, picture_folder
 from ageflow.data.matching import named
 from ageflow.data.records import COLUMNS, Reading
 
-__all__ = ["read"]
-
 NAME = re.compile(r"(?P<identity>\d{3})a(?P<age>\d{2})[a-z]?\.(jpe?g|png|bmp|tiff?)", re.IGNORECASE)
 _FORM = "a subject's number, the letter A and an age, as in 001A02.JPG"
 _EXPECTED = "the folder images (001A02.JPG …) of FG-NET"

@@ -16,8 +16,6 @@ from pathlib import Path
 
 from ageflow.config import ParameterError, PrepareData
 
-__all__ = ["ENDINGS", "Listing", "data_folder", "find_file", "list_files", "picture_folder"]
-
 ENDINGS = frozenset(  # of pictures
     f".{kind}"
     for kind in ("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "tif", "tiff", "webp", "ppm", "pgm", "jp2", "avif")

@@ -21,8 +21,6 @@ from ageflow.data.matching import join
 from ageflow.data.records import COLUMNS, Reading
 from ageflow.data.tables import Table, genders, missing, read_table
 
-__all__ = ["read"]
-
 _CSV_COLUMNS = ("file", "identity", "age", "gender", "race")
 _ENDINGS = (".csv", ".tsv")
 _EXAMPLE = "a CSV with the columns file,identity,age,gender,race (file and age at least; file relative to the CSV)"

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["RESOLUTIONS", "TRUNCATION", "WIDTH", "FaceGenerator", "package_version", "resolution_for"]
-
 RESOLUTIONS = (256, 512, 1024)
 WIDTH = 512  # numbers in a draw, in a style w
 TRUNCATION = 0.75

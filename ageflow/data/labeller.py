@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-__all__ = ["LABEL_SIZE", "Label", "Labeller"]
-
 LABEL_SIZE = 256  # pixels; a label must not depend on the resolution that faces are kept at
 
 

@@ -15,8 +15,6 @@ import pandas as pd
 from ageflow.data.files import ENDINGS, Listing
 from ageflow.data.records import Rejection
 
-__all__ = ["any_case", "base_name", "join", "named", "safe_path"]
-
 _MISSING = "the row's file is not there"
 _OUTSIDE = "the path leads out of the data folder"
 _ABSOLUTE = "the path is absolute, and so leads out of the data folder: write it from the table's folder on"

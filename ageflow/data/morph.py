@@ -22,8 +22,6 @@ from ageflow.data.matching import any_case, base_name, join, named
 from ageflow.data.records import COLUMNS, Reading
 from ageflow.data.tables import genders, lines, missing, read_table
 
-__all__ = ["read"]
-
 NAME = re.compile(r"(?P<subject>\d{6})_(?P<picture>\d{1,2})(?P<sex>[MF])(?P<years>\d{2})\.jpe?g", re.IGNORECASE)
 CSV_NAMES = ("morph_2008_noncommercial.csv", "morph_album2_comp.csv")  # in lower case
 _CSV_COLUMNS = ("photo", "id_num", "picture_num", "race", "gender", "age", "dob", "doa")

@@ -19,13 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ageflow.memory import no_garbage_collection
-from ageflow.precision import no_tf32
-
-__all__ = ["MTCNN"]
-
-no_tf32()
-
 _PYRAMID = 0.709  # each level's side, of the one before
 _CELL, _STRIDE = 12, 2  # what P-Net looks at and how far it moves, pixels of its level
 _APART = 2.0**20  # pixels between two groups of boxes that must not suppress each other
@@ -50,8 +43,7 @@ class MTCNN:
         thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
         device: str | torch.device = "cpu",
     ) -> None:
-        with no_garbage_collection():
-            from facenet_pytorch.models.mtcnn import ONet, PNet, RNet  # takes seconds to import
+        from facenet_pytorch.models.mtcnn import ONet, PNet, RNet  # takes seconds to import
 
         self.min_face_size, self.thresholds, self.device = min_face_size, thresholds, torch.device(device)
         # Channels last: with these few channels, pooling and convolution are vectorised only so.

@@ -20,8 +20,6 @@ from pathlib import Path, PurePath
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-__all__ = ["MOST_BYTES", "MOST_PIXELS", "open_image", "read_picture"]
-
 MOST_PIXELS = 100_000_000
 MOST_BYTES = 2**28
 # Not all that Pillow knows: it hands EPS to Ghostscript, and no data set of faces comes in the others.

@@ -36,20 +36,16 @@ from ageflow.data.faces import SETTINGS_FILE, TABLE_FILE, Faces
 from ageflow.data.readers import READERS
 from ageflow.data.records import NO_GROUP, Reading, Rejection, age_group, checked
 from ageflow.data.shards import Shard, finished_shard, make_shard
-from ageflow.data.source import source_folder, state_of, tell_of_changes, write_source
+from ageflow.data.source import state_of, tell_of_changes, write_source
 from ageflow.data.split import split_as_given
 from ageflow.data.votes import VOTES_FILE
-from ageflow.folders import same_place, sole_writer
-from ageflow.progress import progress_bar
-from ageflow.storage import devices_of, remove_leftovers, write_atomically
-from ageflow.workers import in_any_order
-from ageflow.workspace import Workspace
-
-__all__ = ["READERS", "prepare", "rejections", "source_folder"]
+from ageflow.device import devices_of
+from ageflow.run import MANIFEST, Manifest, Workspace, remove_leftovers, same_place, sole_writer, write_atomically
+from ageflow.work import in_any_order, progress_bar
 
 _PROCESSES_A_GPU = 4
 _DECIDING = ("dataset", "data_root", "image_size", "faces", "shard_size", "test_share", "seed")
-_OUR_FILES = r"shard-\d+\.(?:npy|json)|rejected\.csv|data\.md|source\.json|settings\.json|genders\.csv|faces\.parquet"
+_OUR_FILES = r"shard-\d+\.(?:npy|json)|rejected\.csv|data\.md|source\.json|settings\.json|genders\.csv|faces\.parquet|manifest\.json"
 
 
 def prepare(settings: PrepareData) -> Faces:
@@ -81,7 +77,7 @@ def prepare(settings: PrepareData) -> Faces:
 def _prepare(settings: PrepareData, folder: Path) -> Faces:
     """`prepare`, alone in `folder`."""
     _check_same_settings(settings, folder)
-    finished = (folder / TABLE_FILE).is_file()
+    finished = (folder / MANIFEST).is_file()
     _tidy(folder, table_too=finished)
     if finished:
         tell_of_changes(settings, folder)
@@ -126,6 +122,8 @@ def _prepare(settings: PrepareData, folder: Path) -> Faces:
         folder / TABLE_FILE, faces, {str(shard): part["checksum"] for shard, part in enumerate(parts)}, settings
     )
     _tidy(folder, table_too=True)
+    manifest = Manifest(settings=_decided_by(settings), fingerprint=Faces.open(folder).fingerprint)
+    manifest.write(folder)
     if nobody := nobody_to_train_on(faces):
         warnings.warn(nobody, stacklevel=3)
     return Faces.open(folder)

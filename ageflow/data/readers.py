@@ -6,8 +6,6 @@ from ageflow.config import PrepareData
 from ageflow.data import cacd, celeba, demo, fgnet, folder, morph, utkface
 from ageflow.data.records import Reading
 
-__all__ = ["READERS"]
-
 # A new data set is one new file and one line here.
 READERS: dict[str, Callable[[PrepareData], Reading]] = {
     "demo": demo.read,

@@ -7,19 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-__all__ = [
-    "AGE_GROUPS",
-    "COLUMNS",
-    "GENDERS",
-    "GROUP_EDGES",
-    "MAX_AGE",
-    "NO_GROUP",
-    "Reading",
-    "Rejection",
-    "age_group",
-    "checked",
-]
-
 AGE_GROUPS = ("30-", "31-40", "41-50", "51+")
 GROUP_EDGES = (30, 40, 50)  # the last completed year of every group but the last
 NO_GROUP = -1  # of a face whose age is not known

@@ -22,10 +22,8 @@ from PIL import Image
 from ageflow.data.align import DETECTION_BATCH, Aligned, Aligner
 from ageflow.data.faces import shard_file
 from ageflow.data.pictures import open_image, read_picture
-from ageflow.memory import keep_freed_memory
-from ageflow.storage import atomic_file, devices_of, write_atomically
-
-__all__ = ["Shard", "finished_shard", "make_shard", "rows_file"]
+from ageflow.device import devices_of, keep_freed_memory
+from ageflow.run import atomic_file, write_atomically
 
 _HEADER = 128  # bytes; numpy pads the header so that any number of faces fits in
 

@@ -14,10 +14,7 @@ from typing import Any
 from ageflow.config import PrepareData
 from ageflow.data.faces import SETTINGS_FILE
 from ageflow.data.files import list_files
-from ageflow.folders import folder_state
-from ageflow.storage import write_atomically
-
-__all__ = ["source_folder", "state_of", "tell_of_changes", "write_source"]
+from ageflow.run import files_state, write_atomically
 
 _SOURCE_FILE = "source.json"
 _OF_THEN = "these are the faces and labels of then. To take it as it is now name another run, or delete that folder"
@@ -79,7 +76,7 @@ def _data_state(settings: PrepareData, data_root: Path | None) -> dict[str, str 
     if runs.is_relative_to(data_root.resolve()):
         inside = f"{runs.relative_to(data_root.resolve()).as_posix()}/"
         files = [file for file in files if not file.startswith(inside)]
-    return {"files": len(files), "hash": folder_state(data_root, files)}
+    return {"files": len(files), "hash": files_state(data_root, files)}
 
 
 def _genders_state(settings: PrepareData) -> str | None:

@@ -5,8 +5,6 @@ import pandas as pd
 
 from ageflow.data.records import Reading
 
-__all__ = ["split_as_given", "split_by_identity"]
-
 
 def split_as_given(reading: Reading, faces: pd.DataFrame, test_share: float, seed: int) -> pd.Series:
     """Which half each face belongs to: as the data set itself says, or else by `split_by_identity`.

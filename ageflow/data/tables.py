@@ -15,8 +15,6 @@ import pandas as pd
 from ageflow.config import ParameterError
 from ageflow.data.files import ENDINGS
 
-__all__ = ["Table", "decoded", "genders", "lines", "missing", "read_table"]
-
 _DELIMITERS = (",", ";", "\t", "|")
 _NOTHING = frozenset(("", "na", "n/a", "nan", "none", "null", "unknown", "?", "-"))
 _GENDERS = {"m": "male", "male": "male", "man": "male", "f": "female", "female": "female", "woman": "female"}

@@ -19,8 +19,6 @@ from ageflow.data.files import list_files, picture_folder
 from ageflow.data.matching import named
 from ageflow.data.records import COLUMNS, Reading
 
-__all__ = ["RACES", "read"]
-
 # A date has 17 digits: what stands in the place of gender or race must have one.
 NAME = re.compile(r"(?P<age>-?\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_\d+.*\.(jpe?g|png)", re.IGNORECASE)
 RACES = ("white", "black", "asian", "indian", "other")

@@ -15,11 +15,8 @@ from ageflow.data.files import Listing
 from ageflow.data.labeller import LABEL_SIZE, Label, Labeller
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.records import GENDERS
-from ageflow.progress import progress_bar
-from ageflow.storage import write_atomically
-from ageflow.workspace import Workspace
-
-__all__ = ["PICTURES", "VOTES_FILE", "vote"]
+from ageflow.run import Workspace, write_atomically
+from ageflow.work import progress_bar
 
 PICTURES = 5  # asked about a person at most; an odd number, so that two genders cannot tie
 VOTES_FILE = "genders.csv"

@@ -4,8 +4,6 @@ import pandas as pd
 
 from ageflow.data.records import age_group
 
-__all__ = ["age_scores", "second_age_scores"]
-
 
 def age_scores(judged: pd.DataFrame) -> pd.DataFrame:
     """Whether each translated face landed in its target group.

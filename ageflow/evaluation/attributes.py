@@ -2,8 +2,6 @@
 
 import pandas as pd
 
-__all__ = ["attribute_scores", "judged_attributes"]
-
 
 def judged_attributes(judged: pd.DataFrame) -> list[str]:
     """The attributes that a classifier judged: columns that come with their ``<name>_predicted``."""

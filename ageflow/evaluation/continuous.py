@@ -16,8 +16,6 @@ from ageflow.evaluation.parts import Parts, in_batches
 from ageflow.flows.glow import to_uint8
 from ageflow.translation.ages import GROUP_CENTRES, OLDEST, YOUNGEST, age_to_weights
 
-__all__ = ["MONOTONE", "STOPS", "monotonicity", "predicted_ages"]
-
 STOPS = tuple(float(age) for age in np.linspace(YOUNGEST, OLDEST, 11))  # target ages, years
 MONOTONE = 0.9  # a face whose rank correlation is at least this counts as monotone
 

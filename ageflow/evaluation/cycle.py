@@ -17,8 +17,6 @@ from ageflow.evaluation.parts import Parts, in_batches
 from ageflow.flows.glow import to_uint8
 from ageflow.translation.methods import LatentMethod
 
-__all__ = ["CYCLE_COLUMNS", "cycle_errors"]
-
 CYCLE_COLUMNS = ("inverse_error", "inverse_equal", "condition_error", "condition_equal")
 
 

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["DlibFileError", "DlibResNet"]
-
 _MEAN = (122.782, 117.001, 104.298)  # of dlib's input layer, RGB
 # (channels, whether it halves the side) of every residual block, from the picture to the descriptor.
 _BLOCKS = (

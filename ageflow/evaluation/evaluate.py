@@ -5,9 +5,6 @@ its cosines are read on. `evaluate_beyond` has what the paper does not measure: 
 translated faces as a crowd are like real ones, and whether the age rises with the age that is asked for.
 """
 
-import json
-from pathlib import Path
-
 import pandas as pd
 
 from ageflow.config import Ablations
@@ -16,23 +13,10 @@ from ageflow.evaluation.age import age_scores, second_age_scores
 from ageflow.evaluation.attributes import attribute_scores, judged_attributes
 from ageflow.evaluation.continuous import monotonicity
 from ageflow.evaluation.cycle import CYCLE_COLUMNS
-from ageflow.evaluation.held_out import held_out_faces
 from ageflow.evaluation.judged import Judged
-from ageflow.evaluation.session import METHOD_PARTS, Evaluation
-from ageflow.storage import write_atomically
+from ageflow.evaluation.session import Evaluation
+from ageflow.run import Manifest, digest
 from ageflow.translation.methods import METHODS
-
-__all__ = [
-    "METHOD_PARTS",
-    "by_group",
-    "evaluate",
-    "evaluate_all",
-    "evaluate_beyond",
-    "evaluate_real",
-    "evaluate_strengths",
-    "held_out_faces",
-    "strength_curves",
-]
 
 
 def evaluate_real(settings: Ablations) -> Judged:
@@ -70,7 +54,7 @@ def evaluate(settings: Ablations, method_name: str) -> pd.DataFrame:
 
 
 def evaluate_all(settings: Ablations) -> pd.DataFrame:
-    """Judge the real faces and every method of `settings`; ``evaluation/done.json`` is written last.
+    """Judge the real faces and every method of `settings`; ``evaluation/manifest.json`` is written last.
 
     Stopped, it goes on where it was; what is judged so far lies in ``evaluation/parts``.
 
@@ -93,7 +77,7 @@ def evaluate_all(settings: Ablations) -> pd.DataFrame:
     done = {"methods": list(settings.methods), "evaluated": max(dates), "summary": summary}
     if settings.external is not None:
         done["external"] = settings.external
-    _write_if_new(evaluation.folder / "done.json", json.dumps(done, indent=2))
+    Manifest(evaluation.fingerprints, fingerprint=digest(done), details=done).write(evaluation.folder)
     return pd.DataFrame(summary).T.rename_axis("method")
 
 
@@ -135,7 +119,7 @@ def strength_curves(rows: pd.DataFrame) -> pd.DataFrame:
     """What each method reaches and keeps at each strength.
 
     Arguments:
-        rows: of `ageflow.evaluation.strength.at_strength`, of all methods and strengths.
+        rows: of `ageflow.evaluation.session.Evaluation.strengths`, of all methods and strengths.
 
     Returns:
         Columns method, strength, age_accuracy and second_accuracy (%), cosine_centred and verified (%): the means of the
@@ -182,9 +166,3 @@ def _summary(rows: pd.DataFrame, suffix: str = "") -> dict[str, float | None]:
     for name in judged_attributes(rows):
         means[name] = attribute_scores(rows, name)["value"].mean()
     return {name: None if pd.isna(mean) else round(float(mean), 4) for name, mean in means.items()}
-
-
-def _write_if_new(path: Path, text: str) -> None:
-    # A marker that did not change keeps its date, so that what was made from it need not be made again.
-    if not path.is_file() or path.read_text() != text:
-        write_atomically(path, text.encode())

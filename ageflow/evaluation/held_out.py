@@ -8,9 +8,7 @@ import pandas as pd
 from ageflow.config import Ablations, ParameterError
 from ageflow.data.faces import Faces
 from ageflow.evaluation.judged import NotJudgedError
-from ageflow.workspace import Workspace
-
-__all__ = ["held_out_faces", "spread_evenly"]
+from ageflow.run import Workspace
 
 
 def held_out_faces(settings: Ablations) -> tuple[Faces, np.ndarray]:

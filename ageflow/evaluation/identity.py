@@ -23,23 +23,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ageflow.device import device_of
 from ageflow.evaluation.dlib_network import DlibResNet
 from ageflow.flows.glow import to_uint8
-from ageflow.storage import device_of
-
-__all__ = [
-    "ARCFACE_EYES",
-    "DLIB_EYES",
-    "TEMPLATE_EYES",
-    "ArcFaceEmbedder",
-    "DlibEmbedder",
-    "Embedder",
-    "EmbedderError",
-    "chips",
-    "cosine",
-    "identity_scores",
-    "load_embedder",
-]
 
 Eyes = tuple[tuple[float, float], tuple[float, float]]
 

@@ -12,9 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ageflow.storage import write_atomically
-
-__all__ = ["Judged", "NotJudgedError", "digest", "file_name", "read_judged", "write_judged"]
+from ageflow.run import write_atomically
 
 _KEY = b"ageflow"
 

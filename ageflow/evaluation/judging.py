@@ -1,6 +1,5 @@
 """Faces before the judges: an age classifier, a classifier per attribute, and an embedder (3.3)."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,20 +16,9 @@ from ageflow.evaluation.identity import Embedder, cosine
 from ageflow.evaluation.parts import Parts, in_batches, pop_tensor
 from ageflow.evaluation.second_judge import SecondAgeJudge
 from ageflow.flows.glow import to_uint8
+from ageflow.run import Manifest
 from ageflow.training.classifier import Classifier, load_classifier
 from ageflow.translation.ages import GROUP_CENTRES
-
-__all__ = [
-    "ATTRIBUTES",
-    "Features",
-    "Judges",
-    "attributes_of",
-    "classifier_names",
-    "judge_faces",
-    "judge_method",
-    "translate",
-]
-
 
 # Columns of the faces' table that a method may ask for.
 ATTRIBUTES = ("gender", "race")
@@ -111,7 +99,7 @@ class Judges:
 
 def classifier_names(folder: Path) -> list[str]:
     """The classifiers that a finished notebook 05 left in its folder: ``age`` and the attributes'."""
-    return json.loads((folder / "done.json").read_text())
+    return list(Manifest.read(folder).details["classifiers"])
 
 
 def judge_faces(

@@ -12,9 +12,7 @@ from pyarrow import ArrowException
 from torch import Tensor
 
 from ageflow.evaluation.judged import NotJudgedError, read_judged, write_judged
-from ageflow.progress import progress_bar
-
-__all__ = ["Parts", "in_batches", "pop_tensor"]
+from ageflow.work import progress_bar
 
 _SECONDS = 30  # between two parts: a small evaluation is one
 

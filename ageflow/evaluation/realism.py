@@ -17,10 +17,8 @@ import torch
 from torch import Tensor
 
 from ageflow.data.records import AGE_GROUPS
+from ageflow.device import device_of
 from ageflow.evaluation.second_judge import SecondAgeJudge
-from ageflow.storage import device_of
-
-__all__ = ["FaceFeatures", "InceptionFeatures", "kernel_distance", "kid_by_group", "load_features"]
 
 
 class FaceFeatures:

@@ -21,10 +21,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ageflow.device import device_of
 from ageflow.evaluation.identity import Eyes, chips
-from ageflow.storage import device_of
-
-__all__ = ["SecondAgeJudge"]
 
 _WEIGHTS = Path(__file__).with_name("second_age_judge.safetensors")
 _MEAN = (122.782, 117.001, 104.298)  # of face-api.js's input, RGB

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ageflow.checkpoint import fingerprint
 from ageflow.config import Ablations
 from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.continuous import predicted_ages
@@ -24,12 +25,8 @@ from ageflow.evaluation.judged import Judged, digest, file_name, read_judged, wr
 from ageflow.evaluation.judging import Judges, classifier_names, judge_faces, judge_method
 from ageflow.evaluation.parts import Parts
 from ageflow.evaluation.realism import FaceFeatures, InceptionFeatures, kid_by_group, load_features
-from ageflow.evaluation.strength import at_strength
-from ageflow.storage import fingerprint
+from ageflow.run import Workspace
 from ageflow.translation.methods import LatentMethod, load_method
-from ageflow.workspace import Workspace
-
-__all__ = ["METHOD_PARTS", "Evaluation", "RealFaces"]
 
 # What each method is made of; the s of the two GLOW methods is the ICTM's.
 METHOD_PARTS = {
@@ -141,7 +138,7 @@ class Evaluation:
         return self._gathered("continuous", self.settings.continuous_faces, measure)
 
     def strengths(self) -> Judged:
-        """`at_strength` of every method of the settings; ``evaluation/strength.parquet``.
+        """Every method of the settings; ``evaluation/strength.parquet``.
 
         At 1 a method is as `method` judged it: those rows are taken from there. A strength that is asked for beside
         those that are there is judged alone.
@@ -154,9 +151,11 @@ class Evaluation:
             embeddings = normalize(self.real.descriptors, dim=1)
             # Of one face or two the mean is the faces themselves: then there is no centred cosine at any strength.
             centre = embeddings.mean(dim=0) if len(embeddings) > 2 else torch.full_like(embeddings[0], math.nan)
-            how = (self.judges, self.real.descriptors[np.searchsorted(self.chosen, chosen)], centre)
-            how += (strength, self.settings.evaluation_batch, self.settings.progress, parts)
-            return at_strength(self._load(name), name, self.faces, chosen, *how)
+            descriptors = self.real.descriptors[np.searchsorted(self.chosen, chosen)]
+            how = (self.judges, None, descriptors, self.settings.evaluation_batch, self.settings.progress, parts)
+            method, title = self._load(name).at(strength), f"{name}, strength {strength:g}"
+            rows, _ = judge_method(method, name, self.faces, chosen, *how, centre=centre, title=title)
+            return rows.assign(strength=float(strength))
 
         strengths = sorted({1.0, *self.settings.strengths})
         return self._gathered("strength", self.settings.strength_faces, measure, strengths)

@@ -14,8 +14,6 @@ from ageflow.evaluation.judging import Judges, judge_method
 from ageflow.evaluation.parts import Parts
 from ageflow.translation.methods import LatentMethod
 
-__all__ = ["at_strength"]
-
 
 def at_strength(
     method: LatentMethod,

@@ -5,8 +5,6 @@ from torch import Tensor, nn
 
 from ageflow.flows.transform import NotInitializedError, Transform
 
-__all__ = ["ActNorm"]
-
 
 class ActNorm(Transform):
     """y = (x + bias) · exp(log_scale), per channel (Kingma & Dhariwal 2018, 3.1).

@@ -9,8 +9,6 @@ from torch import Tensor
 from ageflow.flows.network import CouplingNetwork
 from ageflow.flows.transform import ShapeError, Transform
 
-__all__ = ["AdditiveCoupling", "AffineCoupling"]
-
 # What is beyond the edge, and the rectifier that makes zero padding stand for it.
 FLOORS = {"zeros": 0.0, "ones": -1.0}
 

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from ageflow.flows.transform import Chain, Transform
 
-__all__ = ["GlowReport", "inspect_level", "largest_error"]
-
 
 @dataclass(frozen=True)
 class GlowReport:

@@ -10,15 +10,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from ageflow.checkpoint import CheckpointError, latest, load_state
+from ageflow.device import device_of
 from ageflow.flows.diagnosis import GlowReport, inspect_level, largest_error
 from ageflow.flows.prior import ConditionalWhitening, ConstantWhitening
 from ageflow.flows.reversible import run_steps, undo_steps
 from ageflow.flows.squeeze import Squeeze
 from ageflow.flows.step import FlowStep
 from ageflow.flows.transform import Chain, ShapeError, Transform, full_precision
-from ageflow.storage import CheckpointError, device_of, latest, load_state
-
-__all__ = ["Glow", "GlowConfig", "load_glow", "to_uint8"]
 
 LOG_2PI = math.log(2 * math.pi)
 _AT_ONCE = 2**29  # bytes that a coupling network may take where no gradient is asked for
@@ -64,6 +63,11 @@ class GlowConfig(BaseModel):
     def steps_per_level(self) -> list[int]:
         """Flow steps of each level, the first at the full resolution."""
         return [self.steps] * self.levels if isinstance(self.steps, int) else list(self.steps)
+
+    @property
+    def shape(self) -> dict[str, object]:
+        """All that the weights need to be used again: without how they were computed, and with one `steps` a level."""
+        return self.model_dump(exclude={"memory", "precision"}) | {"steps": self.steps_per_level}
 
 
 class Glow(Transform):
@@ -336,8 +340,8 @@ def load_glow(folder: Path, device: str = "auto") -> Glow:
         CheckpointError: the folder holds no checkpoint, or one of another model.
     """
     checkpoint = latest(folder)
-    if checkpoint is None or "glow" not in checkpoint.config:
+    if checkpoint is None or "glow" not in checkpoint.networks:
         raise CheckpointError(f"no GLOW in {folder}: run 02_train_glow.ipynb first")
-    glow = Glow(GlowConfig(**checkpoint.config["glow"] | {"precision": "fp32"}))
+    glow = Glow(GlowConfig(**checkpoint.networks["glow"]))
     load_state(glow, folder, "glow")
     return glow.to(device_of(device)).eval().requires_grad_(False)

@@ -6,8 +6,6 @@ from torch import Tensor, nn
 
 from ageflow.flows.transform import Transform
 
-__all__ = ["InvertibleConv1x1"]
-
 
 class InvertibleConv1x1(Transform):
     """y = W x at every pixel, W = P L (U + diag(s)) (Kingma & Dhariwal 2018, Eq. 10).

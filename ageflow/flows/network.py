@@ -10,8 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-__all__ = ["CouplingNetwork", "zero_convolution"]
-
 # A 3×3 convolution with at most so many channels·9 on its narrow side is computed as a 1×1 convolution and shifts.
 _NARROW = 64
 

@@ -6,8 +6,6 @@ from torch import Tensor, nn
 from ageflow.flows.network import zero_convolution
 from ageflow.flows.transform import Transform
 
-__all__ = ["ConditionalWhitening", "ConstantWhitening"]
-
 # Of faces log σ lies within ±3 (the weights that ship). Far from any latent of a face it grows without end, as z₁ is
 # whatever a finer prior's exponential made it: at three times a face's z the decoded picture was not finite.
 LARGEST_LOG_SIGMA = 7.0

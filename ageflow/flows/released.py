@@ -24,10 +24,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ageflow.checkpoint import CheckpointError, file_metadata, read_weights
 from ageflow.flows.glow import Glow, GlowConfig
-from ageflow.storage import CheckpointError, released_metadata, released_weights
-
-__all__ = ["load_released"]
 
 
 def load_released(
@@ -39,7 +37,7 @@ def load_released(
 ) -> Glow:
     """A GLOW with the weights of a public code's checkpoint, ready to encode, decode or train on.
 
-    Levels, steps, hidden channels and coupling are read off the weights; a file that `ageflow.training.release` wrote
+    Levels, steps, hidden channels and coupling are read off the weights; a file that `ageflow.checkpoint.release` wrote
     tells its shape itself.
 
     Arguments:
@@ -57,7 +55,7 @@ def load_released(
         glow = load_released("generator-1000000", image_size=256, memory="reversible")
     """
     path = Path(path).expanduser()
-    if path.is_file() and "part" in released_metadata(path):
+    if path.is_file() and "part" in file_metadata(path):
         more = {"memory": memory, "precision": precision} | ({} if bits is None else {"bits": bits})
         return _own(path, image_size, more)
     source = _Source(path, _read(path))
@@ -83,14 +81,12 @@ def load_released(
 
 
 def _own(path: Path, image_size: int, more: dict[str, Any]) -> Glow:
-    """What `ageflow.training.release` wrote."""
-    part, config, state = released_weights(path)
-    if part != "glow":
-        raise CheckpointError(f"{path} holds a {part}, not a glow")
-    if config["image_size"] != image_size:
-        raise CheckpointError(f"{path} is of faces of {config['image_size']} pixels: image_size = {image_size}")
-    glow = Glow(GlowConfig(**config | more))
-    glow.load_state_dict(state)
+    """What `ageflow.checkpoint.release` wrote."""
+    weights = read_weights(path, "glow")
+    if weights.config["image_size"] != image_size:
+        raise CheckpointError(f"{path} is of faces of {weights.config['image_size']} pixels: image_size = {image_size}")
+    glow = Glow(GlowConfig(**weights.config | more))
+    glow.load_state_dict(weights.state)
     return glow
 
 

@@ -14,8 +14,6 @@ from torch.utils.checkpoint import checkpoint
 
 from ageflow.flows.step import FlowStep
 
-__all__ = ["run_steps", "undo_steps"]
-
 
 def run_steps(steps: list[FlowStep], x: Tensor, memory: str) -> tuple[Tensor, Tensor]:
     """`steps` one after the other on x [B, C, H, W]: (y, log_det [B]).

@@ -6,8 +6,6 @@ from torch import Tensor
 
 from ageflow.flows.transform import ShapeError, Transform
 
-__all__ = ["Squeeze"]
-
 
 class Squeeze(Transform):
     """[B, C, H, W] → [B, 4C, H/2, W/2]; channel c's four neighbours become channels 4c … 4c+3.

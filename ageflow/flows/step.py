@@ -11,8 +11,6 @@ from ageflow.flows.coupling import AdditiveCoupling, AffineCoupling
 from ageflow.flows.linear import InvertibleConv1x1
 from ageflow.flows.transform import Transform
 
-__all__ = ["COUPLINGS", "FlowStep"]
-
 _FACES_AT_A_TIME = 8  # while ActNorm is initialised
 COUPLINGS = {"additive": AdditiveCoupling, "affine": AffineCoupling}
 

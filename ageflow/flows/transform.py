@@ -8,11 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from ageflow.precision import no_tf32
-
-__all__ = ["Chain", "NotInitializedError", "ShapeError", "Transform", "full_precision"]
-
-no_tf32()
+import ageflow.device  # noqa: F401  (switches TF32 off)
 
 
 def full_precision(method: Callable) -> Callable:

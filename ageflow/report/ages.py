@@ -12,8 +12,6 @@ from ageflow.report.picture import Picture
 from ageflow.report.style import COLUMN, LINES, NORMAL, SMALL
 from ageflow.translation.methods import METHODS
 
-__all__ = ["AGES_FILE", "age_curves", "draw_ages", "read_ages"]
-
 AGES_FILE = "continuous.parquet"  # in the run's evaluation folder; 06_ablations.ipynb writes it
 _COLUMNS = ("method", "identity", "target_age", "predicted_age")
 _RESAMPLES = 500

@@ -3,8 +3,6 @@
 from ageflow.flows.diagnosis import GlowReport
 from ageflow.report.picture import Picture
 
-__all__ = ["glow_diagnosis"]
-
 
 def glow_diagnosis(report: GlowReport) -> Picture:
     """Latents by level; condition numbers, log-determinants and round-trip errors by flow step.

@@ -13,8 +13,6 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap
 
-__all__ = ["Estimate", "estimate", "lead", "lead_at_equal_age"]
-
 
 @dataclass(frozen=True)
 class Estimate:

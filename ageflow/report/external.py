@@ -15,8 +15,6 @@ from ageflow.data.faces import Faces
 from ageflow.data.files import ENDINGS, list_files
 from ageflow.data.pictures import open_image, read_picture
 
-__all__ = ["ExternalFaces", "external_faces"]
-
 
 @dataclass(frozen=True)
 class ExternalFaces:

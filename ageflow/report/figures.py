@@ -1,19 +1,19 @@
 """Figures 1, 4, 6, A.1 and A.2 of a run, two that the paper lacks, and the curves of its trainings."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from ageflow.checkpoint import checkpoints
 from ageflow.config import Figures
 from ageflow.data.faces import Faces
-from ageflow.evaluation.evaluate import METHOD_PARTS, strength_curves
+from ageflow.evaluation.evaluate import strength_curves
 from ageflow.evaluation.judged import file_name, read_judged
 from ageflow.evaluation.judging import classifier_names
+from ageflow.evaluation.session import METHOD_PARTS
 from ageflow.flows.glow import Glow, load_glow
-from ageflow.progress import progress_bar
 from ageflow.report.ages import AGES_FILE, age_curves, draw_ages, read_ages
 from ageflow.report.external import ExternalFaces, external_faces
 from ageflow.report.picture import Picture
@@ -30,13 +30,11 @@ from ageflow.report.plots import draw_scatter, project_latents, scatter_height, 
 from ageflow.report.results import trained_since
 from ageflow.report.strengths import STRENGTH_FILE, draw_strengths
 from ageflow.report.style import COLUMN
-from ageflow.storage import checkpoints, write_atomically
+from ageflow.run import Manifest, Workspace, digest
 from ageflow.translation.latents import Latents
 from ageflow.translation.methods import METHODS, load_method
 from ageflow.translation.prototypes import Prototypes
-from ageflow.workspace import Workspace
-
-__all__ = ["Gallery", "LeftOut", "make_figures", "write_figures"]
+from ageflow.work import progress_bar
 
 # Faces of Figure 6 stand one above the other, each in as many rows as there are methods; a page holds two.
 _MOST_BLOCKS = 2
@@ -166,7 +164,7 @@ class Gallery:
 
 
 def make_figures(settings: Figures) -> dict[str, Picture | LeftOut]:
-    """Draw every figure and write it into ``figures/`` as PNG and PDF; ``done.json`` is written last.
+    """Draw every figure and write it into ``figures/`` as PNG and PDF; ``manifest.json`` is written last.
 
     Returns:
         Each figure, by the name of its files, or why it is left out.
@@ -198,7 +196,7 @@ def make_figures(settings: Figures) -> dict[str, Picture | LeftOut]:
         "missing": gallery.missing,
         "external": None if told is None else {"faces": told.told, "left_out": told.left_out},
     }
-    write_atomically(folder / "done.json", json.dumps(done, indent=2).encode())
+    Manifest(fingerprint=digest(done), details=done).write(folder)
     return made
 
 

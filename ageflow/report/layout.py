@@ -8,8 +8,6 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-__all__ = ["METRIC_NAMES", "Table", "digits"]
-
 METRIC_NAMES = {
     "age_accuracy": "Age accuracy (%)",
     "cosine": "Cosine similarity",

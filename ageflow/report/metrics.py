@@ -12,18 +12,6 @@ from ageflow.evaluation.cycle import CYCLE_COLUMNS
 from ageflow.evaluation.identity import identity_scores
 from ageflow.report.results import Results
 
-__all__ = [
-    "BEYOND",
-    "IDENTITY",
-    "LOWER_IS_BETTER",
-    "MONOTONICITY",
-    "TWO_PEOPLE",
-    "beyond_scores",
-    "known",
-    "real_scores",
-    "scores",
-]
-
 IDENTITY = ("cosine", "cosine_centred", "verified")
 MONOTONICITY = {"rho": "predicted_age", "monotone": "predicted_age", "monotone_second": "second_age"}
 # What the paper does not measure; KID is of crowds and has no number of a face's own.

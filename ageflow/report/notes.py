@@ -12,8 +12,6 @@ from ageflow.report.metrics import MONOTONICITY
 from ageflow.report.published import PAPER_DATASETS
 from ageflow.report.results import Results
 
-__all__ = ["REAL", "notes"]
-
 REAL = "real test faces"
 
 
@@ -59,8 +57,6 @@ def notes(number: int, numbers: pd.DataFrame, results: Results, settings: Tables
         told.append(f"{REAL.capitalize()}: the same judges on real faces of each column's group, to read this run by.")
     if results.trained_since:
         told.append(results.trained_since)
-    if number >= 3 and results.not_alike:
-        told.append(results.not_alike)
     if number in (2, 4):
         told.append("Preserved: the attribute classifier's answer on the aged face is the face's own label.")
         told += _labelled(numbers)

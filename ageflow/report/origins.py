@@ -1,9 +1,7 @@
 """What of a run was trained in it, and from what it began."""
 
-from ageflow.storage import CheckpointError, checkpoints, latest
-from ageflow.workspace import Workspace
-
-__all__ = ["origins"]
+from ageflow.checkpoint import CheckpointError, checkpoints, latest
+from ageflow.run import Workspace
 
 _NAMES = {"glow": "GLOW", "decoded_age": "A behind the decoder", "ictm": "ICTM", "no_ictm": "w/o ICTM"}
 _SOURCES = {None: "from nothing", "pretrained": "from the weights that ship with the kit"}
@@ -23,7 +21,7 @@ def origins(workspace: Workspace) -> list[str]:
         except CheckpointError as error:
             told.append(f"{name} cannot be told ({error})")
             continue
-        begun = checkpoint.config.get("init_from")
+        begun = checkpoint.settings.get("init_from")
         done = f"{checkpoint.iteration:,} updates" if checkpoint.iteration else "loaded"
         told.append(f"{name} {done} {_SOURCES.get(begun, f'from {begun}')}")
     return told

@@ -17,9 +17,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 
 from ageflow.report.origins import origins
-from ageflow.workspace import Workspace
-
-__all__ = ["Executed", "Figure", "Headline", "write_page"]
+from ageflow.run import Workspace
 
 # The run's figures by the file's name; whatever else lies in figures/ follows below them under its own name.
 _CAPTIONS = {
@@ -126,7 +124,7 @@ def _held_out_bits(metrics: Path) -> float | None:
 def _judged(workspace: Workspace) -> list[Headline]:
     if not workspace.has("evaluation"):
         return []
-    done = json.loads(workspace.path("evaluation", "done.json").read_text())
+    done = workspace.manifest("evaluation").details
     summary, told = done["summary"].get("ageflow", {}), []
     where = f", on the test faces of {done['external']}" if done.get("external") else ""
     if summary.get("age_accuracy") is not None:
@@ -151,10 +149,9 @@ def _figures(workspace: Workspace) -> list[Figure]:
 
 def _left_out(workspace: Workspace) -> dict[str, str]:
     """The captions of the figures that notebook 08 could not draw, and what would draw them."""
-    done = workspace.path("figures", "done.json")
-    if not done.is_file():
+    if not workspace.has("figures"):
         return {}
-    left_out = json.loads(done.read_text()).get("left_out", {})
+    left_out = workspace.manifest("figures").details["left_out"]
     return {_caption(name).partition(":")[0]: why for name, why in left_out.items()}
 
 

@@ -14,9 +14,7 @@ from torch import Tensor
 
 from ageflow.flows.glow import to_uint8
 from ageflow.report.style import COLUMN, OUTPUT
-from ageflow.storage import write_atomically
-
-__all__ = ["Picture", "bare", "show_face"]
+from ageflow.run import write_atomically
 
 _SCREEN = 96  # CSS pixels an inch
 _COLUMN_SCREEN = 160  # of a figure for one column, whose text is small

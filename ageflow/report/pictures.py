@@ -20,19 +20,6 @@ from ageflow.report.style import COLUMN, INPUT, NORMAL, SMALL
 from ageflow.translation.methods import METHODS
 from ageflow.translation.prototypes import Prototypes
 
-__all__ = [
-    "choose_faces",
-    "contact_sheet",
-    "draw_prototypes",
-    "foreign_grid",
-    "glow_samples",
-    "prototype_grid",
-    "prototype_height",
-    "temperature_grid",
-    "translation_grid",
-    "variant_grid",
-]
-
 _SIDE = 1.05  # inches of one face on a sheet
 _MARGIN = 0.22  # inches, for the labels beside and above a grid
 

@@ -16,8 +16,6 @@ from ageflow.report.style import COLUMN, GROUP_COLOURS, HUES, NORMAL, SMALL
 from ageflow.training.metrics import read_metrics
 from ageflow.translation.latents import Latents
 
-__all__ = ["Plane", "draw_scatter", "latent_scatter", "project_latents", "scatter_height", "training_curves"]
-
 _MOST_NUMBERS = 250_000_000  # of latents in memory at once: 1 GB
 _MOST_FACES = 2000
 _COMPONENTS = 50

@@ -7,8 +7,6 @@ cosines as they are. Tables 1 and 3 have a column for each target group, Tables 
 
 import pandas as pd
 
-__all__ = ["CACD", "MORPH", "PAPER_DATASETS", "PUBLISHED", "TABLE_GROUPS", "published"]
-
 MORPH, CACD = "morph", "cacd"
 PAPER_DATASETS = (MORPH, CACD)
 

@@ -1,21 +1,17 @@
 """What the evaluation of a run found, checked to be of one piece."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
 
+from ageflow.checkpoint import checkpoints, fingerprint
 from ageflow.evaluation.attributes import judged_attributes
 from ageflow.evaluation.judged import Judged, file_name, read_judged
 from ageflow.evaluation.judging import ATTRIBUTES, classifier_names
-from ageflow.storage import CheckpointError, checkpoints, fingerprint
-from ageflow.training.alike import differences_of, tell
+from ageflow.run import Manifest, Workspace
 from ageflow.training.metrics import read_metrics
-from ageflow.workspace import Workspace
-
-__all__ = ["MixedResultsError", "Results", "trained_since", "training_diagnostics"]
 
 
 class MixedResultsError(ValueError):
@@ -53,7 +49,7 @@ class Results:
             MixedResultsError: the methods were judged differently.
         """
         folder = workspace.require("evaluation")
-        names = json.loads((folder / "done.json").read_text())["methods"]
+        names = Manifest.read(folder).details["methods"]
         real = read_judged(folder / file_name("real"))
         methods = {name: read_judged(folder / file_name(name)) for name in names}
         for name, judged in methods.items():
@@ -95,24 +91,6 @@ class Results:
     def trained_since(self) -> str:
         """`trained_since` of all that was judged."""
         return trained_since(self.workspace, (self.real, *self.methods.values()))
-
-    @cached_property
-    def not_alike(self) -> str:
-        """In what else than ICTM the trainings of AgeFlow and AgeFlow w/o ICTM differ, and what to do; "" for nothing.
-
-        Also where one of the two was not judged, or has been trained again since, so that nobody can tell.
-        """
-        try:
-            for method, kind in (("ageflow", "ictm"), ("no_ictm", "no_ictm")):
-                folder = self.workspace.path(kind)
-                if method not in self.methods or not checkpoints(folder):
-                    return ""
-                if self.methods[method].about["fingerprints"].get(kind) != fingerprint(folder):
-                    return ""
-            found = differences_of(self.workspace)
-        except CheckpointError:
-            return ""
-        return tell(found) if found else ""
 
 
 def trained_since(workspace: Workspace, judged: Iterable[Judged]) -> str:

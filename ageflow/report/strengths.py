@@ -8,8 +8,6 @@ from ageflow.report.picture import Picture
 from ageflow.report.style import COLUMN, LINES, NORMAL, SMALL
 from ageflow.translation.methods import METHODS
 
-__all__ = ["STRENGTH_FILE", "draw_strengths"]
-
 STRENGTH_FILE = "strength.parquet"  # in the run's evaluation folder; 06_ablations.ipynb writes it
 _JUDGES = {"age_accuracy": "the run's classifier", "second_accuracy": "the second judge"}
 

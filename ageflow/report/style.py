@@ -5,8 +5,6 @@ from typing import Any
 
 from ageflow.translation.methods import METHODS
 
-__all__ = ["COLUMN", "GROUP_COLOURS", "HUES", "INPUT", "LINES", "NORMAL", "OUTPUT", "SMALL", "Line"]
-
 COLUMN = 3.3  # inches, of a page of two columns
 SMALL = 7  # points: the least that is read in print
 NORMAL = 8

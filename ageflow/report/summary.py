@@ -13,11 +13,8 @@ from ageflow.evaluation.judged import NotJudgedError
 from ageflow.report.layout import METRIC_NAMES
 from ageflow.report.metrics import known, real_scores, scores
 from ageflow.report.results import MixedResultsError, Results
-from ageflow.storage import write_atomically
+from ageflow.run import MissingArtefactError, Workspace, write_atomically
 from ageflow.translation.methods import METHODS
-from ageflow.workspace import MissingArtefactError, Workspace
-
-__all__ = ["ALL_GROUPS", "Measured", "Summary", "summarise"]
 
 ALL_GROUPS = "mean"
 _REAL = "real test faces: "

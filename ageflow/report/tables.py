@@ -3,7 +3,6 @@
 Table 5 has what the paper does not measure, Table 6 by how much AgeFlow leads, paired.
 """
 
-import json
 import math
 from dataclasses import replace
 
@@ -11,7 +10,6 @@ import pandas as pd
 
 from ageflow.config import Tables
 from ageflow.data.records import AGE_GROUPS
-from ageflow.progress import progress_bar
 from ageflow.report.estimates import Estimate, estimate, lead, lead_at_equal_age
 from ageflow.report.layout import Table, digits
 from ageflow.report.metrics import (
@@ -27,11 +25,9 @@ from ageflow.report.metrics import (
 from ageflow.report.notes import REAL, notes
 from ageflow.report.published import PAPER_DATASETS, TABLE_GROUPS, published
 from ageflow.report.results import Results, training_diagnostics
-from ageflow.storage import write_atomically
+from ageflow.run import Manifest, Workspace, digest, write_atomically
 from ageflow.translation.methods import METHODS
-from ageflow.workspace import Workspace
-
-__all__ = ["MEAN", "TITLES", "make_table", "make_tables"]
+from ageflow.work import progress_bar
 
 TITLES = {
     1: "Age accuracy and identity preservation, by target group",
@@ -58,7 +54,7 @@ def make_tables(settings: Tables) -> list[Table]:
     """Make Tables 1-6 and write them into ``tables/``.
 
     Each becomes ``table<n>.md``, ``.tex``, ``.html`` and ``.csv`` (long, one number a row, with its interval and the
-    run it comes from); ``diagnostics.csv`` says how the trainings ended; ``done.json`` is written last.
+    run it comes from); ``diagnostics.csv`` says how the trainings ended; ``manifest.json`` is written last.
 
     Raises:
         MissingArtefactError: notebook 06 has not run to its end.
@@ -75,7 +71,7 @@ def make_tables(settings: Tables) -> list[Table]:
     diagnostics = training_diagnostics(Workspace.of(settings))
     write_atomically(folder / "diagnostics.csv", diagnostics.to_csv(index=False).encode())
     done = {"run": results.run, "evaluated": results.evaluated, "tables": sorted(TITLES)}
-    write_atomically(folder / "done.json", json.dumps(done, indent=2).encode())
+    Manifest(fingerprint=digest([table.numbers.to_csv() for table in tables]), details=done).write(folder)
     return tables
 
 

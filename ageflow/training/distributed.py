@@ -1,6 +1,6 @@
-"""Several processes that train one model: what they tell each other, and how they are started.
+"""Several processes that train one model: how they join, and what they exchange.
 
-Every process holds the whole model and takes its rows of every batch (`task.pieces`);
+Every process holds the whole model and takes its rows of every batch (`task.micro_batches`);
 `DistributedDataParallel` averages the gradients while the last backward pass of an update still runs. On GPUs through
 nccl, on the CPU through gloo: the same code.
 """
@@ -21,10 +21,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ageflow.config import ParameterError
-from ageflow.storage import device_of
-from ageflow.training.task import Piece, Turn, running_statistics
-
-__all__ = ["Processes", "join", "processes"]
+from ageflow.device import device_of
+from ageflow.training.task import MicroBatch, Objective, running_statistics
 
 # The first process alone draws samples and writes checkpoints, while the others wait.
 _PATIENCE = timedelta(hours=1)
@@ -37,7 +35,7 @@ class Processes:
     Arguments:
         rank: its number.
         count: how many there are.
-        control: gloo group for what the hosts tell each other without waiting for their devices.
+        control: gloo group for what the hosts exchange without waiting for their devices.
     """
 
     rank: int = 0
@@ -49,7 +47,7 @@ class Processes:
         """Whether this process is the one that writes."""
         return self.rank == 0
 
-    def told_by_first(self, value: int) -> int:
+    def broadcast(self, value: int) -> int:
         """The first process's `value`."""
         if self.count == 1:
             return value
@@ -59,19 +57,19 @@ class Processes:
 
     def largest(self, value: int) -> int:
         """The largest `value` of any process."""
-        return value if self.count == 1 else self._agreed(value, dist.ReduceOp.MAX)
+        return value if self.count == 1 else self._reduced(value, dist.ReduceOp.MAX)
 
     def smallest(self, value: int) -> int:
         """The smallest `value` of any process."""
-        return value if self.count == 1 else self._agreed(value, dist.ReduceOp.MIN)
+        return value if self.count == 1 else self._reduced(value, dist.ReduceOp.MIN)
 
-    def _agreed(self, value: int, operation: dist.ReduceOp) -> int:
+    def _reduced(self, value: int, operation: dist.ReduceOp) -> int:
         message = torch.tensor([value])
         dist.all_reduce(message, operation, group=self.control)
         return int(message)
 
     @torch.no_grad()
-    def give_to_all(self, module: nn.Module) -> None:
+    def broadcast_module(self, module: nn.Module) -> None:
         """Overwrite every process's parameters and buffers with the first one's."""
         if self.count > 1:
             for tensor in module.state_dict().values():
@@ -79,7 +77,7 @@ class Processes:
                 dist.broadcast(whole, 0)
                 tensor.copy_(whole)
 
-    def summed(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    def sum(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Scalars added up over the processes, in one message."""
         if self.count == 1:
             return values
@@ -97,29 +95,29 @@ class Processes:
             statistic /= self.count
 
 
-class Losses(nn.Module):
-    """A turn's loss, as a module whose gradients are averaged over the processes."""
+class _Loss(nn.Module):
+    """An objective's loss, as a module whose gradients are averaged over the processes."""
 
-    def __init__(self, turn: Turn, together: Processes) -> None:
+    def __init__(self, objective: Objective, together: Processes) -> None:
         super().__init__()
-        self._turn = turn
-        self._parameters_of_turn = nn.ParameterList(turn.parameters)
+        self._objective = objective
+        self._parameters_of = nn.ParameterList(objective.parameters)
         self._weight = together.count  # DistributedDataParallel divides by it
 
-    def forward(self, piece: Piece) -> tuple[Tensor, dict[str, Tensor]]:
-        """The piece's share of the batch's mean loss, times the number of processes; and all values, detached."""
-        loss, values = self._turn.loss(piece)
-        return loss * (piece.share * self._weight), {k: v.detach() for k, v in {"loss": loss, **values}.items()}
+    def forward(self, part: MicroBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The micro-batch's share of the batch's mean loss, times the number of processes; and all values, detached."""
+        loss, values = self._objective.loss(part)
+        return loss * (part.share * self._weight), {k: v.detach() for k, v in {"loss": loss, **values}.items()}
 
 
-def losses_of(turn: Turn, together: Processes) -> nn.Module:
-    """The turn's `Losses`, ready to be called by every process on its own pieces."""
-    losses = Losses(turn, together)
+def as_module(objective: Objective, together: Processes) -> nn.Module:
+    """The objective's loss, ready to be called by every process on its own micro-batches."""
+    losses = _Loss(objective, together)
     if together.count == 1:
         return losses
-    for parameter in turn.parameters:
+    for parameter in objective.parameters:
         parameter.register_hook(partial(_laid_as, parameter))
-    # It has no buffers to send: `Losses` holds parameters only, and batch normalisation has `average_statistics`.
+    # It has no buffers to send: it holds parameters only, and batch normalisation has `average_statistics`.
     return nn.parallel.DistributedDataParallel(losses)
 
 
@@ -130,8 +128,8 @@ def _laid_as(parameter: nn.Parameter, grad: Tensor) -> Tensor:
     return torch.empty_like(parameter, dtype=grad.dtype).copy_(grad)
 
 
-def quietly(losses: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
-    """Around all but the last pass of an update: its gradients need not go round yet."""
+def maybe_no_sync(losses: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[None]:
+    """No exchange of gradients in all but the last pass of an update."""
     distributed = isinstance(losses, nn.parallel.DistributedDataParallel)
     return losses.no_sync() if distributed and not last else contextlib.nullcontext()
 
@@ -163,8 +161,8 @@ def join(device: str) -> Iterator[str]:
         torch.cuda.set_device(device)
     store, rank, count = next(dist.rendezvous("env://", timeout=_PATIENCE))
     if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
-        # torchrun keeps one store for all its attempts, and what a killed process wrote there leads nowhere. On several
-        # machines the attempts are not counted alike; `launched` has each attempt make a store of its own.
+        # torchrun keeps one store for all its attempts, and what a killed process wrote there is stale. On several machines
+        # the attempts are not counted alike; `launched` has each attempt make a store of its own.
         store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     backend = "nccl" if kind == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
@@ -172,7 +170,7 @@ def join(device: str) -> Iterator[str]:
         control = dist.new_group(backend="gloo", timeout=_PATIENCE)
         _joined = Processes(dist.get_rank(), dist.get_world_size(), control)
         if not _joined.first:
-            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  what all would say is said once
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  printed once, not by every process
         yield device
     except Exception:
         failed = True

@@ -7,26 +7,21 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ageflow.checkpoint import Weights, checkpoints, find_weights, latest, read_weights
 from ageflow.config import TrainGlow, validated
-from ageflow.data.faces import Faces
+from ageflow.data.faces import Faces, warn_of_known_people
+from ageflow.device import device_of
 from ageflow.flows.glow import Glow, GlowConfig, to_uint8
 from ageflow.flows.released import load_released
-from ageflow.storage import device_of, latest
-from ageflow.training.initial import find_unless_begun, warn_of_known_people, weights_of
+from ageflow.run import Manifest, Workspace
 from ageflow.training.launch import launched
-from ageflow.training.live import live
 from ageflow.training.loop import train
 from ageflow.training.metrics import save_faces
-from ageflow.training.task import Piece, Task, Turn, sample_batch
-from ageflow.workspace import Workspace
-
-__all__ = ["GlowTask", "describe_glow", "glow_config", "train_glow"]
+from ageflow.training.task import MicroBatch, Objective, Task, sample_batch
 
 # Faces that ActNorm's first values and the validation likelihood are computed from.
 _INITIAL_FACES = 128
 _VALIDATION_FACES = 256
-# What of a `GlowConfig` the weights' shapes depend on.
-_SHAPE = ("image_size", "channels", "levels", "steps", "hidden", "coupling", "prior", "edges")
 
 
 class GlowTask(Task):
@@ -39,32 +34,30 @@ class GlowTask(Task):
         self.testing = faces.select(split="test")
         self.glow = _new_glow(settings, faces)
         self.modules = nn.ModuleDict({"glow": self.glow})
-        self.turns = [Turn("glow", list(self.glow.parameters()), self.loss, settings.learning_rate)]
-        self.config = settings.model_dump(mode="json") | {
-            "glow": self.glow.config.model_dump(),
-            "faces": faces.fingerprint,
-        }
+        self.objectives = [Objective("glow", list(self.glow.parameters()), self.loss, settings.learning_rate)]
+        self.manifest = Manifest({"faces": faces.fingerprint}, settings.model_dump(mode="json"))
+        self.networks = {"glow": self.glow.config.shape}
 
     def start(self) -> None:
-        """Set ActNorm from the first faces, unless `init_from` names weights, which it has then."""
+        """Set ActNorm from the first faces, unless `init_from` names weights, which include it."""
         if self.settings.init_from is not None:
             return
         images = self.training.images(sample_batch(len(self.training), _INITIAL_FACES, self.settings.seed, 0))
         self.glow.initialize(self.glow.dequantize(images.to(self.device)))
 
-    def loss(self, piece: Piece) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean bits per dimension of a piece of a batch."""
-        images = self.training.images(piece.choose(len(self.training), self.settings.seed))
+    def loss(self, part: MicroBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean bits per dimension of a micro-batch."""
+        images = self.training.images(part.choose(len(self.training), self.settings.seed))
         images = images.to(self.device, non_blocking=True)
-        noise = piece.of(torch.rand((piece.size, *images.shape[1:]), device=self.device))
+        noise = part.rows(torch.rand((part.size, *images.shape[1:]), device=self.device))
         if self.settings.flip:
-            mirrored = piece.of(torch.rand(piece.size, device=self.device)) < 0.5
+            mirrored = part.rows(torch.rand(part.size, device=self.device)) < 0.5
             images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
         return self.glow.bits_per_dim(images, noise=noise).mean(), {}
 
     @torch.inference_mode()
     def preview(self, averaged: nn.ModuleDict, folder: Path, iteration: int) -> dict[str, float]:
-        """A grid of samples, and the bits per dimension of held-out faces with fixed noise."""
+        """A sheet of samples, and the bits per dimension of held-out faces with fixed noise."""
         glow: Glow = averaged["glow"]
         at_a_time = _at_a_time(self.settings)
         samples = glow.sample(16, self.settings.temperature, self.settings.seed)
@@ -80,44 +73,44 @@ class GlowTask(Task):
 
 
 def _at_a_time(settings: TrainGlow) -> int:
-    """Faces to judge in one pass: never more than training passes at once, so that what trains can also be judged."""
+    """Faces in one pass of an evaluation: never more than training passes at once."""
     return min(settings.batch_size, settings.micro_batch if isinstance(settings.micro_batch, int) else 8)
 
 
 def _new_glow(settings: TrainGlow, faces: Faces) -> Glow:
     """The flow to train: of the settings' shape, or of the public checkpoint's that `init_from` names."""
     config = glow_config(settings, faces.image_size)
+    how = {"memory": config.memory, "precision": config.precision}
+    folder = Workspace.of(settings).path("glow")
     if settings.init_from is None:
         return Glow(config)
-    path = find_unless_begun(settings.init_from, settings, "glow", "glow")
-    if path is None:  # of the shape that the weights had
-        told = latest(Workspace.of(settings).path("glow")).config["glow"]
-        return Glow(GlowConfig(**told | {"memory": config.memory, "precision": config.precision}))
+    if checkpoints(folder) and not settings.restart:  # it has begun, and needs the weights that it began from no more
+        return Glow(GlowConfig(**latest(folder).networks["glow"] | how))
+    path = find_weights(settings.init_from, settings.runs_root, "glow")
     warn_of_known_people(settings.init_from, path, faces)
-    weights = weights_of(path, "glow")
-    if weights is None:
-        return _public_glow(path, config)
-    # No setting says what lies beyond the edge: only weights from a public code have it otherwise, and keep it.
-    glow = Glow(config.model_copy(update={"edges": weights.config.get("edges", config.edges)}))
-    shape = glow.config.model_dump() | {"steps": glow.config.steps_per_level}
-    weights.fill(glow, {name: shape[name] for name in _SHAPE})
+    weights = read_weights(path, "glow")
+    return _public_glow(path, config) if weights is None else _from_weights(weights, config)
+
+
+def _from_weights(weights: Weights, config: GlowConfig) -> Glow:
+    # No setting has `edges`: only weights from a public code have ones, and keep them.
+    glow = Glow(config.model_copy(update={"edges": weights.config["edges"]}))
+    weights.fill(glow, {name: value for name, value in glow.config.shape.items() if name not in ("bits", "seed")})
     return glow
 
 
 def _public_glow(path: Path, config: GlowConfig) -> Glow:
     glow = load_released(path, config.image_size, config.bits, config.memory, config.precision)
-    shape = ("levels", "steps_per_level", "hidden", "coupling", "prior")
-    if other := [
-        f"{name} = {getattr(glow.config, name)}"
-        for name in shape
-        if getattr(glow.config, name) != getattr(config, name)
-    ]:
-        warnings.warn(f"the GLOW is of the shape of {path}, not of the settings': {', '.join(other)}", stacklevel=2)
+    ours, theirs = config.shape, glow.config.shape
+    differ = [name for name in ("levels", "steps", "hidden", "coupling", "prior") if ours[name] != theirs[name]]
+    if differ:
+        values = ", ".join(f"{name} = {theirs[name]}" for name in differ)
+        warnings.warn(f"the GLOW has the shape of {path}, not of the settings: {values}", stacklevel=3)
     return glow
 
 
 def glow_config(settings: TrainGlow, image_size: int) -> GlowConfig:
-    """The flow that `settings` ask for, at the faces' size."""
+    """The flow that `settings` ask for, at the faces' size; errors as `ageflow.config.validated`."""
     names = ("levels", "steps", "hidden", "coupling", "prior", "bits", "memory", "precision", "seed")
     deepest = image_size >> settings.levels
     if deepest % 2:
@@ -130,17 +123,16 @@ def glow_config(settings: TrainGlow, image_size: int) -> GlowConfig:
 
 
 def train_glow(settings: TrainGlow) -> Path:
-    """Train GLOW on the run's prepared faces; returns the run's ``glow`` folder. Stopped, it goes on.
+    """Train GLOW on the run's prepared faces; returns the run's ``glow`` folder. Stopped, it continues.
 
     Raises:
         MissingArtefactError: the faces are not prepared yet.
         ConfigChangedError: the folder holds a GLOW trained with other values.
     """
     faces, folder = Faces.open(Workspace.of(settings).require("faces")), Workspace.of(settings).path("glow")
-    with live(folder, settings.progress):
-        if launched(settings, folder):
-            return folder
-        return train(GlowTask(settings, faces), settings, folder)
+    if not launched(settings, folder):
+        train(GlowTask(settings, faces), settings, folder)
+    return folder
 
 
 @torch.inference_mode()

@@ -1,59 +1,63 @@
 """The training loop: one for GLOW, for ICTM with D, and for the classifiers; for one process or many.
 
-A `Task` says what is trained: its modules and, in order, its turns. A turn is one optimiser with its parameters
-and its loss; GLOW and a classifier have one, ICTM and D alternate as two. `train` reads from top to bottom.
+A `Task` holds what is trained: its modules and, in order, its objectives, each with one optimiser, its parameters and
+its loss; GLOW and a classifier have one, ICTM and D alternate as two. `train` reads from top to bottom.
 
 Everything random in iteration i comes from (seed, i), and a checkpoint holds weights, averages, optimisers and counts:
-a run that was stopped goes on to the same numbers as one that never was: on the CPU to the last bit, on a GPU up to
+a run that was stopped continues to the same numbers as one that never was: on the CPU to the last bit, on a GPU up to
 rounding, whose sums are added in another order each time.
 """
 
 import contextlib
-import json
 import math
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ageflow.config import ParameterError, Training
-from ageflow.folders import FolderInUseError, sole_writer
-from ageflow.memory import keep_freed_memory
-from ageflow.progress import progress_bar
-from ageflow.storage import (
+from ageflow.checkpoint import (
     Checkpoint,
     CheckpointError,
+    ConfigChangedError,
+    check_same_training,
     checkpoint_file,
     checkpoints,
-    device_of,
+    fingerprint,
     latest,
     read_checkpoint,
-    remove_leftovers,
-    write_atomically,
+    set_aside,
 )
-from ageflow.training.checkpoint import comparable, refuse_another, set_aside, told_by
-from ageflow.training.distributed import Processes, losses_of, processes, quietly
-from ageflow.training.length import cooled, warn_of_another_length
+from ageflow.config import ParameterError, Training
+from ageflow.device import device_of, keep_freed_memory
+from ageflow.run import MANIFEST, FolderInUseError, Manifest, remove_leftovers, sole_writer
+from ageflow.training.distributed import Processes, as_module, maybe_no_sync, processes
 from ageflow.training.metrics import Metrics
-from ageflow.training.size import faces_a_pass, outlook
+from ageflow.training.size import choose_micro_batch, outlook
 from ageflow.training.state import State
 from ageflow.training.stopping import Stopping
-from ageflow.training.task import Task, Turn, keep_spectral_norms, pieces, running_statistics, seed_of
-
-__all__ = ["TrainingDivergedError", "alone_in", "train"]
+from ageflow.training.task import (
+    MicroBatch,
+    Objective,
+    Task,
+    freeze_spectral_norms,
+    micro_batches,
+    running_statistics,
+    seed_of,
+)
+from ageflow.work import progress_bar
 
 # So many updates in a row that are not finite: training goes back; after so many times, it gives up.
 _MOST_IN_A_ROW = 20
 _MOST_SETBACKS = 5
 # What a training writes into its folder and its samples' folder, each file first under another name.
-_OUR_FILES = r"checkpoint-\d{8}\.safetensors|metrics\.jsonl|done\.json|[a-z]+-\d{8}\.png"
+_OUR_FILES = r"checkpoint-\d{8}\.safetensors|metrics\.jsonl|manifest\.json|[a-z]+-\d{8}\.png"
 # What a process that is killed loses at most: it saves so often, too, where `checkpoint_every` updates take longer.
 _SECONDS_LOST = 15 * 60
-# Updates after which the line about speed is said: the first ones are slower.
+# Updates after which speed is reported: the first ones are slower.
 _WARM = 3
 
 
@@ -62,7 +66,7 @@ class TrainingDivergedError(RuntimeError):
 
 
 def train(task: Task, settings: Training, folder: Path) -> Path:
-    """Train `task` in `folder`; where it was stopped, it goes on.
+    """Train `task` in `folder`; where it was stopped, it continues.
 
     An update whose loss or gradient is not finite on any process is skipped on all, and counted. Twenty in a row, and
     training goes back to the last checkpoint from before with half the learning rate. SIGTERM and SIGINT save first.
@@ -70,14 +74,14 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
     Arguments:
         task: what to train.
         settings: iterations, warm-up, clipping and so on.
-        folder: holds checkpoints, ``metrics.jsonl``, ``tensorboard/``, ``samples/`` and, at the end, ``done.json``.
+        folder: holds checkpoints, ``metrics.jsonl``, ``tensorboard/``, ``samples/`` and, at the end, ``manifest.json``.
             Processes on several machines must share it.
 
     Returns:
         `folder`.
 
     Raises:
-        ConfigChangedError: `folder` holds a training with another config.
+        ConfigChangedError: `folder` holds a training with other settings or on other inputs.
         ParameterError: fewer faces in an update than there are processes.
         TrainingDivergedError: it diverged with nothing to go back to, or again and again.
         CheckpointError: no checkpoint of the folder can be used.
@@ -98,7 +102,7 @@ def alone_in(folder: Path, together: Processes) -> Iterator[None]:
                 stack.enter_context(sole_writer(folder))
             except FolderInUseError:
                 in_use = True
-        if together.told_by_first(in_use):
+        if together.broadcast(in_use):
             raise FolderInUseError(folder)
         yield
 
@@ -106,205 +110,228 @@ def alone_in(folder: Path, together: Processes) -> Iterator[None]:
 def _train(task: Task, settings: Training, folder: Path) -> Path:
     """`train`, alone in `folder`."""
     device, together = device_of(settings.device), processes()
-    if settings.batch_size < together.count:  # torchrun's, which `gpus` does not tell
+    if settings.batch_size < together.count:  # started by torchrun itself, where `gpus` is not the number
         raise ParameterError(
             f"batch_size = {settings.batch_size} is less than a face for each of {together.count} processes"
         )
     if device.type == "cpu":
         keep_freed_memory()
-    config = comparable(task.config)
-    if settings.restart and together.first:
-        set_aside(folder)
     if together.first:
+        if settings.restart:
+            set_aside(folder)
         for each in (folder, folder / "samples"):
-            remove_leftovers(each, _OUR_FILES)  # of a training that was killed while it wrote one
+            remove_leftovers(each, _OUR_FILES)
     task.modules.to(device)
-    state = _begin(task, settings, folder, config, together)
-    finished = (folder / "done.json").is_file()
+    state = _begin(task, settings, folder, together)
     if together.first:
-        warn_of_another_length(folder, state, settings)
+        _warn_of_another_length(folder, state, settings)
+    finished = (folder / MANIFEST).is_file()
     if state.iteration >= settings.iterations and (finished or state.iteration):
         if together.first and not finished:
-            _conclude(folder, state, 0.0)  # it was stopped on its way to more iterations, and has enough of them now
+            _finish(folder, state, 0.0)  # it was stopped on its way to more iterations, and has enough of them now
         return folder
     if together.first:
-        (folder / "done.json").unlink(missing_ok=True)  # more iterations were asked for
-    micro_batch = faces_a_pass(task, settings, together, device)
-    losses = [losses_of(turn, together) for turn in task.turns]
+        (folder / MANIFEST).unlink(missing_ok=True)  # more iterations were asked for
+    micro_batch = choose_micro_batch(task, settings, together, device)
+    losses = [as_module(objective, together) for objective in task.objectives]
 
     metrics = Metrics(folder, state.iteration) if together.first else None
+    show = settings.progress and together.first
     bar = progress_bar(
-        total=settings.iterations,
-        initial=state.iteration,
-        title=folder.name,
-        unit="step",
-        show=settings.progress and together.first,
-    )
+        total=settings.iterations, initial=state.iteration, title=folder.name, unit="step", show=show
+    )  # fmt: skip
     began, first, due = time.perf_counter(), state.iteration, False
     saved = began
     with bar, Stopping() as stopping:
         try:
-            if metrics and settings.iterations == state.iteration == 0:  # what it begins from, as it is
+            if metrics and settings.iterations == state.iteration == 0:  # the weights it begins from, as they are
                 metrics.write(0, task.preview(state.averaged.eval(), folder / "samples", 0))
-                state.save(folder, config)
+                state.save(folder)
             while state.iteration < settings.iterations:
                 state.iteration += 1
                 values = _update(state, losses, settings, micro_batch, together)
 
                 last = state.iteration == settings.iterations
-                signal = together.largest(stopping.asked)
+                signal = together.largest(stopping.signal)
                 if state.iteration % settings.log_every == 0 or last:  # the only place that waits for the device
                     if state.skipped.longest >= _MOST_IN_A_ROW:
-                        _go_back(state, settings, folder, config, together)
+                        _go_back(state, settings, folder, together)
                         if metrics:
                             metrics.close()
                             metrics = Metrics(folder, state.iteration)
                         bar.n = state.iteration
                         continue
                     numbers = {name: float(value) for name, value in values.items()}
-                    numbers |= {"skipped": state.skipped.total}
                     if metrics:
-                        metrics.write(state.iteration, numbers)
-                        metrics.write_time(state.iteration, time.perf_counter() - began)
+                        metrics.write(state.iteration, numbers | {"skipped": state.skipped.total})
+                        metrics.write_seconds(state.iteration, time.perf_counter() - began)
                     bar.set_postfix_str(_headline(numbers), refresh=False)
                 if metrics and (state.iteration % settings.preview_every == 0 or last):
-                    metrics.write(
-                        state.iteration, task.preview(state.averaged.eval(), folder / "samples", state.iteration)
-                    )
+                    preview = task.preview(state.averaged.eval(), folder / "samples", state.iteration)
+                    metrics.write(state.iteration, preview)
                 due |= state.iteration % settings.checkpoint_every == 0 or time.perf_counter() - saved > _SECONDS_LOST
                 # Not amid updates that are skipped: only a few checkpoints are kept, and one must be from before.
                 if together.first and (last or signal or (due and not state.skipped.in_a_row)):
-                    state.save(folder, config)
+                    state.save(folder)
                     due, saved = False, time.perf_counter()
                 bar.update()
-                if settings.progress and together.first and state.iteration - first == _WARM and not last:
+                if show and state.iteration - first == _WARM and not last:
                     left, seconds = settings.iterations - state.iteration, (time.perf_counter() - began) / _WARM
                     bar.write(outlook(task.modules, settings, micro_batch, together, left, seconds))
+                    bar.write(f"curves while it trains: tensorboard --logdir {folder}")
                 if signal:
-                    stopping.asked = signal
+                    stopping.signal = signal
                     break
         finally:
             if metrics:
                 metrics.close()
     if together.first and state.iteration == settings.iterations:
-        _conclude(folder, state, time.perf_counter() - began)
+        _finish(folder, state, time.perf_counter() - began)
     return folder
 
 
-def _conclude(folder: Path, state: State, seconds: float) -> None:
-    summary = {"iterations": state.iteration, "skipped": state.skipped.total, "seconds": seconds}
-    write_atomically(folder / "done.json", json.dumps(summary).encode())
+def _finish(folder: Path, state: State, seconds: float) -> None:
+    details = {"iterations": state.iteration, "skipped": state.skipped.total, "seconds": round(seconds, 1)}
+    replace(state.task.manifest, fingerprint=fingerprint(folder), details=details).write(folder)
 
 
-def _begin(task: Task, settings: Training, folder: Path, config: dict[str, Any], together: Processes) -> State:
-    """The state to go on from: the newest checkpoint's, or a new one, which the first process makes for all."""
+def _begin(task: Task, settings: Training, folder: Path, together: Processes) -> State:
+    """The state to continue from: the newest checkpoint's, or a new one, which the first process makes for all."""
     checkpoint = latest(folder) if together.first and folder.exists() else None
-    number = together.told_by_first(checkpoint.iteration if checkpoint else -1)
+    number = together.broadcast(checkpoint.iteration if checkpoint else -1)
     if number < 0:
         if together.first:
             folder.mkdir(parents=True, exist_ok=True)
             torch.manual_seed(settings.seed)
             task.start()
-        together.give_to_all(task.modules)
+        together.broadcast_module(task.modules)
         return State(task, settings.ema, device_of(settings.device))
     checkpoint = checkpoint or read_checkpoint(checkpoint_file(folder, number))
-    refuse_another(checkpoint.config, config, folder, settings.step, task.step)
+    check_same_training(checkpoint, task.manifest, folder, settings.step)
     state = State(task, settings.ema, device_of(settings.device))
     state.load(checkpoint)
     return state
 
 
+def _warn_of_another_length(folder: Path, state: State, settings: Training) -> None:
+    """Warn where what is in `folder` is not what `iterations` would train from the beginning."""
+    done, asked = state.iteration, settings.iterations
+    if done > asked:
+        warnings.warn(
+            f"{folder} has been trained for {done} iterations, more than iterations = {asked}: it stays as it is. For a "
+            "shorter training name another run, or pass restart=True, which keeps this one under a number",
+            stacklevel=4,
+        )
+    elif done < asked and state.cooled < (now := _cooled(done + 1, settings)):
+        warnings.warn(
+            f"over the last iterations of {folder}, up to {done}, the learning rate came down (cooldown), to "
+            f"{state.cooled:.2g} of itself. It rises again now, to {now:.2g}: what comes of iterations = {asked} is not "
+            "what as many in one go give",
+            stacklevel=4,
+        )
+
+
+def _cooled(iteration: int, settings: Training) -> float:
+    """Share of the learning rate that the cooldown leaves in an update, counted from 1; the last one still moves."""
+    return min(1.0, (settings.iterations - iteration + 1) / max(1, settings.cooldown))
+
+
 def _update(
     state: State, losses: list[nn.Module], settings: Training, micro_batch: int, together: Processes
 ) -> dict[str, Tensor]:
-    """One update of every turn; the values to log, of the whole batch."""
+    """One update of every objective; the values to log, of the whole batch."""
     task, iteration = state.task, state.iteration
-    # Rises from the first update, and falls after the last but `cooldown`; the last one still moves.
-    rising, state.cooled = iteration / max(1, settings.warmup), cooled(iteration, settings)
-    rate = min(1.0, rising) * state.cooled * state.rate
-    mine = pieces(iteration - 1, settings.batch_size, micro_batch, together.rank, together.count)
+    state.cooled = _cooled(iteration, settings)
+    rate = min(1.0, iteration / max(1, settings.warmup)) * state.cooled * state.rate
+    mine = micro_batches(iteration - 1, settings.batch_size, micro_batch, together.rank, together.count)
     values: dict[str, Tensor] = {}
-    any_bad = torch.zeros((), device=state.device)
-    for place, (turn, loss) in enumerate(zip(task.turns, losses, strict=True)):
+    any_skipped = torch.zeros((), device=state.device)
+    for place, (objective, loss) in enumerate(zip(task.objectives, losses, strict=True)):
         # After a setback other noise than what led there.
-        seed = seed_of(settings.seed + 1_000_003 * state.setbacks, iteration * len(task.turns) + place)
-        statistics = [(held, held.clone()) for held in running_statistics(task.modules)]
-        norm, of_turn = _accumulate(task, turn, loss, mine, settings.clip, seed, together)
-        bad = (~(torch.isfinite(norm) & torch.isfinite(of_turn["loss"]))).float()
-        turn.step(bad, rate)
-        for held, before in statistics:  # a skipped update leaves nothing behind, or they would not be finite for good
-            held.copy_(torch.where(bad > 0, before, held))
-        any_bad = torch.maximum(any_bad, bad)
-        values |= {f"{turn.name}/{name}": value for name, value in of_turn.items()}
-        values[f"{turn.name}/gradient_norm"] = norm
+        seed = seed_of(settings.seed + 1_000_003 * state.setbacks, iteration * len(task.objectives) + place)
+        statistics = [(statistic, statistic.clone()) for statistic in running_statistics(task.modules)]
+        norm, logged = _accumulate(task, objective, loss, mine, settings.clip, seed, together)
+        skip = (~(torch.isfinite(norm) & torch.isfinite(logged["loss"]))).float()
+        objective.step(skip, rate)
+        for statistic, before in statistics:  # a skipped update leaves nothing behind
+            statistic.copy_(torch.where(skip > 0, before, statistic))
+        any_skipped = torch.maximum(any_skipped, skip)
+        values |= {f"{objective.name}/{name}": value for name, value in logged.items()}
+        values[f"{objective.name}/gradient_norm"] = norm
     together.average_statistics(task.modules)
-    state.skipped.count(any_bad)
+    state.skipped.count(any_skipped)
     state.update_average()
     return values
 
 
 def _accumulate(
-    task: Task, turn: Turn, losses: nn.Module, mine: list, clip: float | None, seed: int, together: Processes
+    task: Task,
+    objective: Objective,
+    losses: nn.Module,
+    mine: list[MicroBatch],
+    clip: float | None,
+    seed: int,
+    together: Processes,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Gradients of one turn over the whole batch, clipped after; their norm and the logged values.
+    """Gradients of one objective over the whole batch, clipped after; their norm and the logged values.
 
-    The same seed before every piece: what a loss draws, it draws for the whole batch, and takes its rows.
+    The same seed before every micro-batch: what a loss draws, it draws for the whole batch, and takes its rows.
     """
     for parameter in task.modules.parameters():
         parameter.grad = None
     sums: dict[str, Tensor] = {}
     task.modules.train()
-    for piece in mine:
-        if piece is not mine[0]:
-            keep_spectral_norms(task.modules)
+    for part in mine:
+        if part is not mine[0]:
+            freeze_spectral_norms(task.modules)
         torch.manual_seed(seed)
-        with quietly(losses, last=piece is mine[-1]):
-            loss, values = losses(piece)
+        with maybe_no_sync(losses, last=part is mine[-1]):
+            loss, values = losses(part)
             loss.backward()
         for name, value in values.items():
-            sums[name] = sums.get(name, 0) + value * piece.share
-    norm = nn.utils.clip_grad_norm_(turn.parameters, clip or math.inf)
-    return norm, turn.conclude(together.summed(sums))
+            sums[name] = sums.get(name, 0) + value * part.share
+    norm = nn.utils.clip_grad_norm_(objective.parameters, clip or math.inf)
+    return norm, objective.reduce_metrics(together.sum(sums))
 
 
-def _go_back(state: State, settings: Training, folder: Path, config: dict[str, Any], together: Processes) -> None:
+def _go_back(state: State, settings: Training, folder: Path, together: Processes) -> None:
     """To the newest checkpoint from before the row of updates that were not finite, with half the learning rate."""
-    diverged, setbacks, total = state.iteration, state.setbacks + 1, state.skipped.total
-    what = f"{_MOST_IN_A_ROW} steps in a row up to iteration {diverged} had losses or gradients that are not finite"
+    setbacks, total = state.setbacks + 1, state.skipped.total
+    what = (
+        f"{_MOST_IN_A_ROW} steps in a row up to iteration {state.iteration} had losses or gradients that are not finite"
+    )
+    advice = f"lower learning_rate ({settings.learning_rate}) or set clip"
     if setbacks > _MOST_SETBACKS:
         raise TrainingDivergedError(
-            f"{what}, after {_MOST_SETBACKS} setbacks: lower learning_rate ({settings.learning_rate}) or set clip; "
-            f"the last checkpoint in {folder} is whole"
+            f"{what}, after {_MOST_SETBACKS} setbacks: {advice}; the last checkpoint in {folder} is whole"
         )
-    checkpoint = _from_before(folder, config) if together.first else None
-    number = together.told_by_first(checkpoint.iteration if checkpoint else -1)
+    checkpoint = _from_before(folder, state.task.manifest, settings.step) if together.first else None
+    number = together.broadcast(checkpoint.iteration if checkpoint else -1)
     if number < 0:
-        raise TrainingDivergedError(
-            f"{what}, and there is no checkpoint from before to go back to: lower learning_rate "
-            f"({settings.learning_rate}) or set clip"
-        )
+        raise TrainingDivergedError(f"{what}, and there is no checkpoint from before to go back to: {advice}")
     state.load(checkpoint or read_checkpoint(checkpoint_file(folder, number)))
     state.setbacks = setbacks
     state.skipped.counts = torch.tensor([total, 0, 0], device=state.device)
     if together.first:
-        warnings.warn(f"{what}: back to iteration {number}, at {state.rate:g} of the learning rate", stacklevel=2)
+        warnings.warn(f"{what}: back to iteration {number}, at {state.rate:g} of the learning rate", stacklevel=3)
 
 
-def _from_before(folder: Path, config: dict[str, Any]) -> Checkpoint | None:
+def _from_before(folder: Path, manifest: Manifest, step: str) -> Checkpoint | None:
     """The newest checkpoint that can be read, is of this training and amid no updates that were skipped."""
     for _, path in reversed(checkpoints(folder)):
         try:
             checkpoint = read_checkpoint(path)
-        except CheckpointError as error:
-            warnings.warn(str(error), stacklevel=3)
+            check_same_training(checkpoint, manifest, folder, step)
+        except ConfigChangedError:
             continue
-        counts = checkpoint.tensors("counts.")
-        before = comparable(checkpoint.config)
-        if before == told_by(before, config) and counts and int(counts["skipped"][1]) == 0:
+        except CheckpointError as error:
+            warnings.warn(str(error), stacklevel=4)
+            continue
+        if int(checkpoint.tensors("counts.")["skipped"][1]) == 0:
             return checkpoint
     return None
 
 
 def _headline(numbers: dict[str, float]) -> str:
-    shown = [(name.split("/")[-1], v) for name, v in numbers.items() if name.endswith("loss")]
+    shown = [(name.split("/")[-1], value) for name, value in numbers.items() if name.endswith("loss")]
     return ", ".join(f"{name} {value:.3g}" for name, value in shown)

@@ -5,8 +5,6 @@ import threading
 from types import FrameType
 from typing import Any
 
-__all__ = ["Stopping"]
-
 
 class Stopping:
     """While the block lasts, a signal to stop is noted, and comes into force when the block has ended.
@@ -16,12 +14,12 @@ class Stopping:
 
     Example:
         >>> with Stopping() as stopping:
-        ...     stopping.asked
+        ...     stopping.signal
         0
     """
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.signal = 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Stopping":
@@ -31,12 +29,12 @@ class Stopping:
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.asked == signal.SIGINT:
+        if number == signal.SIGINT and self.signal == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = number
+        self.signal = number
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if kind is None and self.asked and self._before:
-            signal.raise_signal(self.asked)
+        if kind is None and self.signal and self._before:
+            signal.raise_signal(self.signal)

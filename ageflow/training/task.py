@@ -1,7 +1,7 @@
-"""What is trained: modules, the turns that update them, and the part of a batch that one forward pass sees.
+"""What is trained: modules, the objectives that update them, and the micro-batch that one forward pass sees.
 
 An update's batch is the same whatever it is cut into. Its faces depend on (seed, update) alone; noise is drawn for
-the whole batch by every process, from the same seed, and each takes its rows of it (`Piece.of`).
+the whole batch by every process, from the same seed, and each takes its rows of it (`MicroBatch.rows`).
 """
 
 import functools
@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from ageflow.config import ParameterError
-from ageflow.memory import no_garbage_collection
+from ageflow.run import Manifest
 
-__all__ = ["Piece", "Task", "Turn", "keep_spectral_norms", "pieces", "running_statistics", "sample_batch", "seed_of"]
+Values = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Piece:
+class MicroBatch:
     """The rows of an update's batch that one forward pass takes.
 
     Arguments:
@@ -30,7 +30,7 @@ class Piece:
         size: rows of the whole batch, over all passes and processes.
 
     Example:
-        >>> Piece(number=0, start=2, stop=4, size=8).of(torch.arange(8)).tolist()
+        >>> MicroBatch(number=0, start=2, stop=4, size=8).rows(torch.arange(8)).tolist()
         [2, 3]
     """
 
@@ -41,63 +41,64 @@ class Piece:
 
     @property
     def share(self) -> float:
-        """What it weighs in the batch's mean."""
+        """Its weight in the batch's mean."""
         return (self.stop - self.start) / self.size
 
-    def of(self, whole: Tensor) -> Tensor:
-        """This piece's rows of what was drawn for the whole batch, [size, …] → [stop − start, …]."""
+    def rows(self, whole: Tensor) -> Tensor:
+        """Its rows of what was drawn for the whole batch, [size, …] → [stop − start, …]."""
         return whole[self.start : self.stop]
 
     def choose(self, count: int, seed: int) -> Tensor:
         """Which of `count` faces it trains on, indices."""
-        return self.of(sample_batch(count, self.size, seed, self.number))
+        return self.rows(sample_batch(count, self.size, seed, self.number))
 
 
-def pieces(number: int, size: int, micro_batch: int, rank: int = 0, processes: int = 1) -> list[Piece]:
+def micro_batches(number: int, size: int, micro_batch: int, rank: int = 0, processes: int = 1) -> list[MicroBatch]:
     """What one of several processes trains on in an update: its contiguous share, `micro_batch` rows at a time."""
     first, last = rank * size // processes, (rank + 1) * size // processes
-    return [Piece(number, start, min(start + micro_batch, last), size) for start in range(first, last, micro_batch)]
+    return [
+        MicroBatch(number, start, min(start + micro_batch, last), size) for start in range(first, last, micro_batch)
+    ]
 
 
 @dataclass
-class Turn:
-    """One optimiser and what it minimises.
+class Objective:
+    """One loss and the optimiser that minimises it.
 
     Arguments:
         name: prefix of its metrics.
         parameters: what it updates; gradients of all others are thrown away.
-        loss: called with a `Piece`; gives the mean loss over its rows and values to log, all scalar tensors.
+        loss: called with a `MicroBatch`; returns the mean loss over its rows and values to log, all scalar tensors.
         learning_rate: Adam's.
         weight_decay: AdamW's.
-        conclude: makes what is logged from the values' means over the whole batch (a ratio, say).
+        reduce_metrics: makes what is logged from the values' means over the whole batch (a ratio, say).
     """
 
     name: str
     parameters: list[nn.Parameter]
-    loss: Callable[[Piece], tuple[Tensor, dict[str, Tensor]]]
+    loss: Callable[[MicroBatch], tuple[Tensor, Values]]
     learning_rate: float
     weight_decay: float = 0.0
-    conclude: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
+    reduce_metrics: Callable[[Values], Values] = dict
     optimizer: torch.optim.Optimizer = field(init=False)
 
     def __post_init__(self) -> None:
-        with no_garbage_collection():  # the first optimiser imports torch._dynamo
-            self.optimizer = torch.optim.AdamW(
-                self.parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
-            )
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+        )
 
-    def step(self, bad: Tensor, rate: float) -> None:
+    def step(self, skip: Tensor, rate: float) -> None:
         """Update the parameters.
 
         Arguments:
-            bad: 1 where the update is to be skipped, else 0, a scalar.
+            skip: 1 where the update is to be skipped, else 0, a scalar.
             rate: the share of the learning rate that counts in this update.
 
         The device decides, by what `torch.amp.GradScaler` uses: the host does not wait for it.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * rate
-        self.optimizer.grad_scale, self.optimizer.found_inf = None, bad
+        self.optimizer.grad_scale, self.optimizer.found_inf = None, skip
         self.optimizer.step()
 
 
@@ -106,18 +107,17 @@ class Task(ABC):
 
     Attributes:
         modules: all that a checkpoint keeps.
-        turns: optimisers, in the order in which they take their turn.
-        config: what the result depends on, kept in the checkpoint; a change of it is another training.
-        step: whose ``restart`` begins it anew, where that is not the settings' own step.
+        objectives: in the order in which they take their updates.
+        manifest: settings and inputs that the result depends on; a change of them is another training.
+        networks: shape of each module, as JSON values: enough to build it again (`ageflow.checkpoint.Weights`).
     """
 
     modules: nn.ModuleDict
-    turns: list[Turn]
-    config: dict[str, Any]
-    step: str | None = None
+    objectives: list[Objective]
+    manifest: Manifest
+    networks: dict[str, dict[str, Any]]
 
-    @abstractmethod
-    def start(self) -> None:
+    def start(self) -> None:  # noqa: B027  (most tasks start from nothing that depends on data)
         """Once, before the first iteration of a new training: data-dependent initialisation."""
 
     @abstractmethod
@@ -131,11 +131,11 @@ def running_statistics(modules: nn.Module) -> list[Tensor]:
     return [statistic for layer in layers for statistic in (layer.running_mean, layer.running_var)]
 
 
-def keep_spectral_norms(modules: nn.Module) -> None:
-    """Let spectral normalisation's vectors be until `modules.train()`.
+def freeze_spectral_norms(modules: nn.Module) -> None:
+    """Stop spectral normalisation's power iteration until `modules.train()`.
 
-    Each pass would turn them once more; so a batch in four passes would be another update than the same batch in one,
-    and processes with different numbers of passes would part.
+    Every forward pass would iterate once more; so a batch in four passes would be another update than the same batch
+    in one, and processes with different numbers of passes would drift apart.
     """
     for layer in modules.modules():
         if isinstance(layer, nn.utils.parametrizations._SpectralNorm):
@@ -147,6 +147,9 @@ def sample_batch(count: int, batch_size: int, seed: int, number: int) -> Tensor:
 
     It depends on nothing but its arguments, so that a resumed training sees the batches it would have seen.
 
+    Raises:
+        ParameterError: there is nothing to choose from.
+
     Example:
         >>> epoch = torch.cat([sample_batch(10, 5, seed=0, number=n) for n in (0, 1)])
         >>> sorted(epoch.tolist()) == list(range(10))
@@ -154,7 +157,7 @@ def sample_batch(count: int, batch_size: int, seed: int, number: int) -> Tensor:
     """
     if count < 1:
         raise ParameterError(
-            "there are no faces to train on: the data card tells how many each half has. FG-NET is a set to test models "
+            "there are no faces to train on: the data card lists how many each half has. FG-NET is a set to test models "
             "of other sets on, so all of it is the test half"
         )
     generator = torch.Generator()
@@ -165,7 +168,7 @@ def sample_batch(count: int, batch_size: int, seed: int, number: int) -> Tensor:
     return _order(count, seed_of(seed, epoch))[place * batch_size : (place + 1) * batch_size]
 
 
-@functools.lru_cache(maxsize=2)  # every batch of an epoch asks for it, for each of its pieces more than once
+@functools.lru_cache(maxsize=2)  # every micro-batch of an epoch asks for it
 def _order(count: int, seed: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 

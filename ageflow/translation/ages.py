@@ -4,8 +4,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["GROUP_CENTRES", "OLDEST", "YOUNGEST", "age_to_weights"]
-
 # The age at which a group's weight is one. The first and the last group are open: a decade like the others.
 GROUP_CENTRES = (25.0, 35.5, 45.5, 57.0)
 YOUNGEST, OLDEST = 20.0, 70.0  # of a continuous target, years

@@ -7,8 +7,6 @@ import pandas as pd
 
 from ageflow.data.records import GENDERS
 
-__all__ = ["attribute_values"]
-
 
 def attribute_values(
     attributes: Mapping[str, Sequence] | pd.DataFrame,

@@ -5,8 +5,6 @@ from torch import Tensor, nn
 
 from ageflow.translation.ictm import TranslationNetwork, Translator
 
-__all__ = ["ConvolutionalTranslator"]
-
 
 class ConvolutionalTranslator(Translator):
     """A series of residual convolutions on (z_s, μ_t, log σ_t); it cannot be inverted.
@@ -24,6 +22,8 @@ class ConvolutionalTranslator(Translator):
         >>> translator(torch.zeros(2, 192), torch.tensor([3, 0])).shape
         torch.Size([2, 192])
     """
+
+    kind = "no_ictm"
 
     def level(self, channels: int) -> nn.ModuleList:
         """The residual convolutions on a level of so many channels."""

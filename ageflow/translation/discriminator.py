@@ -3,8 +3,6 @@
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-__all__ = ["Discriminator"]
-
 
 class Discriminator(nn.Module):
     """An MLP on the latent: two linear layers with spectral normalisation and leaky ReLU 0.2, then two heads.

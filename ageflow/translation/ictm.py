@@ -14,8 +14,6 @@ from ageflow.flows.transform import ShapeError
 from ageflow.translation.prototypes import as_weights
 from ageflow.translation.visible import Shapes, VisibleLatent
 
-__all__ = ["ICTM", "ChannelAttention", "ICTMConfig", "PriorGenerator", "Translator"]
-
 
 class ICTMConfig(BaseModel):
     """The shape of an `ICTM` (or of the network that stands in for it in the ablation).
@@ -146,10 +144,13 @@ class Translator(nn.Module, ABC):
         groups: number of age groups.
     """
 
+    kind: str
+
     def __init__(self, config: ICTMConfig, latent_shapes: Shapes, groups: int = 4) -> None:
         super().__init__()
         self.config = config
         self.groups = groups
+        self.latent_shapes = [tuple(shape) for shape in latent_shapes]
         self.visible = VisibleLatent(config.latent, latent_shapes)
         self.checks_targets = True  # for which the host waits for the device: training switches it off
         with torch.random.fork_rng(devices=[]):
@@ -157,6 +158,12 @@ class Translator(nn.Module, ABC):
             self.prior = PriorGenerator(groups, self.visible.dimensions)
             self.levels = nn.ModuleList(self.level(channels) for channels, _, _ in self.visible.shapes)
         self.to(memory_format=torch.channels_last)
+
+    @property
+    def shape(self) -> dict[str, object]:
+        """All that the weights need to be used again."""
+        shape = self.config.model_dump(exclude={"seed"}) | {"kind": self.kind, "groups": self.groups}
+        return shape | {"latent_shapes": [list(shape) for shape in self.latent_shapes]}
 
     @abstractmethod
     def level(self, channels: int) -> nn.Module:
@@ -188,6 +195,8 @@ class ICTM(Translator):
     Raises:
         ShapeError: a visible level has an odd side, so its couplings cannot halve it.
     """
+
+    kind = "ictm"
 
     def __init__(self, config: ICTMConfig, latent_shapes: Shapes, groups: int = 4) -> None:
         super().__init__(config, latent_shapes, groups)

@@ -14,20 +14,16 @@ import pandas as pd
 import torch
 from numpy.lib.format import open_memmap
 
+from ageflow.checkpoint import CheckpointError, fingerprint
 from ageflow.config import Prototypes as PrototypesSettings
 from ageflow.data.faces import Faces
+from ageflow.device import devices_of, keep_freed_memory
 from ageflow.flows.glow import Glow, load_glow
-from ageflow.folders import sole_writer
-from ageflow.memory import keep_freed_memory
-from ageflow.progress import progress_bar
-from ageflow.storage import CheckpointError, devices_of, fingerprint, write_atomically
-from ageflow.workers import in_any_order
-from ageflow.workspace import Workspace
-
-__all__ = ["Latents", "encode_faces"]
+from ageflow.run import MANIFEST, Manifest, Workspace, digest, sole_writer, write_atomically
+from ageflow.work import in_any_order, progress_bar
 
 _FACES_OF_A_TASK = 2048  # where other processes encode: loading the GLOW is little beside it
-_ARRAY, _PARTIAL, _MARKER = "latents.npy", "latents.partial.npy", "latents.json"
+_ARRAY, _PARTIAL = "latents.npy", "latents.partial.npy"
 
 
 @dataclass(frozen=True)
@@ -53,16 +49,16 @@ class Latents:
         Raises:
             CheckpointError: they are of other faces, or damaged.
         """
-        marker = json.loads((folder / _MARKER).read_text())
-        if marker["faces"] != faces.fingerprint:
+        inputs = Manifest.read(folder).inputs
+        if inputs["faces"] != faces.fingerprint:
             raise CheckpointError(
-                f"{folder} holds the latents of other faces ({marker['faces'][:12]}, not {faces.fingerprint[:12]}): "
+                f"{folder} holds the latents of other faces ({inputs['faces']}, not {faces.fingerprint}): "
                 "run 03_prototypes.ipynb again"
             )
         array = _whole(folder, len(faces))
         if array is None:
             raise CheckpointError(f"{folder / _ARRAY} is damaged: run 03_prototypes.ipynb again, which encodes anew")
-        return cls(faces.table, array, marker["glow"], marker["faces"])
+        return cls(faces.table, array, inputs["glow"], inputs["faces"])
 
     def batch(self, index: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Rows of the latents, float32 [B, D], on the CPU."""
@@ -93,11 +89,11 @@ def encode_faces(settings: PrototypesSettings) -> Latents:
     glow_folder = workspace.require("glow")
     folder = workspace.folder("latents")
     wanted = {"glow": fingerprint(glow_folder), "faces": faces.fingerprint}
-    marker = folder / _MARKER
-    if marker.is_file() and json.loads(marker.read_text()) == wanted and _whole(folder, len(faces)) is not None:
+    manifest = Manifest.read(folder)
+    if manifest and manifest.inputs == wanted and _whole(folder, len(faces)) is not None:
         return Latents.open(folder, faces)
     with sole_writer(folder):
-        marker.unlink(missing_ok=True)
+        (folder / MANIFEST).unlink(missing_ok=True)
         _encode(settings, faces, glow_folder, folder, wanted)
     return Latents.open(folder, faces)
 
@@ -133,7 +129,7 @@ def _encode(
     finally:
         _opened.cache_clear()  # the GLOW's memory is wanted for what comes next
     (folder / _PARTIAL).replace(folder / _ARRAY)
-    write_atomically(folder / _MARKER, json.dumps(wanted).encode())
+    Manifest(wanted, fingerprint=digest(wanted)).write(folder)
     (folder / "partial.json").unlink()
 
 

@@ -11,25 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ageflow.checkpoint import CheckpointError, fingerprint, latest, load_state
 from ageflow.config import default_runs_root
 from ageflow.data.records import AGE_GROUPS
+from ageflow.device import device_of
 from ageflow.flows.glow import Glow, load_glow
-from ageflow.storage import CheckpointError, device_of, fingerprint, latest, load_state
+from ageflow.run import Workspace
 from ageflow.translation.convolutional import ConvolutionalTranslator
 from ageflow.translation.ictm import ICTM, ICTMConfig
 from ageflow.translation.prototypes import Prototypes, as_weights
-from ageflow.workspace import Workspace
-
-__all__ = [
-    "METHODS",
-    "TRANSLATORS",
-    "LatentMethod",
-    "PrototypeMethod",
-    "TranslatorMethod",
-    "load_method",
-    "load_translator",
-    "translate_latents",
-]
 
 TRANSLATORS: dict[str, type[nn.Module]] = {"ictm": ICTM, "no_ictm": ConvolutionalTranslator}
 
@@ -243,24 +233,24 @@ def translate_latents(translator: nn.Module, z: Tensor, target: Tensor, strength
 
 
 def load_translator(folder: Path, glow_fingerprint: str, device: str = "auto") -> tuple[nn.Module, dict[str, Any]]:
-    """The trained translator of a folder, with its averaged weights, and the config it was trained with.
+    """The trained translator of a folder, with its averaged weights, and the settings it was trained with.
 
     Raises:
         CheckpointError: no translator there, or one trained on another GLOW's latents.
     """
     checkpoint = latest(folder)
-    if checkpoint is None or "translator" not in checkpoint.config:
+    if checkpoint is None or "translator" not in checkpoint.networks:
         raise CheckpointError(f"no translator in {folder}: run 04_train_ictm.ipynb (or 06_ablations.ipynb) first")
-    config = checkpoint.config
-    if config["glow"] != glow_fingerprint:
+    shape = checkpoint.networks["translator"]
+    if checkpoint.inputs["glow"] != glow_fingerprint:
         raise CheckpointError(
-            f"{folder} was trained on the latents of GLOW {config['glow']}, and the run's GLOW is now "
+            f"{folder} was trained on the latents of GLOW {checkpoint.inputs['glow']}, and the run's GLOW is now "
             f"{glow_fingerprint}: run 03_prototypes.ipynb, then train again with restart=True"
         )
-    shapes = [tuple(shape) for shape in config["latent_shapes"]]
-    translator = TRANSLATORS[config["kind"]](ICTMConfig(**config["translator"]), shapes, config["groups"])
+    config = ICTMConfig(**{name: value for name, value in shape.items() if name in ICTMConfig.model_fields})
+    translator = TRANSLATORS[shape["kind"]](config, shape["latent_shapes"], shape["groups"])
     load_state(translator, folder, "translator")
-    return translator.to(device_of(device)).eval().requires_grad_(False), config
+    return translator.to(device_of(device)).eval().requires_grad_(False), checkpoint.settings
 
 
 def load_method(

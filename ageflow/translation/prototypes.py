@@ -14,16 +14,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ageflow.checkpoint import CheckpointError
 from ageflow.config import ParameterError
 from ageflow.config import Prototypes as PrototypesSettings
 from ageflow.data.records import AGE_GROUPS, NO_GROUP
-from ageflow.progress import progress_bar
-from ageflow.storage import CheckpointError, write_atomically
+from ageflow.run import Manifest, Workspace, digest, write_atomically
 from ageflow.translation.attributes import attribute_values
 from ageflow.translation.latents import Latents
-from ageflow.workspace import Workspace
-
-__all__ = ["Prototypes", "as_weights", "average_latents", "compute_prototypes", "direction_lengths"]
+from ageflow.work import progress_bar
 
 _CHUNK = 256  # latents read at a time: 200 MB at 256x256
 
@@ -40,7 +38,7 @@ class Prototypes:
         cells: one row a cell: group, the attributes, count, and `average_of`, which says what the cell's average
             was taken over: "cell", or what it fell back to as it had fewer than `min_cell` faces.
         glow: fingerprint of the GLOW whose latents these are.
-        faces: fingerprint of the faces; empty where it was not noted.
+        faces: fingerprint of the faces.
     """
 
     means: Tensor
@@ -48,7 +46,12 @@ class Prototypes:
     combinations: list[tuple[str, ...]]
     cells: pd.DataFrame
     glow: str
-    faces: str = ""
+    faces: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the averages' values."""
+        return digest(self.means.cpu().numpy().tobytes())
 
     @property
     def any(self) -> int:
@@ -106,6 +109,8 @@ class Prototypes:
         write_atomically(folder / "counts.csv", self.cells.to_csv(index=False).encode())
         path = folder / "prototypes.safetensors"
         write_atomically(path, save({"means": self.means.contiguous()}, metadata))
+        settings = {"attributes": list(self.attributes), "counts": self.cells["count"].tolist()}
+        Manifest({"glow": self.glow, "faces": self.faces}, settings, self.fingerprint).write(folder)
         return path
 
     @classmethod
@@ -125,7 +130,7 @@ class Prototypes:
                     combinations=[tuple(values) for values in json.loads(metadata["combinations"])],
                     cells=pd.DataFrame(json.loads(metadata["cells"])),
                     glow=metadata["glow"],
-                    faces=metadata.get("faces", ""),
+                    faces=metadata["faces"],
                 )
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}): run 03_prototypes.ipynb again") from None

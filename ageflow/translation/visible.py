@@ -8,8 +8,6 @@ from torch import Tensor
 
 from ageflow.config import ParameterError
 
-__all__ = ["Shapes", "VisibleLatent"]
-
 Shapes = Sequence[tuple[int, int, int]]
 
 

@@ -16,7 +16,7 @@ from ageflow.batch.execute import NotebookFailedError, _Lines, execute
 from ageflow.batch.plan import CHAPTERS, Plan
 from ageflow.batch.run import run_notebooks
 from ageflow.config import STEPS, ParameterError
-from ageflow.workspace import ARTEFACTS
+from ageflow.run import ARTEFACTS
 
 PARAMETERS = """\
 dataset = "demo"  # data set

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ageflow.data.align import EYES, Aligner, Detection
 from ageflow.data.faces import Faces
-from ageflow.data.prepare import source_folder
+from ageflow.data.source import source_folder
 
 SIDE = 64
 

@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 import ageflow
+from ageflow.checkpoint import PRETRAINED
 from ageflow.data.demo import _LEARNED_FROM, AIMS, LARGEST_MOVE, Studio, _notes, _rounds, choose_moves, read
 from ageflow.data.direction import YOUNGEST, AgeDirection
 from ageflow.data.faces import Faces
 from ageflow.data.generator import FaceGenerator, resolution_for
 from ageflow.data.labeller import Label, Labeller
 from ageflow.data.records import age_group
-from ageflow.training.initial import PRETRAINED
 from tests.conftest import ROOT
 
 NO_FACES = np.zeros((2, 4), dtype=np.int64)

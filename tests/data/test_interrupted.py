@@ -17,9 +17,10 @@ from distributed import LocalCluster
 import ageflow
 from ageflow.config import ParameterError, PrepareData
 from ageflow.data.faces import Faces
-from ageflow.data.prepare import prepare, source_folder
+from ageflow.data.prepare import prepare
 from ageflow.data.shards import make_shard
-from ageflow.workspace import Workspace
+from ageflow.data.source import source_folder
+from ageflow.run import Workspace
 from tests.conftest import ROOT
 
 

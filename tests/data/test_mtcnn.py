@@ -9,7 +9,7 @@ from PIL import Image
 
 from ageflow.data.faces import Faces
 from ageflow.data.mtcnn import MTCNN
-from ageflow.data.prepare import source_folder
+from ageflow.data.source import source_folder
 
 SIDE, SMALLEST = 320, 40
 

@@ -20,10 +20,10 @@ from ageflow.data.align import EYES, Aligner
 from ageflow.data.card import nobody_to_train_on
 from ageflow.data.faces import Faces, shard_file
 from ageflow.data.pictures import open_image
-from ageflow.data.prepare import READERS, prepare, rejections, source_folder
+from ageflow.data.prepare import READERS, prepare, rejections
 from ageflow.data.records import NO_GROUP, Reading
-from ageflow.folders import FolderInUseError, sole_writer
-from ageflow.workspace import Workspace
+from ageflow.data.source import source_folder
+from ageflow.run import FolderInUseError, Workspace, sole_writer
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:

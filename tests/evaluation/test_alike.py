@@ -9,15 +9,14 @@ from dataclasses import replace
 import pytest
 
 import ageflow
+from ageflow.checkpoint import latest, save_checkpoint
 from ageflow.evaluation.evaluate import evaluate_all
 from ageflow.report.results import Results
 from ageflow.report.summary import Measured, summarise
 from ageflow.report.tables import make_table
-from ageflow.storage import latest
+from ageflow.run import Workspace
 from ageflow.training.alike import differences, tell
-from ageflow.training.checkpoint import save_checkpoint
 from ageflow.training.ictm import train_translator
-from ageflow.workspace import Workspace
 from tests.tiny import parameters
 
 OF_ICTM = {"scale": 1.6, "iterations": 9, "cooldown": 4, "akd_weight": [20, 1, 1, 20]}

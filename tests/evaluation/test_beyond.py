@@ -19,8 +19,8 @@ from ageflow.evaluation.judging import Judges
 from ageflow.evaluation.realism import InceptionFeatures, kernel_distance, kid_by_group
 from ageflow.evaluation.second_judge import SecondAgeJudge
 from ageflow.flows.glow import to_uint8
+from ageflow.run import Workspace
 from ageflow.translation.methods import METHODS
-from ageflow.workspace import Workspace
 from tests.evaluation.test_judging import ByBrightness
 from tests.tiny import BRIGHTNESS, parameters
 

@@ -11,9 +11,10 @@ import pytest
 import ageflow
 from ageflow.config import ParameterError
 from ageflow.data.faces import SETTINGS_FILE, TABLE_FILE, Faces, shard_file
-from ageflow.evaluation.evaluate import by_group, evaluate, evaluate_all, evaluate_real, held_out_faces
+from ageflow.evaluation.evaluate import by_group, evaluate, evaluate_all, evaluate_real
+from ageflow.evaluation.held_out import held_out_faces
 from ageflow.evaluation.judged import NotJudgedError, read_judged
-from ageflow.workspace import MissingArtefactError, Workspace
+from ageflow.run import MissingArtefactError, Workspace
 from tests.tiny import parameters, write_faces
 
 METHODS = ["glow", "glow+attribute", "no_ictm", "ageflow"]

@@ -14,7 +14,7 @@ from ageflow.data.faces import Faces
 from ageflow.evaluation.evaluate import evaluate, evaluate_all
 from ageflow.evaluation.judged import read_judged
 from ageflow.evaluation.parts import Parts, in_batches
-from ageflow.workspace import Workspace
+from ageflow.run import Workspace
 from tests.tiny import parameters
 
 FILES = ["ageflow", "continuous", "cycle", "glow", "real", "strength"]

@@ -7,8 +7,8 @@ import ageflow
 from ageflow.data.faces import Faces
 from ageflow.data.prepare import prepare
 from ageflow.flows.glow import load_glow, to_uint8
+from ageflow.run import Workspace
 from ageflow.training.glow import train_glow
-from ageflow.workspace import Workspace
 
 
 @pytest.mark.benchmark

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import ageflow
+from ageflow.checkpoint import CheckpointError
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import load_glow
-from ageflow.storage import CheckpointError
 from ageflow.training.glow import train_glow
 
 FOLDER = Path(__file__).with_name("released")

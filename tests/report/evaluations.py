@@ -8,7 +8,7 @@ import pandas as pd
 
 import ageflow
 from ageflow.evaluation.judged import file_name, write_judged
-from ageflow.workspace import Workspace
+from ageflow.run import Workspace
 
 PEOPLE = 40
 FINGERPRINTS = {"faces": "f", "embedder": "e", "chosen": "all", "classifiers/age": "a", "classifiers/gender": "g"}

@@ -13,7 +13,7 @@ from ageflow.evaluation.judged import read_judged, write_judged
 from ageflow.report.estimates import estimate
 from ageflow.report.results import MixedResultsError, Results
 from ageflow.report.tables import _best, make_table, make_tables
-from ageflow.workspace import Workspace
+from ageflow.run import Workspace
 from tests.report.evaluations import (
     PEOPLE,
     judged_rows,

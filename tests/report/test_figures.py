@@ -14,6 +14,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 import ageflow
+from ageflow.checkpoint import fingerprint
 from ageflow.data.faces import Faces
 from ageflow.evaluation.judged import file_name, write_judged
 from ageflow.flows.glow import load_glow, to_uint8
@@ -31,11 +32,10 @@ from ageflow.report.pictures import (
 )
 from ageflow.report.plots import latent_scatter, project_latents, training_curves
 from ageflow.report.strengths import STRENGTH_FILE
-from ageflow.storage import fingerprint
+from ageflow.run import MissingArtefactError, Workspace
 from ageflow.translation.latents import Latents
 from ageflow.translation.methods import METHODS
 from ageflow.translation.prototypes import Prototypes
-from ageflow.workspace import MissingArtefactError, Workspace
 from tests.report.evaluations import write_strengths
 from tests.tiny import parameters
 

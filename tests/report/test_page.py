@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from ageflow.report.page import Executed, write_page
-from ageflow.workspace import Workspace
+from ageflow.run import Workspace
 
 
 @pytest.fixture

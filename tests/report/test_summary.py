@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ageflow.checkpoint import save_checkpoint
 from ageflow.report.summary import Measured, Summary, summarise
-from ageflow.training.checkpoint import save_checkpoint
-from ageflow.workspace import Workspace
+from ageflow.run import Workspace
 from tests.report.evaluations import FINGERPRINTS, judged_rows, real_rows, write_evaluation
 
 

@@ -9,13 +9,12 @@ import pytest
 import torch
 
 import ageflow
+from ageflow.checkpoint import fingerprint, save_checkpoint
 from ageflow.evaluation.judged import file_name, write_judged
 from ageflow.report.published import TABLE_GROUPS, published
 from ageflow.report.results import MixedResultsError, Results
 from ageflow.report.tables import make_table, make_tables
-from ageflow.storage import fingerprint
-from ageflow.training.checkpoint import save_checkpoint
-from ageflow.workspace import MissingArtefactError, Workspace
+from ageflow.run import MissingArtefactError, Workspace
 from tests.report.evaluations import FINGERPRINTS, PEOPLE, judged_rows, numbers_of, real_rows, write_evaluation
 
 

@@ -7,8 +7,8 @@ import json
 import sys
 from pathlib import Path
 
+from ageflow.checkpoint import checksum
 from ageflow.data.faces import Faces
-from ageflow.storage import checksum
 from ageflow.training.distributed import join, processes
 from ageflow.training.glow import GlowTask
 from ageflow.training.loop import train

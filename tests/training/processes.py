@@ -15,11 +15,11 @@ import pytest
 import torch
 
 import ageflow
+from ageflow.checkpoint import latest
 from ageflow.config import Settings
-from ageflow.storage import latest
+from ageflow.run import Workspace
 from ageflow.train import main
 from ageflow.training.task import Piece, Task
-from ageflow.workspace import Workspace
 from tests.conftest import ROOT
 from tests.tiny import write_faces
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from ageflow.checkpoint import CheckpointError, ConfigChangedError, checkpoints, latest, read_checkpoint
 from ageflow.config import ParameterError
-from ageflow.folders import FolderInUseError
-from ageflow.memory import peak_memory, reset_peak_memory
-from ageflow.storage import CheckpointError, checkpoints, device_of, devices_of, latest, read_checkpoint
-from ageflow.training.checkpoint import ConfigChangedError, describe_changes
+from ageflow.device import device_of, devices_of, peak_memory, reset_peak_memory
+from ageflow.run import FolderInUseError
+from ageflow.training.checkpoint import describe_changes
 from ageflow.training.loop import train
 from tests.conftest import ROOT
 from tests.training.test_loop import Line, settings, weights

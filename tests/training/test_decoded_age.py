@@ -6,24 +6,23 @@ import pytest
 import torch
 
 import ageflow
+from ageflow.checkpoint import CheckpointError, ConfigChangedError, fingerprint, latest, load_state, release
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import load_glow
 from ageflow.report.origins import origins
-from ageflow.storage import CheckpointError, fingerprint, latest, load_state
-from ageflow.training.checkpoint import ConfigChangedError
-from ageflow.training.classifier import ClassifierTask, load_classifier, train_classifiers
+from ageflow.run import Workspace
+from ageflow.training.classifier import load_classifier
 from ageflow.training.decoded_age import DecodedAge, train_age_classifier
 from ageflow.training.decoded_face import features_distance, structure_distance, surroundings_distance
 from ageflow.training.ictm import TranslatorTask, train_translator
+from ageflow.training.judges import ClassifierTask, train_classifiers
 from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
-from ageflow.training.release import release
 from ageflow.training.task import pieces
 from ageflow.translation.latents import Latents
 from ageflow.translation.losses import attributes
 from ageflow.translation.methods import load_method
 from ageflow.translation.prototypes import Prototypes
-from ageflow.workspace import Workspace
 from tests.tiny import BRIGHTNESS, encoded_run, parameters
 
 # Nothing but A moves T.

@@ -18,14 +18,13 @@ import psutil
 import pytest
 import torch
 
+from ageflow.checkpoint import read_checkpoint, release
 from ageflow.config import ParameterError
-from ageflow.storage import read_checkpoint
 from ageflow.train import main
 from ageflow.training import distributed, launch, size
 from ageflow.training.distributed import check_index
 from ageflow.training.glow import train_glow
 from ageflow.training.metrics import read_metrics
-from ageflow.training.release import release
 from ageflow.training.size import _no_memory
 from ageflow.translation.latents import encode_faces
 from ageflow.translation.prototypes import compute_prototypes

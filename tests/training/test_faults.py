@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ageflow.storage import checkpoints, read_checkpoint
+from ageflow.checkpoint import checkpoints, read_checkpoint
 from tests.training.processes import (
     command,
     different,

@@ -12,21 +12,19 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import ageflow
+from ageflow.checkpoint import CheckpointError, ConfigChangedError, find_weights, fingerprint, latest, release
 from ageflow.config import ParameterError
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import GlowConfig, load_glow
-from ageflow.folders import FolderInUseError, sole_writer
 from ageflow.report.origins import origins
-from ageflow.storage import CheckpointError, fingerprint, latest
-from ageflow.training.checkpoint import ConfigChangedError
-from ageflow.training.classifier import ClassifierTask, train_classifiers
+from ageflow.run import FolderInUseError, Workspace, sole_writer
 from ageflow.training.glow import GlowTask, train_glow
 from ageflow.training.ictm import train_translator
-from ageflow.training.initial import find, read_released, warn_of_known_people
+from ageflow.training.initial import read_released, warn_of_known_people
+from ageflow.training.judges import ClassifierTask, train_classifiers
 from ageflow.training.launch import TrainingFailedError
 from ageflow.training.loop import train
-from ageflow.training.release import main, release
-from ageflow.workspace import Workspace
+from ageflow.training.release import main
 from tests.tiny import tiny_run, write_faces
 from tests.training.processes import settings_of
 
@@ -279,14 +277,14 @@ def test_weights_that_know_the_people_who_test_are_told(root, recwarn, step):
     table["split"] = np.where(table["split"] == "test", "train", "test")
     table.to_parquet(folder / "faces.parquet")
     part = {"train_glow": "glow", "train_ictm": "ictm", "train_classifiers": "age"}[step]
-    weights = find("demo/tiny", root, part)
+    weights = find_weights("demo/tiny", root, part)
     warn_of_known_people("demo/tiny", weights, Faces.open(folder))
     (told,) = [str(warning.message) for warning in recwarn]
     test = (table["split"] == "test").sum()
     assert told.startswith(f"init_from = 'demo/tiny': {test} of the {test} test faces are of people whom those weights")
     recwarn.clear()
     warn_of_known_people("demo/tiny", weights, Faces.open(Workspace(root, "demo", "tiny").path("faces")))
-    warn_of_known_people("pretrained", find("pretrained", root, "glow"), Faces.open(folder))
+    warn_of_known_people("pretrained", find_weights("pretrained", root, "glow"), Faces.open(folder))
     assert not list(recwarn)
     if step == "train_glow":
         values = {"iterations": 1, "checkpoint_every": 1, "preview_every": 1}
@@ -296,11 +294,11 @@ def test_weights_that_know_the_people_who_test_are_told(root, recwarn, step):
 
 def test_what_is_not_there_is_told_with_where_it_was_looked_for(root, tmp_path, capsys):
     with pytest.raises(CheckpointError, match=r"no trained glow in any of .*demo/gone/glow.*dataset/run"):
-        find("demo/gone", root, "glow")
+        find_weights("demo/gone", root, "glow")
     with pytest.raises(CheckpointError, match=r"no trained race in any of .*demo/tiny/classifiers/race"):
-        find("demo/tiny", root, "race")
+        find_weights("demo/tiny", root, "race")
     with pytest.raises(CheckpointError, match=r"no pretrained weights for ictm .*name a run or a file"):
-        find("pretrained", root, "ictm")
+        find_weights("pretrained", root, "ictm")
     assert main([str(tmp_path / "gone"), str(tmp_path / "w.safetensors")]) == 1
     assert "no checkpoint in" in capsys.readouterr().err
     assert main([str(Workspace(root, "demo", "tiny").path("glow")), str(tmp_path / "w.bin")]) == 1
@@ -330,9 +328,9 @@ def test_another_network_or_a_damaged_file_is_refused(root, tmp_path):
 
 
 def find_and_read(file: Path) -> None:
-    from ageflow.training.initial import weights_of
+    from ageflow.checkpoint import read_weights
 
-    weights_of(find(str(file), file.parent, "age"), "age")
+    read_weights(find_weights(str(file), file.parent, "age"), "age")
 
 
 def test_no_clipping_and_a_pass_of_the_whole_share_have_a_word_for_it():

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from ageflow.checkpoint import CheckpointError
 from ageflow.data.faces import Faces
-from ageflow.folders import folder_state
-from ageflow.storage import CheckpointError
+from ageflow.run import Workspace, files_state
 from ageflow.training import classifier as classifier_module
-from ageflow.training.classifier import ClassifierTask, held_out_accuracy, labelled, load_classifier, train_classifiers
+from ageflow.training.classifier import load_classifier
+from ageflow.training.judges import ClassifierTask, held_out_accuracy, labelled, train_classifiers
 from ageflow.training.metrics import read_metrics
-from ageflow.workspace import Workspace
 from tests.training.processes import interrupted_at, settings_of, with_faces
 
 
@@ -99,9 +99,9 @@ def test_opening_the_judges_again_changes_nothing_of_them(demo_faces_folder, tmp
     (tmp_path / "demo" / "judged" / "faces").symlink_to(demo_faces_folder)
     trained = train_classifiers(settings_of("train_classifiers", tmp_path, "judged", iterations=1))
     folder = trained["age"].parent
-    before = folder_state(folder)
+    before = files_state(folder)
     assert train_classifiers(settings_of("train_classifiers", tmp_path, "judged", iterations=1)) == trained
-    assert folder_state(folder) == before
+    assert files_state(folder) == before
     (folder / "done.json").write_text("[]")  # of faces that told less
     train_classifiers(settings_of("train_classifiers", tmp_path, "judged", iterations=1))
     assert json.loads((folder / "done.json").read_text()) == ["age", "gender"]

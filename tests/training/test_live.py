@@ -10,10 +10,10 @@ import papermill
 import pytest
 from PIL import Image
 
-from ageflow.progress import front_end
 from ageflow.training.live import draw
+from ageflow.work import front_end
 from tests.conftest import ROOT
-from tests.explore.test_in_browser import browser, jupyter_lab, keep, no_error_in, page, run_all_cells  # noqa: F401
+from tests.slider.test_in_browser import browser, jupyter_lab, keep, no_error_in, page, run_all_cells  # noqa: F401
 from tests.training.processes import with_faces
 
 

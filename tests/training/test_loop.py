@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from ageflow.checkpoint import ConfigChangedError, checkpoints, latest, load_state, set_aside
 from ageflow.config import Training
-from ageflow.storage import checkpoints, latest, load_state
 from ageflow.training import loop
-from ageflow.training.checkpoint import ConfigChangedError, set_aside
 from ageflow.training.distributed import Losses, Processes
 from ageflow.training.loop import TrainingDivergedError, train
 from ageflow.training.metrics import read_metrics

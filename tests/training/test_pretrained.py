@@ -8,19 +8,19 @@ import pytest
 import torch
 
 import ageflow
+from ageflow.checkpoint import PRETRAINED, find_weights, read_weights
 from ageflow.data.align import Aligner
 from ageflow.data.prepare import prepare
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import Glow, GlowConfig, to_uint8
 from ageflow.training.classifier import Classifier
 from ageflow.training.glow import glow_config
-from ageflow.training.initial import PRETRAINED, find, weights_of
-from tests.explore.conftest import astronaut
+from tests.slider.conftest import astronaut
 
 
 @pytest.fixture(scope="module")
 def glow() -> Glow:
-    weights = weights_of(find("pretrained", PRETRAINED, "glow"), "glow")
+    weights = read_weights(find_weights("pretrained", PRETRAINED, "glow"), "glow")
     glow = Glow(GlowConfig(**weights.config))
     glow.load_state_dict(weights.state)
     return glow.eval()
@@ -65,7 +65,7 @@ def test_the_classifiers_tell_ages_and_genders_of_people_they_never_saw(tmp_path
     """The smoke preset's 96 faces, which lie in the cache by now, at 64×64."""
     parameters = {"preset": "smoke", "runs_root": tmp_path, "image_size": 64, "workers": 1, "progress": False}
     faces = prepare(ageflow.settings("prepare_data", parameters))
-    weights = weights_of(find("pretrained", PRETRAINED, part), part)
+    weights = read_weights(find_weights("pretrained", PRETRAINED, part), part)
     classifier = Classifier(**weights.config)
     classifier.load_state_dict(weights.state)
     ages, others = classifier.eval().apart(classifier(faces.images(slice(None))))
@@ -77,10 +77,10 @@ def test_the_classifiers_tell_ages_and_genders_of_people_they_never_saw(tmp_path
 
 def test_t_learns_from_another_classifier_than_the_judges_begin_from():
     demo = {step: ageflow.settings(step, {"dataset": "demo"}) for step in ("train_ictm", "train_classifiers")}
-    learned_from = find(demo["train_ictm"].age_classifier_from, PRETRAINED, "decoded_age")
-    judges = {find(demo["train_classifiers"].init_from, PRETRAINED, name) for name in ("age", "gender", "race")}
+    learned_from = find_weights(demo["train_ictm"].age_classifier_from, PRETRAINED, "decoded_age")
+    judges = {find_weights(demo["train_classifiers"].init_from, PRETRAINED, name) for name in ("age", "gender", "race")}
     assert len(judges) == 1
-    one, other = (weights_of(path, "age").state for path in (learned_from, *judges))
+    one, other = (read_weights(path, "age").state for path in (learned_from, *judges))
     name = "network.conv1.weight"
     assert not torch.allclose(one[name], other[name], atol=1e-2)
 

@@ -4,12 +4,11 @@ import json
 
 import pytest
 
+from ageflow.checkpoint import CheckpointError, ConfigChangedError, fingerprint, latest
 from ageflow.config import ParameterError
-from ageflow.storage import CheckpointError, fingerprint, latest
-from ageflow.training.checkpoint import ConfigChangedError
-from ageflow.training.classifier import train_classifiers
+from ageflow.run import Workspace
 from ageflow.training.ictm import train_translator
-from ageflow.workspace import Workspace
+from ageflow.training.judges import train_classifiers
 from tests.tiny import encoded_run
 from tests.training.processes import settings_of
 

@@ -10,12 +10,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ageflow
+from ageflow.checkpoint import CheckpointError, ConfigChangedError, latest
 from ageflow.config import ParameterError
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow
-from ageflow.storage import CheckpointError, latest
-from ageflow.training.checkpoint import ConfigChangedError
+from ageflow.run import MissingArtefactError, Workspace
 from ageflow.training.glow import GlowTask, describe_glow, train_glow
 from ageflow.training.ictm import TranslatorTask, round_trip, train_translator
 from ageflow.training.loop import train
@@ -25,7 +25,6 @@ from ageflow.translation import latents as latents_module
 from ageflow.translation.latents import Latents, encode_faces
 from ageflow.translation.methods import METHODS, load_method
 from ageflow.translation.prototypes import Prototypes, compute_prototypes, direction_lengths
-from ageflow.workspace import MissingArtefactError, Workspace
 from tests.training.processes import disk_of, interrupted_at, settings_of, with_faces
 
 STRONG = {"iterations": 120, "akd_weight": 20.0, "learning_rate": 3e-3, "preview_every": 120}

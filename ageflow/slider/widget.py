@@ -13,21 +13,20 @@ import numpy as np
 from IPython.display import HTML
 from torch import Tensor
 
+from ageflow.checkpoint import CheckpointError
 from ageflow.config import ParameterError, Slider
 from ageflow.data.pictures import read_picture
 from ageflow.data.records import AGE_GROUPS
-from ageflow.explore.explorer import Explorer, Portrait
-from ageflow.explore.latest import Latest
-from ageflow.explore.layout import Parts
-from ageflow.explore.models import find_models
-from ageflow.explore.pictures import difference, gif, png
-from ageflow.explore.static import in_words, static_figure
 from ageflow.flows.glow import to_uint8
 from ageflow.report.picture import Picture
-from ageflow.storage import CheckpointError, write_atomically
+from ageflow.run import write_atomically
+from ageflow.slider.explorer import Explorer, Portrait
+from ageflow.slider.latest import Latest
+from ageflow.slider.layout import Parts
+from ageflow.slider.models import find_models
+from ageflow.slider.pictures import difference, gif, png
+from ageflow.slider.static import in_words, static_figure
 from ageflow.translation.ages import GROUP_CENTRES, age_to_weights
-
-__all__ = ["AgeSlider", "Position", "age_slider"]
 
 # Messages written for a person; anything else is a fault of this kit, and its traceback goes to the log.
 _WRITTEN = (ValueError, FileNotFoundError, CheckpointError)

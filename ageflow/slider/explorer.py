@@ -9,25 +9,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ageflow.config import DATASET_VALUES, ParameterError, Slider
+from ageflow.checkpoint import latest
+from ageflow.config import ParameterError, Slider
 from ageflow.data.align import Aligner
 from ageflow.data.faces import Faces
 from ageflow.data.pictures import open_image
+from ageflow.device import device_of
 from ageflow.evaluation.identity import Embedder, cosine, load_embedder
 from ageflow.evaluation.judging import ATTRIBUTES, classifier_names
 from ageflow.flows.glow import load_glow, to_uint8
-from ageflow.storage import device_of, latest
+from ageflow.parameters import settings as settings_of
+from ageflow.run import MissingArtefactError, Workspace
 from ageflow.training.classifier import load_classifier
 from ageflow.translation.ages import GROUP_CENTRES, OLDEST, YOUNGEST, age_to_weights
 from ageflow.translation.methods import METHODS, LatentMethod, load_method
-from ageflow.workspace import MissingArtefactError, Workspace
-
-__all__ = [
-    "Explorer",
-    "NoFaceError",
-    "Portrait",
-    "Readings",
-]
 
 _STEP = 0.5  # of the slider, years
 # What a run must hold for a method to be offered.
@@ -123,8 +118,8 @@ class Explorer:
     def scale(self) -> float:
         """s of the two GLOW methods (Eq. 5): what the run's ICTM learned from, or else the data set's."""
         trained = latest(self.workspace.path("ictm"))
-        default = DATASET_VALUES.get(self.settings.dataset, {}).get("scale", 1.4)
-        return float(trained.config["scale"] if trained else default)
+        default = settings_of("train_ictm", {"dataset": self.settings.dataset}).scale
+        return float(trained.settings["scale"] if trained else default)
 
     def portrait(self, index: int) -> Portrait:
         """A test face, `index` from 0."""

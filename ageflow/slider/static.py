@@ -3,14 +3,12 @@
 from torch import Tensor
 
 from ageflow.data.records import AGE_GROUPS
-from ageflow.explore.explorer import Explorer, Portrait, Readings
-from ageflow.explore.pictures import DIFFERENCE_GAIN, difference
 from ageflow.flows.glow import to_uint8
 from ageflow.report.picture import Picture, bare, show_face
+from ageflow.slider.explorer import Explorer, Portrait, Readings
+from ageflow.slider.pictures import DIFFERENCE_GAIN, difference
 from ageflow.translation.ages import GROUP_CENTRES
 from ageflow.translation.methods import METHODS
-
-__all__ = ["in_words", "static_figure"]
 
 
 def static_figure(

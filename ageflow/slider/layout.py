@@ -1,4 +1,4 @@
-"""The slider's widgets and where they stand; what they do is `ageflow.explore.widget`'s."""
+"""The slider's widgets and where they stand; what they do is `ageflow.slider.widget`'s."""
 
 import html
 from collections.abc import Callable
@@ -7,12 +7,10 @@ import ipywidgets as widgets
 from PIL import Image
 
 from ageflow.data.records import AGE_GROUPS
-from ageflow.explore.gallery import Gallery
-from ageflow.explore.pictures import DIFFERENCE_GAIN, SHOWN, png
+from ageflow.slider.gallery import Gallery
+from ageflow.slider.pictures import DIFFERENCE_GAIN, SHOWN, png
 from ageflow.translation.ages import OLDEST, YOUNGEST
 from ageflow.translation.methods import METHODS
-
-__all__ = ["STRIP", "Parts"]
 
 STRIP = 128  # pixels of a face in the strip
 _NOTHING = png(Image.new("RGB", (8, 8), (238, 238, 238)))

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ageflow.storage import CheckpointError, checkpoints, released_metadata
-from ageflow.workspace import Workspace
-
-__all__ = ["find_models"]
+from ageflow.checkpoint import CheckpointError, checkpoints, file_metadata
+from ageflow.run import Workspace
 
 _COLUMNS = ("data set", "run", "image size", "has", "GLOW trained")
 # In the order of the notebooks; GLOW itself every one of them has.
@@ -34,7 +32,7 @@ def find_models(runs_root: Path) -> pd.DataFrame:
         (what else is there, in words) and ``GLOW trained`` (when, to the minute).
     """
     rows = []
-    for marker in sorted(Path(runs_root).glob("*/*/glow/done.json"), key=lambda file: -file.stat().st_mtime):
+    for marker in sorted(Path(runs_root).glob("*/*/glow/manifest.json"), key=lambda file: -file.stat().st_mtime):
         dataset, run = marker.parts[-4:-2]
         try:
             workspace = Workspace(Path(runs_root), dataset, run)
@@ -48,8 +46,8 @@ def find_models(runs_root: Path) -> pd.DataFrame:
 
 
 def _image_size(folder: Path) -> int | None:
-    """As the newest checkpoint that can be opened says; whether it is whole, choosing that run will tell."""
+    """As the newest checkpoint's metadata say; whether the file is whole, choosing that run will show."""
     for _, path in reversed(checkpoints(folder)):
         with contextlib.suppress(CheckpointError, KeyError, TypeError, ValueError):
-            return json.loads(released_metadata(path)["config"])["glow"]["image_size"]
+            return json.loads(file_metadata(path)["networks"])["glow"]["image_size"]
     return None

@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 import ipywidgets as widgets
 from torch import Tensor
 
-from ageflow.explore.pictures import png, side_by_side
-
-__all__ = ["Gallery"]
+from ageflow.slider.pictures import png, side_by_side
 
 _SIDE = 64  # CSS pixels of a thumbnail
 

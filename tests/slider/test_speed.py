@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ageflow
-from ageflow.explore import AgeSlider, age_slider
+from ageflow.slider import AgeSlider, age_slider
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.benchmark

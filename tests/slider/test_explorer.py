@@ -13,14 +13,14 @@ from PIL import Image
 
 import ageflow
 from ageflow.config import ParameterError
-from ageflow.explore import GROUP_CENTRES, AgeSlider, Explorer, NoFaceError, age_to_weights
+from ageflow.run import MissingArtefactError
+from ageflow.slider import GROUP_CENTRES, AgeSlider, Explorer, NoFaceError, age_to_weights
 from ageflow.training.glow import train_glow
 from ageflow.translation.latents import encode_faces
 from ageflow.translation.methods import METHODS, load_method
 from ageflow.translation.prototypes import compute_prototypes
-from ageflow.workspace import MissingArtefactError
 from tests.conftest import Run
-from tests.explore.conftest import astronaut, in_format, slider_settings
+from tests.slider.conftest import astronaut, in_format, slider_settings
 from tests.training.processes import with_faces
 
 WITH_AN_INVERSE = ("glow", "glow+attribute", "ageflow")

@@ -7,8 +7,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["DIFFERENCE_GAIN", "SHOWN", "difference", "enlarged", "gif", "png", "side_by_side"]
-
 SHOWN = 256  # pixels; smaller faces are enlarged to it
 DIFFERENCE_GAIN = 2
 

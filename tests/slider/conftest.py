@@ -9,7 +9,7 @@ from PIL import Image
 
 import ageflow
 from ageflow.config import Slider
-from ageflow.explore import AgeSlider, Explorer
+from ageflow.slider import AgeSlider, Explorer
 from tests.conftest import Run
 
 

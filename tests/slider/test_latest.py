@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from ageflow.explore import Latest
+from ageflow.slider import Latest
 
 
 def test_wishes_that_come_too_fast_are_dropped_and_the_last_is_fulfilled():

@@ -24,9 +24,9 @@ from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
-from ageflow.workspace import Workspace
+from ageflow.run import Workspace
 from tests.conftest import ROOT, Run
-from tests.explore.conftest import astronaut
+from tests.slider.conftest import astronaut
 
 _TOKEN = "slider"
 _PIXELS = """image => {

@@ -4,8 +4,6 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-__all__ = ["Latest"]
-
 Wish = TypeVar("Wish")
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 import ageflow
 from tests.conftest import ROOT, Run
-from tests.explore.conftest import astronaut
+from tests.slider.conftest import astronaut
 
 
 def data_of(path: Path) -> list[dict]:
@@ -65,7 +65,7 @@ def test_an_exported_page_shows_the_figure(papermill, asked: list[str], tmp_path
 
 def test_a_plain_kernel_without_a_notebook_draws_it_too(smoke_run: Run):
     code = (
-        "import ageflow\nfrom ageflow.explore import age_slider\n"
+        "import ageflow\nfrom ageflow.slider import age_slider\n"
         f"chosen = {{'preset': 'smoke', 'runs_root': {str(smoke_run.workspace.runs_root)!r}}}\n"
         "slider = age_slider(ageflow.settings('age_slider', chosen))\n"
         "print(slider._repr_mimebundle_()['text/plain'], len(slider.figure()._repr_png_()[0]))\n"

@@ -14,11 +14,11 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ageflow.explore import AgeSlider, Explorer, age_slider, find_models
+from ageflow.slider import AgeSlider, Explorer, age_slider, find_models
 from ageflow.translation.methods import METHODS
 from tests.conftest import Run
-from tests.explore.conftest import astronaut, in_format, slider_settings
-from tests.explore.test_explorer import REFUSED
+from tests.slider.conftest import astronaut, in_format, slider_settings
+from tests.slider.test_explorer import REFUSED
 
 
 def shown(content: bytes) -> np.ndarray:

@@ -1,0 +1,438 @@
+"""Checkpoints, and trained weights by run, file or name.
+
+A training folder holds ``checkpoint-00001000.safetensors`` and the one before it: the weights (``model.…``), their
+running average (``average.…``), the optimisers' state (``optimizer.…``), and as JSON in the metadata the iteration, the
+settings, the inputs' fingerprints and the networks' shapes. Nothing is pickled.
+
+A *released* file holds one network's averaged weights under plain names; its metadata say ``part`` (glow, translator or
+classifier), ``config`` (the network's shape) and ``checksum``. Write one by::
+
+    python -m ageflow.checkpoint runs/morph/paper/glow weights.safetensors --half
+
+`init_from` of a training names the weights to begin from:
+
+* ``pretrained``: those that come with the kit;
+* ``morph/paper``: a run, by data set and name; or the path of a run or of one of its training folders;
+* ``weights.safetensors``: a released file, or a checkpoint;
+* any other file: a GLOW of a public code (`ageflow.flows.released`);
+* ``nothing``: new weights, where a preset names others.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ageflow.run import Manifest, as_json, write_atomically
+
+PRETRAINED = Path(__file__).with_name("pretrained")
+PARTS = ("glow", "translator", "classifier")
+_NAME = re.compile(r"checkpoint-(\d{8})\.safetensors")
+# What may change between two calls of one training. `cooldown` ends a training wherever it is ended.
+_FREE = {"iterations", "cooldown", "log_every", "preview_every", "checkpoint_every", "restart", "progress", "device"}
+_FREE |= {"data_root", "runs_root", "run", "preset", "dataset", "temperature"}
+_FREE |= {"micro_batch", "memory", "gpus", "nodes", "rendezvous", "max_restarts"}
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint or weights that cannot be used; the message names the file."""
+
+
+class ConfigChangedError(CheckpointError):
+    """A folder holds a training with other values than those asked for."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint file and its metadata.
+
+    Attributes:
+        iteration: updates done.
+        settings: of the training, JSON values.
+        inputs: fingerprints of what it was trained on, by name.
+        networks: shape of each network, by its part (``glow``, ``translator``, ``discriminator``, ``classifier``).
+        fingerprint: of the weights' values: the same training gives the same one.
+    """
+
+    path: Path
+    iteration: int
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    networks: dict[str, dict[str, Any]]
+    fingerprint: str
+
+    def tensors(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with `prefix`, by the rest of their names; the others are not read."""
+        with safe_open(self.path, framework="pt") as file:
+            return {name[len(prefix) :]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+
+    def state(self, part: str = "", averaged: bool = True) -> dict[str, Tensor]:
+        """The weights of one network (all by default), their running average where there is one; empty for another part."""
+        prefix = f"{part}." if part else ""
+        state = self.tensors(f"model.{prefix}")
+        return state | self.tensors(f"average.{prefix}") if averaged else state
+
+
+def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of tensors, on the CPU and contiguous, with their names, types and shapes, and of the metadata."""
+    total = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+# -- a training's checkpoints ----------------------------------------------------------------------------------------
+
+
+def save_checkpoint(
+    folder: Path,
+    iteration: int,
+    tensors: Mapping[str, Tensor],
+    manifest: Manifest,
+    networks: Mapping[str, Any],
+    keep: int = 2,
+) -> Path:
+    """Write one checkpoint atomically and drop all but the newest `keep`.
+
+    Arguments:
+        folder: the training's.
+        iteration: updates done.
+        tensors: by name, beginning with ``model.``, ``average.``, ``optimizer.``, …
+        manifest: settings and inputs of the training.
+        networks: shape of each network, by part.
+    """
+    path = checkpoint_file(folder, iteration)
+    # safetensors refuses views that share memory and loses channels_last strides, so every tensor goes in as its own.
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    weights = {name: tensor for name, tensor in kept.items() if name.startswith(("model.", "average."))}
+    about = {"settings": manifest.settings, "inputs": manifest.inputs, "networks": networks}
+    metadata = {"iteration": str(iteration), "fingerprint": checksum(weights, {})[:16]}
+    metadata |= {name: json.dumps(value, sort_keys=True, default=str) for name, value in about.items()}
+    write_atomically(path, save(kept, metadata | {"checksum": checksum(kept, metadata)}))
+    for _, old in checkpoints(folder)[:-keep]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint in a file, its checksum compared.
+
+    Raises:
+        CheckpointError: it is cut short, changed, a pickle or anything else than a checkpoint of the kit.
+    """
+    try:
+        status = path.stat()
+        return _checked(path, status.st_mtime_ns, status.st_size)
+    except (SafetensorError, KeyError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error})") from None
+
+
+@lru_cache(maxsize=64)
+def _checked(path: Path, changed: int, size: int) -> Checkpoint:
+    """`read_checkpoint`; a file that has not changed since is not read whole again."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        expected = metadata.pop("checksum")
+        if expected != checksum({name: file.get_tensor(name) for name in file.keys()}, metadata):  # noqa: SIM118
+            raise ValueError("its checksum differs: the file has changed since it was written")
+    about = (json.loads(metadata[name]) for name in ("settings", "inputs", "networks"))
+    return Checkpoint(path, int(metadata["iteration"]), *about, metadata["fingerprint"])
+
+
+def checkpoint_file(folder: Path, iteration: int) -> Path:
+    """Where the checkpoint of an iteration lies."""
+    return folder / f"checkpoint-{iteration:08d}.safetensors"
+
+
+def checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """Every checkpoint of `folder`, (iteration, file), the newest last."""
+    found = ((_NAME.fullmatch(path.name), path) for path in folder.glob("checkpoint-*.safetensors"))
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def latest(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint of `folder` that can be read; None where there is none.
+
+    A damaged file (a full disk, a copy cut short) is passed over with a warning, and the one before it is used.
+
+    Raises:
+        CheckpointError: there are checkpoints, and none can be read.
+    """
+    files = checkpoints(folder)
+    for _, path in reversed(files):
+        try:
+            return read_checkpoint(path)
+        except CheckpointError as error:
+            warnings.warn(f"{error}; trying the checkpoint before it", stacklevel=2)
+    if files:
+        raise CheckpointError(
+            f"none of the {len(files)} checkpoints in {folder} can be read: delete them to begin anew"
+        )
+    return None
+
+
+def _newest(folder: Path) -> Checkpoint:
+    checkpoint = latest(folder)
+    if checkpoint is None:
+        raise CheckpointError(f"no checkpoint in {folder}")
+    return checkpoint
+
+
+def fingerprint(folder: Path) -> str:
+    """The fingerprint of the newest checkpoint's weights, by their values, so that what is made from them can name them."""
+    return _newest(folder).fingerprint
+
+
+def load_state(module: nn.Module, folder: Path, part: str = "", averaged: bool = True) -> Checkpoint:
+    """Load the newest checkpoint's weights into `module`: the running average, or the weights themselves.
+
+    Arguments:
+        module: what to fill.
+        folder: a training's folder.
+        part: one of the networks that were trained together (``"translator"``); all of them by default.
+        averaged: take the running average where the checkpoint has one.
+
+    Raises:
+        CheckpointError: no checkpoint, or its weights are not this module's.
+    """
+    checkpoint = _newest(folder)
+    _load(module, checkpoint.state(part, averaged), checkpoint.path)
+    return checkpoint
+
+
+def _load(module: nn.Module, state: dict[str, Tensor], source: Path) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"{source} does not fit this {type(module).__name__}: {error}") from None
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Rename `folder` to ``<folder>.1`` (.2, …), so that beginning anew loses nothing; None where it is empty."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return None
+    number = 1
+    while folder.with_name(f"{folder.name}.{number}").exists():
+        number += 1
+    return folder.rename(folder.with_name(f"{folder.name}.{number}"))
+
+
+def check_same_training(checkpoint: Checkpoint, manifest: Manifest, folder: Path, step: str) -> None:
+    """Refuse to continue a training with other settings or on other inputs.
+
+    Arguments:
+        checkpoint: what the folder holds.
+        manifest: settings and inputs asked for.
+        folder: the training's.
+        step: of the notebook whose ``restart`` begins it anew.
+
+    Raises:
+        ConfigChangedError: what differs, and what to do.
+    """
+    before = Manifest(checkpoint.inputs, _deciding(checkpoint.settings))
+    changed = before.changes(manifest.inputs, _deciding(as_json(manifest.settings)))
+    if changed:
+        raise ConfigChangedError(
+            f"{folder} holds a training with other values ({changed}): name another run, or pass restart=True "
+            f"(in a batch: -p {step}.restart True), which keeps the old one under a number"
+        )
+
+
+def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in _FREE}
+
+
+# -- weights to begin from, and to pass on ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Trained weights, wherever they come from.
+
+    Attributes:
+        source: the file.
+        part: ``glow``, ``translator`` or ``classifier``.
+        config: the network's shape.
+        state: its averaged weights.
+        critic: the discriminator's, where they come from a training of a translator.
+    """
+
+    source: Path
+    part: str
+    config: dict[str, Any]
+    state: dict[str, Tensor]
+    critic: dict[str, Tensor] | None = None
+
+    def fill(self, module: nn.Module, expected: Mapping[str, Any]) -> None:
+        """Load the weights into `module`, whose shape is `expected`, by the names in `config`.
+
+        Raises:
+            CheckpointError: the shapes differ; the message names each value that does.
+        """
+        expected = as_json(expected)
+        differ = [name for name in expected if self.config.get(name) != expected[name]]
+        if differ:
+            values = ", ".join(f"{name} = {self.config.get(name)!r}, not {expected[name]!r}" for name in differ)
+            raise CheckpointError(
+                f"the weights in {self.source} do not fit these settings and faces: they have {values}. Leave the shape "
+                "as it is, or begin from other weights, or from new ones (init_from = nothing, with a learning rate and "
+                "iterations for that)"
+            )
+        _load(module, self.state, self.source)
+
+
+def find_weights(init_from: str, runs_root: Path, folder: str) -> Path:
+    """The file or training folder that `init_from` names.
+
+    Arguments:
+        init_from: see the module.
+        runs_root: folder of all runs.
+        folder: the training's folder in a run: ``glow``, ``ictm``, ``no_ictm``, ``decoded_age``, ``classifiers/age``, …
+
+    Raises:
+        CheckpointError: there is nothing of that name; the message says where it was looked for.
+    """
+    if init_from == "pretrained":
+        # The judges, one for ages and one for each attribute, begin from one network that predicts several of these.
+        path = PRETRAINED / f"{'judge' if folder.startswith('classifiers/') else folder}.safetensors"
+        if not path.is_file():
+            available = ", ".join(sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))) or "none"
+            raise CheckpointError(
+                f"no pretrained weights for {folder} come with this installation (there are: {available}): name a run or "
+                "a file"
+            )
+        return path
+    places = list(dict.fromkeys((Path(init_from).expanduser(), runs_root / init_from)))
+    for place in places:
+        if place.is_file():
+            return place
+    inside = [place / name for place in places for name in dict.fromkeys((".", folder, Path(folder).name))]
+    for training in inside:
+        if checkpoints(training):
+            return training
+    raise CheckpointError(
+        f"init_from = {init_from!r}: no file of that name, and no training in any of {', '.join(map(str, inside))}. "
+        "Name a run as dataset/run, the path of a run or of a file, or 'pretrained'"
+    )
+
+
+def file_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file; nothing for any other file.
+
+    Raises:
+        CheckpointError: it is called ``….safetensors`` and is none.
+    """
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error})") from None
+
+
+def read_weights(path: Path, part: str | None = None) -> Weights | None:
+    """The weights of a training folder, a checkpoint or a released file; None for a file of other code.
+
+    Arguments:
+        path: of `find_weights`.
+        part: the network asked for; None: the one that is there.
+
+    Raises:
+        CheckpointError: the file is damaged, or holds another network.
+    """
+    metadata = {} if path.is_dir() else file_metadata(path)
+    if path.is_dir() or "iteration" in metadata:
+        checkpoint = _newest(path) if path.is_dir() else read_checkpoint(path)
+        wanted = next((name for name in ((part,) if part else PARTS) if name in checkpoint.networks), None)
+        if wanted is None:
+            raise CheckpointError(f"{checkpoint.path} is of a training without a {part or ' or '.join(PARTS)}")
+        critic = checkpoint.state("discriminator") if wanted == "translator" else None
+        return Weights(checkpoint.path, wanted, checkpoint.networks[wanted], checkpoint.state(wanted), critic)
+    if "part" not in metadata:
+        return None
+    weights = _read_released(path)
+    if part not in (None, weights.part):
+        raise CheckpointError(f"{path} holds a {weights.part}, not a {part}")
+    return weights
+
+
+def _read_released(path: Path) -> Weights:
+    """A released file; numbers stored in half precision come back as float32."""
+    try:
+        metadata = file_metadata(path)
+        expected = metadata.pop("checksum")
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if checksum(state, metadata) != expected:
+            raise ValueError("its checksum differs: the file has changed since it was written")
+        config, part = json.loads(metadata["config"]), metadata["part"]
+    except (SafetensorError, KeyError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as released weights ({error!r})") from None
+    state = {name: value.float() if value.dtype == torch.float16 else value for name, value in state.items()}
+    return Weights(path, part, config, state)
+
+
+def release(folder: Path, path: Path, part: str | None = None, half: bool = False) -> Path:
+    """Write the averaged weights of a training folder's newest checkpoint as one file to pass on.
+
+    Arguments:
+        folder: a training's folder, ``runs/<dataset>/<run>/glow``, or a file that was released before.
+        path: the file to write, ``….safetensors``.
+        part: ``glow``, ``translator`` or ``classifier``; None: the one that is there.
+        half: store numbers in half precision, at half the size; they are read back as float32.
+
+    Raises:
+        CheckpointError: no such training or file, one of another part, or numbers too large for half precision.
+        ValueError: `path` is not called ``….safetensors``.
+    """
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: released weights are called ….safetensors")
+    weights = read_weights(folder, part) if folder.exists() else None
+    if weights is None:
+        raise CheckpointError(f"no checkpoint in {folder}, and it is no released file")
+    state = {name: tensor.contiguous() for name, tensor in weights.state.items()}
+    if half:
+        state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+        too_large = [name for name, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+        if too_large:
+            raise CheckpointError(f"{too_large[0]} has values that half precision cannot hold: release it in full")
+    metadata = {"part": weights.part, "config": json.dumps(weights.config, sort_keys=True)}
+    write_atomically(path, save(state, metadata | {"checksum": checksum(state, metadata)}))
+    return path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, or 1 for an error that it names."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ageflow.checkpoint", description="Write trained weights as one file."
+    )
+    parser.add_argument("folder", type=Path, help="a training's folder, runs/<dataset>/<run>/glow, or a released file")
+    parser.add_argument("file", type=Path, help="what to write, weights.safetensors")
+    parser.add_argument("--part", choices=PARTS, help="which network; by default the one that is there")
+    parser.add_argument("--half", action="store_true", help="store numbers in half precision")
+    given = parser.parse_args(arguments)
+    try:
+        release(given.folder, given.file, given.part, given.half)
+    except (CheckpointError, ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""From what a notebook or a command line gives to validated settings, by the presets in ``presets.toml``.
+
+A notebook's parameters become one `Settings` object: the preset's values, then the data set's own, then
+whatever the notebook or papermill's ``-p`` names. An unknown name stops the run. ``None`` means "the preset's value".
+"""
+
+import ast
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ageflow.config import OF_DECODED, STEPS, ParameterError, Settings, Training, literal
+
+# The presets by name, and what the paper sets per data set.
+PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_name("presets.toml").read_text())
+_DATASET_VALUES: dict[str, dict[str, Any]] = PRESETS.pop("dataset")
+
+
+def settings(step: str, parameters: Mapping[str, Any]) -> Any:
+    """The validated settings of one step.
+
+    Arguments:
+        step: the notebook's step, a key of `STEPS` (``"train_glow"``).
+        parameters: the parameters by name, or a notebook's ``globals()``: then those are taken that cells of
+            plain assignments set, which are the cell tagged `parameters` and the one papermill injects.
+            ``None`` leaves a parameter to the preset.
+
+    Returns:
+        The `Settings` subclass of the step.
+
+    Raises:
+        ParameterError: a name that this step does not know (with the nearest that it does), or a value that
+            cannot be used.
+
+    Example:
+        >>> settings("train_ictm", {"dataset": "cacd"}).scale
+        1.8
+    """
+    if step not in STEPS:
+        raise ParameterError(f"no step {step!r}: the steps are {', '.join(STEPS)}")
+    cls = STEPS[step]
+    if "get_ipython" in parameters and "In" in parameters:
+        parameters = _assigned_in_cells(parameters)
+    given = {name: value for name, value in parameters.items() if value is not None}
+
+    unknown = sorted(set(parameters) - set(cls.model_fields))
+    if unknown:
+        raise ParameterError(_unknown(step, unknown, cls))
+
+    dataset = given.get("dataset", "demo")
+    preset = given.get("preset", "demo" if dataset == "demo" else "paper")
+    values = _preset_values(cls, preset, dataset)
+    if given.get("age_classifier") == "latent":  # then the preset's values for the other are not meant
+        values = {name: value for name, value in values.items() if name not in OF_DECODED}
+    of_preset = values.get("age_classifier_from")
+    if given.get("age_classifier_from", of_preset) != of_preset:  # nor are those weights' updates
+        values.pop("age_classifier_iterations", None)
+    values |= {"preset": preset, "run": preset} | given
+    return cls.checked(values)
+
+
+def _preset_values(cls: type[Settings], preset: str, dataset: str) -> dict[str, Any]:
+    of_preset, of_dataset = PRESETS.get(preset, {}), _DATASET_VALUES.get(dataset, {})
+    sources = [of_preset.get("training", {}) if issubclass(cls, Training) else {}, of_preset.get(cls.step, {})]
+    sources += [of_dataset, of_dataset.get(preset, {}).get(cls.step, {})]
+    return {name: value for source in sources for name, value in source.items() if name in cls.model_fields}
+
+
+def from_command_line(step: str, pairs: Sequence[tuple[str, str]]) -> Any:
+    """The settings of a step from ``-p NAME VALUE`` pairs of text; errors as `settings`."""
+    # A name stays as it was written: 2024_06_01 is a number to Python.
+    names = {name for name, field in STEPS[step].model_fields.items() if field.annotation is str}
+    return settings(step, {name: value if name in names else literal(value) for name, value in pairs})
+
+
+def describe_parameters(settings: Settings) -> str:
+    """A line a parameter: its name, its value and its description."""
+    fields = type(settings).model_fields
+    values = {name: str(getattr(settings, name)) for name in fields}
+    names, widest = (max(map(len, texts)) for texts in (values, values.values()))
+    return "\n".join(f"{name:{names}}  {values[name]:{widest}}  {field.description}" for name, field in fields.items())
+
+
+def _unknown(step: str, unknown: list[str], cls: type[Settings]) -> str:
+    lines = []
+    for name in unknown:
+        near = difflib.get_close_matches(name, cls.model_fields, n=1)
+        lines.append(f"unknown parameter {name!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+    return "; ".join(lines) + f" ({step} takes: {', '.join(cls.model_fields)})"
+
+
+def _assigned_in_cells(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """The names that notebook cells made of nothing but assignments of plain values have set."""
+    names: list[str] = []
+    for source in namespace["In"]:
+        try:
+            body = ast.parse(source).body
+        except SyntaxError:  # a cell with a magic or a shell command sets no parameter
+            continue
+        assigned = [_literal_assignment(node) for node in body]
+        if body and all(assigned):
+            names.extend(name for name in assigned if name)
+    return {name: namespace[name] for name in names if name in namespace}
+
+
+def _literal_assignment(node: ast.stmt) -> str | None:
+    """The name that ``name = literal`` assigns; None for any other statement."""
+    target = node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
+    if isinstance(node, ast.AnnAssign) and node.value is not None:
+        target = node.target
+    if not isinstance(target, ast.Name):
+        return None
+    try:
+        ast.literal_eval(node.value)  # type: ignore[attr-defined]
+    except ValueError:
+        return None
+    return target.id

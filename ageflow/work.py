@@ -1,0 +1,208 @@
+"""Work in pieces: on one process, many, or a dask cluster; with a progress bar; and resumed where it stopped.
+
+What a piece computes must not depend on where: a task carries all that it needs, and writes its own files.
+"""
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tqdm.std import tqdm
+
+from ageflow.config import ParameterError
+from ageflow.run import write_atomically
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+_CONNECT_SECONDS = 15
+_DEATHS = 2  # of workers by one task; the third ends the call
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def progress_bar(
+    iterable: Iterable | None = None,
+    *,
+    total: int | None = None,
+    initial: int = 0,
+    unit: str = "it",
+    title: str = "",
+    show: bool = True,
+) -> "tqdm[Any]":
+    """A text bar over `iterable`, or one to `update` by hand up to `total`; `show=False` draws nothing.
+
+    Text, as the widget bar of ``tqdm.auto`` sticks at 0 % in notebooks that papermill executed. Where nobody watches (a
+    log, papermill) every redraw is a line that stays, so there are few of them.
+    """
+    interval = 0.5 if sys.stderr.isatty() or front_end() else 10.0
+    return tqdm(
+        iterable, total=total, initial=initial, unit=unit, desc=title or None, disable=not show,
+        mininterval=interval, maxinterval=60.0, smoothing=0.1, ncols=110,
+    )  # fmt: skip
+
+
+def front_end() -> bool:
+    """Whether a person's notebook front end (JupyterLab, VS Code) runs this cell; not under papermill."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    kernel = getattr(get_ipython(), "kernel", None)
+    request = kernel.get_parent("shell") if kernel is not None else {}
+    return bool(request.get("content", {}).get("allow_stdin"))
+
+
+class WorkersLostError(RuntimeError):
+    """A task killed its workers, or the scheduler went away; the message says what to do."""
+
+
+def resumable_map(
+    function: Callable[[Task], dict[str, Any]],
+    tasks: Sequence[Task],
+    folder: Path,
+    keys: Sequence[str],
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
+    sizes: Sequence[int] | None = None,
+    title: str = "",
+    unit: str = "piece",
+    show: bool = True,
+) -> list[dict[str, Any]]:
+    """Call `function` once a task and keep each result as ``<folder>/<number>.json``; called again, only the rest is done.
+
+    Larger results go into files of their own, which `function` writes before it returns. A kept piece counts only where
+    its key is the same: put into the key all that the result depends on.
+
+    Arguments:
+        function: importable by name where other processes call it; returns JSON values.
+        tasks: what it is called with.
+        folder: holds the pieces; whoever has assembled them may delete it.
+        keys: fingerprint of everything that a piece depends on, one a task.
+        workers, scheduler: see `in_any_order`.
+        sizes: units (faces) in each task, for the bar; None: one each.
+        title, unit, show: of the bar.
+
+    Returns:
+        The results, in the order of the tasks.
+    """
+    sizes = [1] * len(tasks) if sizes is None else sizes
+    results: dict[int, dict[str, Any]] = {}
+    for number, key in enumerate(keys):
+        piece = _read_piece(folder / f"{number:05d}.json")
+        if piece is not None and piece.get("key") == key:
+            results[number] = piece["result"]
+    missing = [number for number in range(len(tasks)) if number not in results]
+    done = sum(sizes[number] for number in results)
+    with progress_bar(total=sum(sizes), initial=done, unit=unit, title=title, show=show) as bar:
+        for place, result in in_any_order(function, [tasks[number] for number in missing], workers, scheduler):
+            number = missing[place]
+            content = json.dumps({"key": keys[number], "result": result})
+            write_atomically(folder / f"{number:05d}.json", content.encode())
+            results[number] = result
+            bar.update(sizes[number])
+    return [results[number] for number in range(len(tasks))]
+
+
+def _read_piece(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):  # none yet, or damaged: it is made again
+        return None
+
+
+def in_any_order(
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    workers: int = 1,
+    scheduler: str | None = None,
+    killed: Callable[[Task, WorkersLostError], Result] | None = None,
+) -> Iterator[tuple[int, Result]]:
+    """Call `function` once for each task, in this process or in others.
+
+    Local workers are started by ``spawn``: a script that calls this needs ``if __name__ == "__main__":``; a notebook
+    does not.
+
+    Arguments:
+        function: importable by its name wherever it runs.
+        tasks: what it is called with.
+        workers: processes on this machine; 0 and 1 call it here, one task after the other.
+        scheduler: ``tcp://host:port`` of a running dask scheduler, whose workers do it; then `workers` is ignored.
+        killed: makes the result of a task whose workers died three times from the task and the error; None: the
+            error is raised, and the tasks not begun are given up.
+
+    Yields:
+        (number of the task, result), as they finish. A task whose worker dies is given to another.
+
+    Raises:
+        ParameterError: there is no scheduler at that address.
+        WorkersLostError: a task's workers died three times and there is no `killed`, or the scheduler was lost.
+        Exception: what `function` raised; the tasks not begun are given up.
+    """
+    if not tasks:
+        return
+    if scheduler is None and workers <= 1:
+        for number, task in enumerate(tasks):
+            yield number, function(task)
+        return
+
+    from distributed import KilledWorker, as_completed
+
+    with ExitStack() as stack:
+        client = _connect(stack, min(workers, len(tasks)), scheduler)
+        # Not `pure`: a function of the same task is to be called again in the next call.
+        futures = {client.submit(function, task, pure=False): number for number, task in enumerate(tasks)}
+        try:
+            for future in as_completed(list(futures)):
+                number = futures[future]
+                try:
+                    result = future.result()
+                except KilledWorker as error:
+                    lost = WorkersLostError(
+                        f"task {number} of {len(tasks)} killed {_DEATHS + 1} workers, one after the other; most often "
+                        "they run out of memory. Use fewer workers, and run this again: it continues with what is missing"
+                    )
+                    if killed is None:
+                        raise lost from error
+                    result = killed(tasks[number], lost)
+                yield number, result
+                future.release()  # or the workers would keep every result
+        except CancelledError as error:
+            raise WorkersLostError(
+                f"the scheduler {scheduler or 'of the local cluster'} was lost. Run this again when it is back: "
+                "it continues with what is missing"
+            ) from error
+        finally:
+            client.cancel(list(futures), force=True)
+
+
+def _connect(stack: ExitStack, workers: int, scheduler: str | None) -> "Client":
+    import dask
+    from distributed import Client, LocalCluster
+
+    if scheduler is None:
+        stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": _DEATHS}))
+        # One thread each: tasks that need more start their own. No dashboard: its port may be taken, and it needs
+        # packages of its own. No limit of memory but the machine's: dask's would end a worker at its share.
+        options: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "processes": True}
+        cluster = LocalCluster(**options, dashboard_address=None, memory_limit=0, silence_logs=logging.ERROR)
+        return stack.enter_context(Client(stack.enter_context(cluster)))
+    try:
+        client = stack.enter_context(Client(scheduler, timeout=_CONNECT_SECONDS))
+    except (OSError, ValueError, TypeError) as error:
+        raise ParameterError(
+            f"scheduler = {scheduler!r}: no dask scheduler answers there ({error}). Start one with `dask scheduler`, "
+            "and give the address that it prints, tcp://host:port"
+        ) from None
+    if not client.nthreads():
+        warnings.warn(f"{scheduler} has no workers yet: the work waits until one joins", stacklevel=3)
+    return client

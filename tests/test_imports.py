@@ -8,7 +8,7 @@ import pytest
 SLOW = ("torchvision", "torch._dynamo", "torch_fidelity", "sklearn", "matplotlib.pyplot", "distributed", "dlib")
 MODULES = (
     "ageflow.data.prepare",
-    "ageflow.evaluation.session",
+    "ageflow.evaluation.evaluate",
     "ageflow.slider.explorer",
     "ageflow.report.figures",
     "ageflow.report.tables",

@@ -1,9 +1,10 @@
-"""dlib's face recogniser (ResNet-29) as a PyTorch module, with the weights read from dlib's own file.
+"""dlib's face recogniser: its network (ResNet-29) in PyTorch with the weights of dlib's own file, and the embedder.
 
 dlib's wheels compute it on one core without a BLAS, 86 ms a face on the machine where this was measured; this takes
 about 10, gives the same descriptors, and runs on a GPU.
 """
 
+import importlib.util
 import struct
 from pathlib import Path
 
@@ -12,22 +13,56 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ageflow.device import device_of
+from ageflow.evaluation.identity import Embedder, EmbedderError, Eyes, chips
+from ageflow.run import digest
+
+DLIB_EYES: Eyes = ((0.31822, 0.31427), (0.66855, 0.31416))  # dlib.get_face_chip, size 150, padding 0.25
 _MEAN = (122.782, 117.001, 104.298)  # of dlib's input layer, RGB
-# (channels, whether it halves the side) of every residual block, from the picture to the descriptor.
-_BLOCKS = (
-    *[(32, False)] * 3,
-    (64, True),
-    *[(64, False)] * 3,
-    (128, True),
-    *[(128, False)] * 2,
-    (256, True),
-    *[(256, False)] * 2,
-    (256, True),
-)
+# Channels of every residual block, from the picture to the descriptor, and the blocks that halve the side.
+_CHANNELS, _HALVING = (32,) * 3 + (64,) * 4 + (128,) * 3 + (256,) * 4, (3, 7, 10, 13)
 
 
 class DlibFileError(ValueError):
     """The file is not dlib's dlib_face_recognition_resnet_model_v1.dat."""
+
+
+class DlibEmbedder(Embedder):
+    """dlib's 128-d face recogniser, with the weights of the package `face-recognition-models`: works offline.
+
+    Its descriptors share a large common part, so cosines crowd near 1 and two people are far from 0. Between the 1,200
+    demo faces at 64×64: two faces of one person 0.96 on average (90 % of them from 0.91 to 0.99; 0.98 within an age
+    group, 0.93 between the youngest and the oldest), two people 0.87 (0.81 to 0.93); a cosine tells the two kinds of
+    pair apart with an area under the curve of 0.97. Table 1 shows both means on the run's own test faces.
+
+    Arguments:
+        device: where it runs.
+
+    Raises:
+        EmbedderError: the package with its weights is not installed.
+    """
+
+    name = "dlib"
+    # of dlib's own example (dnn_face_recognition_ex), which states 99.38 % right answers with it on LFW
+    distance = 0.6
+    threshold = f"Euclidean distance below {distance}"
+
+    def __init__(self, device: str = "auto") -> None:
+        # Found by path: importing the package asks for pkg_resources, which setuptools has dropped.
+        package = importlib.util.find_spec("face_recognition_models")
+        if package is None:
+            raise EmbedderError("embedder 'dlib' needs its weights: pip install face-recognition-models")
+        path = Path(package.origin).parent / "models" / "dlib_face_recognition_resnet_model_v1.dat"
+        self.fingerprint = digest(path.read_bytes())
+        self._device = device_of(device)
+        self._network = DlibResNet(path).to(self._device)
+
+    @torch.inference_mode()
+    def descriptors(self, images: Tensor) -> Tensor:
+        return self._network(torch.from_numpy(chips(images, DLIB_EYES, 150)).to(self._device)).cpu()
+
+    def verified_pairs(self, first: Tensor, second: Tensor) -> Tensor:
+        return torch.cdist(first, second) < self.distance
 
 
 def _convolution(channels_in: int, channels: int, kernel: int, stride: int) -> nn.Conv2d:
@@ -53,12 +88,10 @@ def _add(a: Tensor, b: Tensor) -> Tensor:
     # dlib adds tensors of unequal shape by filling the smaller up with zeros, in channels, height and width.
     if a.shape == b.shape:
         return a + b
-    shape = [max(pair) for pair in zip(a.shape[1:], b.shape[1:], strict=True)]
-    a, b = (
-        F.pad(t, [n for have, want in zip(t.shape[:0:-1], shape[::-1], strict=True) for n in (0, want - have)])
-        for t in (a, b)
-    )
-    return a + b
+    total = a.new_zeros([max(sizes) for sizes in zip(a.shape, b.shape, strict=True)])
+    for part in (a, b):
+        total[:, : part.shape[1], : part.shape[2], : part.shape[3]] += part
+    return total
 
 
 class DlibResNet(nn.Module):
@@ -74,10 +107,9 @@ class DlibResNet(nn.Module):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.stem = _convolution(3, 32, 7, 2)
-        widths = [32, *(channels for channels, _ in _BLOCKS)]
-        self.blocks = nn.Sequential(
-            *(_Residual(before, channels, halve) for before, (channels, halve) in zip(widths, _BLOCKS, strict=False))
-        )
+        before = (32, *_CHANNELS)
+        blocks = [_Residual(before[i], channels, i in _HALVING) for i, channels in enumerate(_CHANNELS)]
+        self.blocks = nn.Sequential(*blocks)
         self.head = nn.utils.skip_init(nn.Linear, 256, 128, bias=False)
         self.register_buffer("mean", torch.tensor(_MEAN))
         self._read(path)

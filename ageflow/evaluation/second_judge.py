@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ageflow.device import device_of
@@ -32,7 +32,7 @@ _SIDE = 112
 _BOX_EYES: Eyes = ((0.33, 0.42), (0.67, 0.42))
 
 
-class SecondAgeJudge(nn.Module):
+class SecondAgeJudge:
     """face-api.js's TinyXception with its age head: aligned faces [B,3,S,S] → years [B].
 
     Arguments:
@@ -43,25 +43,23 @@ class SecondAgeJudge(nn.Module):
         torch.Size([2])
     """
 
-    name = "face-api.js"
+    fingerprint = "face-api.js 1.7.15"
+    kid = "kid_face_api"  # what KID of its features is called
 
     def __init__(self, device: str = "auto") -> None:
-        super().__init__()
-        for name, tensor in _read(_WEIGHTS).items():
-            self.register_buffer(name.replace(".", "-"), tensor)  # a dot would name a submodule
-        self.register_buffer("mean", torch.tensor(_MEAN))
-        self.to(device_of(device))
+        self._device = device_of(device)
+        self._weights = {name: tensor.to(self._device) for name, tensor in _read(_WEIGHTS).items()}
 
-    def forward(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor) -> Tensor:
         """Ages of faces aligned to the kit's template, uint8 or float in [0, 1], [B,3,S,S] → years [B], on the CPU."""
         return self.ages(self.features(images))
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
         """What the age is read from: the same faces → [B,512] float32, on the CPU."""
-        faces = torch.from_numpy(chips(images, _BOX_EYES, _SIDE)).to(self.mean.device)
-        x = ((faces.float() - self.mean) / 255).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-        x = F.relu(self._convolution(x, "entry_flow.conv_in", stride=2))
+        faces = torch.from_numpy(chips(images, _BOX_EYES, _SIDE)).to(self._device).float()
+        x = ((faces - faces.new_tensor(_MEAN)) / 255).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        x = F.relu(self._convolution(_padded(x), "entry_flow.conv_in"))
         x = self._reduction(x, "entry_flow.reduction_block_0", activate=False)
         x = self._reduction(x, "entry_flow.reduction_block_1")
         for block in ("middle_flow.main_block_0", "middle_flow.main_block_1"):
@@ -76,32 +74,26 @@ class SecondAgeJudge(nn.Module):
     @torch.inference_mode()
     def ages(self, features: Tensor) -> Tensor:
         """[B,512] → years [B]."""
-        return (features @ self._get("fc.age.weights").cpu() + self._get("fc.age.bias").cpu())[:, 0]
+        weights, bias = (self._weights[f"fc.age.{name}"].cpu() for name in ("weights", "bias"))
+        return (features @ weights + bias)[:, 0]
 
-    def _get(self, name: str) -> Tensor:
-        return self.get_buffer(name.replace(".", "-"))
-
-    def _convolution(self, x: Tensor, name: str, stride: int) -> Tensor:
-        kernel = self._get(f"{name}.filters")
-        return F.conv2d(_same(x, kernel.shape[-1], stride), kernel, self._get(f"{name}.bias"), stride)
+    def _convolution(self, x: Tensor, name: str) -> Tensor:
+        return F.conv2d(x, self._weights[f"{name}.filters"], self._weights[f"{name}.bias"], stride=2)
 
     def _separable(self, x: Tensor, name: str) -> Tensor:
-        x = F.conv2d(x, self._get(f"{name}.depthwise_filter"), padding=1, groups=x.shape[1])
-        return F.conv2d(x, self._get(f"{name}.pointwise_filter"), self._get(f"{name}.bias"))
+        x = F.conv2d(x, self._weights[f"{name}.depthwise_filter"], padding=1, groups=x.shape[1])
+        return F.conv2d(x, self._weights[f"{name}.pointwise_filter"], self._weights[f"{name}.bias"])
 
     def _reduction(self, x: Tensor, name: str, activate: bool = True) -> Tensor:
         y = self._separable(F.relu(x) if activate else x, f"{name}.separable_conv0")
         y = self._separable(F.relu(y), f"{name}.separable_conv1")
-        y = F.max_pool2d(_same(y, 3, 2, float("-inf")), 3, 2)
-        return y + self._convolution(x, f"{name}.expansion_conv", stride=2)
+        y = F.max_pool2d(_padded(y, float("-inf")), 3, 2)
+        return y + self._convolution(x, f"{name}.expansion_conv")
 
 
-def _same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:
-    # TensorFlow's "same": what is missing is split, and the odd one goes to the right and the bottom.
-    size = x.shape[-1]
-    missing = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    before = missing // 2
-    return F.pad(x, (before, missing - before) * 2, value=value) if missing else x
+def _padded(x: Tensor, value: float = 0.0) -> Tensor:
+    """TensorFlow's "same" for a kernel of 3, a stride of 2 and an even side: one more on the right and the bottom."""
+    return F.pad(x, (0, 1, 0, 1), value=value)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

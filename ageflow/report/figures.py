@@ -9,10 +9,10 @@ from typing import Any
 from ageflow.checkpoint import checkpoints
 from ageflow.config import Figures
 from ageflow.data.faces import Faces
-from ageflow.evaluation.evaluate import strength_curves
+from ageflow.evaluation.evaluate import METHOD_PARTS
 from ageflow.evaluation.judged import file_name, read_judged
-from ageflow.evaluation.judging import classifier_names
-from ageflow.evaluation.session import METHOD_PARTS
+from ageflow.evaluation.judges import classifier_names
+from ageflow.evaluation.scores import strength_curves
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.report.ages import AGES_FILE, age_curves, draw_ages, read_ages
 from ageflow.report.external import ExternalFaces, external_faces

@@ -19,8 +19,8 @@ METRIC_NAMES = {
     "second_accuracy": "Age accuracy, second judge (%)",
     "inverse_error": "Back by the inverse: error",
     "inverse_equal": "Back by the inverse: equal values (%)",
-    "condition_error": "Back by the condition: error",
-    "condition_equal": "Back by the condition: equal values (%)",
+    "cycle_error": "Cycle error (re-translation)",
+    "cycle_equal": "Equal values after the cycle (%)",
     "rho": "Continuous target: rank correlation",
     "monotone": "Continuous target: monotone faces (%)",
     "monotone_second": "Continuous target, second judge: monotone faces (%)",
@@ -29,7 +29,7 @@ METRIC_NAMES = {
 }
 _FORMATS = {
     **dict.fromkeys(("cosine", "cosine_centred", "cosine_at_equal_age", "rho"), ".3f"),
-    **dict.fromkeys(("inverse_error", "condition_error"), ".1e"),
+    **dict.fromkeys(("inverse_error", "cycle_error"), ".1e"),
     **dict.fromkeys(("kid_face_api", "kid_inception"), ".2f"),
 }
 _LATEX_SPECIAL = re.compile(r"([&%$#_{}])")

@@ -5,11 +5,8 @@ from collections.abc import Callable
 import pandas as pd
 
 from ageflow.data.records import AGE_GROUPS
-from ageflow.evaluation.age import age_scores, second_age_scores
-from ageflow.evaluation.attributes import attribute_scores
-from ageflow.evaluation.continuous import monotonicity
-from ageflow.evaluation.cycle import CYCLE_COLUMNS
-from ageflow.evaluation.identity import identity_scores
+from ageflow.evaluation.protocol import CYCLE_COLUMNS
+from ageflow.evaluation.scores import age_scores, attribute_scores, identity_scores, monotonicity, second_age_scores
 from ageflow.report.results import Results
 
 IDENTITY = ("cosine", "cosine_centred", "verified")
@@ -17,7 +14,7 @@ MONOTONICITY = {"rho": "predicted_age", "monotone": "predicted_age", "monotone_s
 # What the paper does not measure; KID is of crowds and has no number of a face's own.
 BEYOND = ("second_accuracy", *CYCLE_COLUMNS, *MONOTONICITY)
 TWO_PEOPLE = "photos of two people"  # a row of real faces
-LOWER_IS_BETTER = {"inverse_error", "condition_error", "kid_face_api", "kid_inception"}
+LOWER_IS_BETTER = {"inverse_error", "cycle_error", "kid_face_api", "kid_inception"}
 
 
 def known(results: Results) -> list[str]:

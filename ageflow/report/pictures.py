@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
-from ageflow.evaluation.judging import ATTRIBUTES
+from ageflow.evaluation.judges import ATTRIBUTES
 from ageflow.flows.glow import Glow
 from ageflow.report.picture import Picture, show_face
 from ageflow.report.style import COLUMN, INPUT, NORMAL, SMALL

@@ -7,9 +7,9 @@ from functools import cached_property
 import pandas as pd
 
 from ageflow.checkpoint import checkpoints, fingerprint
-from ageflow.evaluation.attributes import judged_attributes
 from ageflow.evaluation.judged import Judged, file_name, read_judged
-from ageflow.evaluation.judging import ATTRIBUTES, classifier_names
+from ageflow.evaluation.judges import ATTRIBUTES, classifier_names
+from ageflow.evaluation.scores import judged_attributes
 from ageflow.run import Manifest, Workspace
 from ageflow.training.metrics import read_metrics
 
@@ -26,7 +26,7 @@ class Results:
         workspace: of the run.
         real: the real test faces.
         methods: the judged methods, by name.
-        cycle, continuous, strength: rows of `ageflow.evaluation.cycle`, `.continuous` and `.strength` of all methods;
+        cycle, continuous, strength: rows of `ageflow.evaluation.evaluate.Evaluation` of all methods;
             None where a version of the kit that did not measure them made the evaluation.
 
     Example:

@@ -19,7 +19,7 @@ def draw_strengths(curves: pd.DataFrame) -> Picture:
     the second judge.
 
     Arguments:
-        curves: of `ageflow.evaluation.evaluate.strength_curves`.
+        curves: of `ageflow.evaluation.scores.strength_curves`.
     """
     picture = Picture(COLUMN, 4.6)
     panels = picture.subplots(2, 1, sharey=True)

@@ -15,8 +15,8 @@ from ageflow.data.align import Aligner
 from ageflow.data.faces import Faces
 from ageflow.data.pictures import open_image
 from ageflow.device import device_of
-from ageflow.evaluation.identity import Embedder, cosine, load_embedder
-from ageflow.evaluation.judging import ATTRIBUTES, classifier_names
+from ageflow.evaluation.identity import Embedder, load_embedder
+from ageflow.evaluation.judges import ATTRIBUTES, classifier_names
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.parameters import settings as settings_of
 from ageflow.run import MissingArtefactError, Workspace
@@ -205,7 +205,7 @@ class Explorer:
         """
         before, after = self._embedder(torch.stack([portrait.image, shown]))
         age = self.estimated_age(shown) if self.workspace.has("classifiers") else None
-        return Readings(float(cosine(before[None], after[None])), self._embedder.name, age)
+        return Readings(float(before @ after), self._embedder.name, age)
 
     @torch.inference_mode()
     def estimated_age(self, image: Tensor) -> float:

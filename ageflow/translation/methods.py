@@ -294,4 +294,11 @@ def load_method(
         raise CheckpointError("the prototypes are of another GLOW than the run's: run 03_prototypes.ipynb again")
     if scale is None:
         scale = load_translator(workspace.require("ictm"), weights["glow"], "cpu")[1]["scale"]
-    return PrototypeMethod(name, glow, weights | {"scale": str(scale)}, prototypes, scale, name == "glow+attribute")
+    return PrototypeMethod(
+        name,
+        glow,
+        weights | {"prototypes": prototypes.fingerprint, "scale": str(scale)},
+        prototypes,
+        scale,
+        name == "glow+attribute",
+    )

@@ -89,8 +89,8 @@ def continuous_rows(method, falling=0):
 
 def cycle_rows(method, inverse, condition):
     rows = judged_rows((1,) * 4, (1,) * 4, 1)[["face", "identity", "source", "target"]]
-    return rows.assign(method=method, inverse_error=inverse, inverse_equal=100.0, condition_error=condition).assign(
-        condition_equal=5.0
+    return rows.assign(method=method, inverse_error=inverse, inverse_equal=100.0, cycle_error=condition).assign(
+        cycle_equal=5.0
     )
 
 

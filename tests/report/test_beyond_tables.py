@@ -39,8 +39,8 @@ def test_table_5_has_what_the_paper_does_not_measure(tmp_path):
     assert found.loc[("monotone", "AgeFlow", "30-"), "note"] == "no such test faces"
     assert found.loc[("kid_face_api", "AgeFlow", "51+"), "value"] == pytest.approx(3)
     best = table.best
-    assert best.loc[("Back by the condition: error", "this run (demo/r1)", "GLOW")].all()  # lower is better
-    assert not best.loc[("Back by the condition: error", "this run (demo/r1)", "AgeFlow")].any()
+    assert best.loc[("Cycle error (re-translation)", "this run (demo/r1)", "GLOW")].all()  # lower is better
+    assert not best.loc[("Cycle error (re-translation)", "this run (demo/r1)", "AgeFlow")].any()
     assert "1.0e-06" in table.to_markdown()
     (fewer,) = [note for note in table.notes if note.startswith("Measured on a choice of the test faces")]
     assert "Continuous target: rank correlation, 10 of 10 people; Continuous target: monotone faces (%), 10 of" in fewer
@@ -55,7 +55,7 @@ def test_table_5_says_where_it_rests_on_fewer_faces_of_all_the_people(tmp_path):
     write_judged(file, judged.rows[judged.rows["source"] == 0], judged.about)
     notes = make_table(5, Results.open(Workspace.of(settings)), settings).notes
     (fewer,) = [note for note in notes if note.startswith("Measured on a choice of the test faces")]
-    assert f"Back by the condition: error, {PEOPLE} of {PEOPLE} people" in fewer
+    assert f"Cycle error (re-translation), {PEOPLE} of {PEOPLE} people" in fewer
 
 
 def test_the_second_judge_s_shares_are_told_of_methods_and_real_faces(tmp_path):

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from ageflow.evaluation.evaluate import strength_curves
+from ageflow.evaluation.scores import strength_curves
 from ageflow.report.strengths import draw_strengths
 from ageflow.report.style import LINES
 from ageflow.translation.methods import METHODS

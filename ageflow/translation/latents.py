@@ -53,9 +53,7 @@ class Latents:
             CheckpointError: they are of other faces or of another GLOW, or damaged.
         """
         inputs = check_inputs(folder, faces=faces.fingerprint, glow=glow)
-        shards = [
-            _read(_file(folder, start), min(_SHARD, len(faces) - start)) for start in range(0, len(faces), _SHARD)
-        ]
+        shards = [_read(_file(folder, number), count) for number, count in enumerate(_counts(faces))]
         return cls(faces.table, shards, **inputs)
 
     def __len__(self) -> int:
@@ -93,9 +91,13 @@ def check_inputs(folder: Path, **expected: str | None) -> dict[str, str]:
     return inputs
 
 
-def _file(folder: Path, start: int) -> Path:
-    """The shard that begins with a face."""
-    return folder / f"latents-{start // _SHARD:05d}.npy"
+def _file(folder: Path, shard: int) -> Path:
+    return folder / f"latents-{shard:05d}.npy"
+
+
+def _counts(faces: Faces) -> list[int]:
+    """Faces in each shard."""
+    return [min(_SHARD, len(faces) - start) for start in range(0, len(faces), _SHARD)]
 
 
 def _read(file: Path, count: int) -> np.ndarray:
@@ -130,22 +132,20 @@ def encode_faces(settings: PrototypesSettings) -> Latents:
     with sole_writer(folder):
         (folder / MANIFEST).unlink(missing_ok=True)
         remove_leftovers(folder, r"latents-\d+\.npy")
-        starts = range(0, len(faces), _SHARD)
-        sizes = [min(_SHARD, len(faces) - start) for start in starts]
-        for file in {*folder.glob("latents-*.npy")} - {_file(folder, start) for start in starts}:  # of more faces
-            file.unlink()
+        counts = _counts(faces)
+        for file in set(folder.glob("latents-*.npy")) - {_file(folder, shard) for shard in range(len(counts))}:
+            file.unlink()  # of more faces
         _check_room(folder, len(faces), 3 * faces.image_size**2 * np.dtype(np.float32).itemsize)
         where = {"faces": faces.folder.resolve(), "glow": glow.resolve(), "folder": folder.resolve()}
-        how = {"of_glow": inputs["glow"], "batch": settings.encode_batch, "device": settings.device}
-        keys = [digest([inputs, start, size]) for start, size in zip(starts, sizes, strict=True)]
+        how = {"of_glow": inputs["glow"], "batch": settings.encode_batch, "device": settings.device, "length": _SHARD}
+        keys = [digest([inputs, _SHARD, shard, count]) for shard, count in enumerate(counts)]
         # A cluster's workers have devices of their own, which this machine may lack.
         workers = settings.workers or (1 if settings.scheduler else len(devices_of(settings.device)))
         places = {"workers": workers, "scheduler": settings.scheduler}
-        bar = {"sizes": sizes, "title": "encode", "unit": "face", "show": settings.progress}
+        bar = {"sizes": counts, "title": "encode", "unit": "face", "show": settings.progress}
         try:
-            resumable_map(
-                functools.partial(_encode, **where, **how), starts, folder / "pieces", keys, **places, **bar
-            )  # fmt: skip
+            encode = functools.partial(_encode, **where, **how)
+            resumable_map(encode, range(len(counts)), folder / "pieces", keys, **places, **bar)
         finally:
             _opened.cache_clear()  # the GLOW's memory is wanted for what comes next
         shutil.rmtree(folder / "pieces")
@@ -172,20 +172,22 @@ def _check_room(folder: Path, faces: int, bytes_a_face: int) -> None:
 _turn: dict[str, int] = {}  # the shard that this process began with
 
 
-def _encode(start: int, faces: Path, glow: Path, folder: Path, of_glow: str, batch: int, device: str) -> dict[str, Any]:
+def _encode(
+    shard: int, faces: Path, glow: Path, folder: Path, of_glow: str, batch: int, device: str, length: int
+) -> dict[str, Any]:
     """Encode the faces of a shard, `batch` at a time, and write it, in this process or another.
 
     Where `device` names no one of several GPUs, each process takes the next and stays with it, as it holds the GLOW.
     """
     devices = devices_of(device)
-    own = devices[_turn.setdefault(device, start // _SHARD) % len(devices)]
+    own = devices[_turn.setdefault(device, shard) % len(devices)]
     opened, encoder = _opened(faces, glow, of_glow, str(own))
-    stop, latents = min(start + _SHARD, len(opened)), []
+    stop, latents = min((shard + 1) * length, len(opened)), []
     with torch.inference_mode():
-        for first in range(start, stop, batch):
+        for first in range(shard * length, stop, batch):
             images = opened.images(slice(first, min(first + batch, stop)))
             latents.append(encoder.encode(images.to(own)).cpu().numpy())
-    with atomic_file(_file(folder, start)) as file:
+    with atomic_file(_file(folder, shard)) as file:
         np.save(file, np.concatenate(latents))
     return {}
 

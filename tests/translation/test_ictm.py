@@ -44,22 +44,16 @@ def test_float32_inverse_is_exact_to_rounding():
 def test_t_is_volume_preserving():
     """Additive couplings and permutations: |det| of (z, μ, log σ) → (z', μ', log σ') is 1."""
     torch.manual_seed(0)
-    translator = shaken_level()
-    x = torch.randn(3 * 2 * 2 * 2, dtype=torch.float64)
-
-    def flat(v):
-        return torch.cat([part.flatten() for part in translator(*v.view(3, 1, 2, 2, 2).unbind(0))])
-
-    matrix = torch.autograd.functional.jacobian(flat, x)
-    assert torch.linalg.slogdet(matrix)[1].abs() < 1e-9
-
-
-def shaken_level():
     level = ICTM(ICTMConfig(couplings=4, width=8), [(2, 2, 2)], groups=4).double().levels[0]
     with torch.no_grad():
         for parameter in level.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
-    return level
+
+    def flat(v):
+        return torch.cat([part.flatten() for part in level(*v.view(3, 1, 2, 2, 2).unbind(0))])
+
+    matrix = torch.autograd.functional.jacobian(flat, torch.randn(3 * 2 * 2 * 2, dtype=torch.float64))
+    assert torch.linalg.slogdet(matrix)[1].abs() < 1e-9
 
 
 def test_levels_that_t_does_not_see_pass_unchanged():
@@ -74,11 +68,9 @@ def test_levels_that_t_does_not_see_pass_unchanged():
 def test_the_start_is_the_identity_and_every_parameter_learns(kind):
     translator = kind(ICTMConfig(couplings=4, width=8), SHAPES)
     z, target = torch.randn(16, D), torch.arange(16) % 4
-    out = translator(z, target)
-    assert torch.equal(out[0] if isinstance(out, tuple) else out, z)
+    assert torch.equal(translator(z, target)[0], z)
     moved = shaken(kind=kind, dtype=torch.float32)
-    out = moved(z, target)
-    sum(part.square().sum() for part in (out if isinstance(out, tuple) else (out,))).backward()
+    sum(part.square().sum() for part in moved(z, target)).backward()
     assert [name for name, p in moved.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
@@ -140,13 +132,12 @@ def test_a_level_that_t_cannot_halve_is_named():
 def test_t_learns_a_direction_per_target():
     """Eq. 6 with a direction that depends on the target alone: T has all it needs to learn its teacher."""
     torch.manual_seed(0)
-    shapes = [(6, 4, 4)]
-    translator = ICTM(ICTMConfig(couplings=4, width=32), shapes, groups=4)
-    directions = torch.randn(4, 96)
-    optimizer = torch.optim.Adam(translator.parameters(), 1e-2)
+    translator = ICTM(ICTMConfig(couplings=4, width=16), [(3, 2, 2)], groups=4)
+    directions = torch.randn(4, 12)
+    optimizer = torch.optim.Adam(translator.parameters(), 2e-2)
     left = []
-    for _ in range(150):
-        z, target = torch.randn(32, 96), torch.randint(4, (32,))
+    for _ in range(100):
+        z, target = torch.randn(32, 12), torch.randint(4, (32,))
         loss = (translator(z, target)[0] - z - directions[target]).abs().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -86,8 +86,8 @@ def train_age_classifier(settings: TrainICTM, faces: Faces) -> Path:
     if settings.restart and processes().first:
         with sole_writer(folder):
             set_aside(folder)
-    common = ("dataset", "preset", "run", "runs_root", "device", "progress", "gpus", "nodes", "rendezvous")
-    given = {name: getattr(settings, name) for name in common} | {"seed": settings.seed + _NOT_THE_JUDGE}
+    common = {"dataset", "preset", "run", "runs_root", "device", "progress", "gpus", "nodes", "rendezvous"}
+    given = settings.model_dump(include=common) | {"seed": settings.seed + _NOT_THE_JUDGE}
     given |= {
         "init_from": settings.age_classifier_from or "nothing",
         "cooldown": 0,

@@ -7,7 +7,7 @@ from torch import Tensor
 # The age at which a group's weight is one. The first and the last group are open: a decade like the others.
 GROUP_CENTRES = (25.0, 35.5, 45.5, 57.0)
 YOUNGEST, OLDEST = 20.0, 70.0  # of a continuous target, years
-_HINT = "ageflow.age_to_weights makes weights of an age in years"
+HINT = "ageflow.age_to_weights makes weights of an age in years"
 
 
 def age_to_weights(age: float) -> Tensor:
@@ -45,11 +45,11 @@ def as_weights(groups: Tensor, count: int, check: bool = True) -> Tensor:
     """
     if groups.ndim == 1 and not groups.is_floating_point():
         if check and len(groups) and (int(groups.min()) < 0 or int(groups.max()) >= count):
-            raise ValueError(f"age groups are 0 … {count - 1}, not {sorted(set(groups.tolist()))}; {_HINT}")
+            raise ValueError(f"age groups are 0 … {count - 1}, not {sorted(set(groups.tolist()))}; {HINT}")
         return (groups[:, None] == torch.arange(count, device=groups.device)).float()
     if groups.ndim != 2 or groups.shape[1] != count:
         raise ValueError(
-            f"a target is int groups [B] or weights [B, {count}], not {groups.dtype} {tuple(groups.shape)}; {_HINT}"
+            f"a target is int groups [B] or weights [B, {count}], not {groups.dtype} {tuple(groups.shape)}; {HINT}"
         )
     if check and not torch.allclose(groups.sum(1), torch.ones_like(groups[:, 0]), atol=1e-3):
         raise ValueError(f"the weights of a target must sum to 1, not {groups.sum(1).tolist()}")

@@ -47,9 +47,7 @@ class VisibleLatent:
     def __init__(self, latent: str | list[int], shapes: Shapes) -> None:
         levels = {"all": list(range(len(shapes))), "top": [len(shapes) - 1]}.get(str(latent), latent)
         if not levels or any(not 0 <= level < len(shapes) for level in levels) or len(set(levels)) < len(levels):
-            raise ParameterError(
-                f"latent = {latent!r}: expected 'all', 'top' or different levels of 0 … {len(shapes) - 1}"
-            )
+            raise ParameterError(f"latent = {latent!r}: expected 'all', 'top' or some levels of 0 … {len(shapes) - 1}")
         self.levels = sorted(levels)
         self.shapes = [tuple(shapes[level]) for level in self.levels]
         self.sizes = [math.prod(shape) for shape in shapes]

@@ -18,6 +18,7 @@ from ageflow.device import device_of
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.parameters import settings
 from ageflow.run import Manifest, Workspace
+from ageflow.translation.ages import HINT
 from ageflow.translation.convolutional import ConvolutionalTranslator
 from ageflow.translation.ictm import ICTM, ICTMConfig, Translator
 from ageflow.translation.prototypes import Prototypes
@@ -68,9 +69,7 @@ class LatentMethod(ABC):
             method.at(0.8).translate(images, 3)
         """
         if not math.isfinite(strength) or strength < 0:
-            raise ValueError(
-                f"strength = {strength!r}: expected a number of 0 or more; 0 changes nothing, 1 is the method as it is"
-            )
+            raise ValueError(f"strength = {strength!r}: expected a number of 0 or more; 1 is the method as it is")
         other = copy.copy(self)
         other.strength = float(strength)
         return other
@@ -111,9 +110,7 @@ class LatentMethod(ABC):
             raise ValueError(f"{METHODS[self.name]} needs the faces' attributes: pass attributes")
         images = torch.as_tensor(images)
         if images.is_floating_point() and images.numel() and (images < 0).float().mean() > _MOST_BELOW:
-            raise ValueError(
-                "float faces are in [0, 1], and many of these values lie below 0: add 1 to [-1, 1], and halve"
-            )
+            raise ValueError("float faces are in [0, 1], and many of these values lie below 0: add 1, and halve")
         z = self._encoded(images)
         source = None if source is None else _for_each(source, len(z), "source").to(self.device)
         return self.glow.decode(self.move(z, _for_each(target, len(z), "target").to(self.device), source, attributes))
@@ -145,7 +142,7 @@ def _for_each(groups: Tensor | Sequence | int, faces: int, name: str) -> Tensor:
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(
             f"{name} = {groups!r}: expected age groups, from 0 for {AGE_GROUPS[0]} to {len(AGE_GROUPS) - 1} for "
-            f"{AGE_GROUPS[-1]}, or weights over the groups, as ageflow.age_to_weights makes them of years"
+            f"{AGE_GROUPS[-1]}; {HINT}"
         ) from None
     groups = groups[None] if groups.ndim == 0 else groups
     if len(groups) not in (1, faces):
@@ -211,7 +208,7 @@ def load_translator(folder: Path, glow: str, device: str = "auto") -> Translator
         CheckpointError: no translator there, or one trained on another GLOW's latents.
     """
     checkpoint = latest(folder)
-    if checkpoint is None or "translator" not in checkpoint.networks:
+    if checkpoint is None:
         raise CheckpointError(f"no translator in {folder}: run 04_train_ictm.ipynb (or 06_ablations.ipynb) first")
     if checkpoint.inputs["glow"] != glow:
         raise CheckpointError(

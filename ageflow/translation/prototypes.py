@@ -212,8 +212,8 @@ def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int, 
         raise ParameterError(f'the faces have no {unknown}: pass attributes without (-p attributes "{left}")')
     if (table["group"] == NO_GROUP).any():
         raise ParameterError(
-            "these faces have no ages, so there are no age groups to average: such a set serves to pre-train GLOW and "
-            "to test models of other sets. Name a data set with ages."
+            "these faces have no ages, so there are no age groups to average: such a set serves to pre-train GLOW and to test "
+            "models of other sets"
         )
     rows = latents.rows(split="train")
     keys = ["group", *attributes]

@@ -1,6 +1,5 @@
 """GLOW and the translators learn what they are to learn, and only from what belongs together."""
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -225,9 +224,10 @@ def test_the_network_without_ictm_is_trained_as_t_was_and_anew_when_t_is_another
     def train_t(**values):
         train_translator(settings_of("train_ictm", copy, restart=True, **STRONG | values))
 
-    train_t(iterations=40, consistency_weight=0.5, consistency="literal")
-    before = latest(train_without_ictm(workspace(copy)))
-    assert before.fingerprint == no_ictm.fingerprint, "it has no such loss"
+    train_t(iterations=2)
+    before = latest(train_without_ictm(workspace(copy), restart=True))
+    train_t(iterations=2, consistency_weight=0.5, consistency="literal")
+    assert latest(train_without_ictm(workspace(copy))).fingerprint == before.fingerprint, "it has no such loss"
     train_t(iterations=2, scale=1.6)
     with pytest.raises(ConfigChangedError, match=r"scale: 2\.5 → 1\.6\).*-p ablations\.restart True"):
         train_without_ictm(workspace(copy))
@@ -235,26 +235,7 @@ def test_the_network_without_ictm_is_trained_as_t_was_and_anew_when_t_is_another
         train_without_ictm(workspace(copy), width=8)
     again = latest(train_without_ictm(workspace(copy), width=8, restart=True))
     assert (again.iteration, again.settings["scale"], again.networks["translator"]["width"]) == (2, 1.6, 8)
-    assert latest(folders["no_ictm"].with_name("no_ictm.1")).fingerprint == no_ictm.fingerprint
+    assert latest(folders["no_ictm"].with_name("no_ictm.2")).fingerprint == before.fingerprint
     train_t(iterations=2, scale=1.6, init_from="demo/tiny")
     with pytest.warns(UserWarning, match="began from weights"), pytest.raises(ConfigChangedError):
         train_without_ictm(workspace(copy), width=12)
-
-
-def test_a_batch_that_is_cut_up_has_the_same_loss(encoded):
-    task = TranslatorTask(settings_of("train_ictm", encoded))
-    whole, parts = (
-        [MicroBatch(3, 0, 16, 16)],
-        [MicroBatch(3, start, min(start + 5, 16), 16) for start in (0, 5, 10, 15)],
-    )
-
-    def loss(some):
-        total = np.zeros(2)
-        for part in some:
-            torch.manual_seed(5)
-            losses = task.translator_loss(part)[0], task.discriminator_loss(part)[0]
-            total += [float(value.detach()) * part.share for value in losses]
-        return total
-
-    task.modules.eval()  # spectral norms iterate in training
-    np.testing.assert_allclose(loss(whole), loss(parts), rtol=1e-5)

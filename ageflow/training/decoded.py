@@ -10,7 +10,15 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ageflow.checkpoint import ConfigChangedError, checkpoints, find_weights, latest, read_weights, set_aside
+from ageflow.checkpoint import (
+    ConfigChangedError,
+    check_same_training,
+    checkpoints,
+    find_weights,
+    latest,
+    read_weights,
+    set_aside,
+)
 from ageflow.config import TrainICTM
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow
@@ -109,6 +117,9 @@ def train_age_classifier(settings: TrainICTM, faces: Faces) -> Path:
     chosen = settings_of("train_classifiers", given | {"iterations": settings.age_classifier_iterations or None})
     if settings.age_classifier_iterations == 0:  # `Training` has them begin at 1
         chosen = chosen.model_copy(update={"iterations": 0})
+    task = ClassifierTask(chosen, faces, "age", DECODED_AGE, balance=faces.attributes, also=attributes)
+    if begun is not None:
+        check_same_training(begun, task.manifest, folder, settings.step)
     t_has_begun = not settings.restart and checkpoints(workspace.path(settings.network))
     if t_has_begun and begun is not None and begun.iteration < chosen.iterations:
         raise ConfigChangedError(
@@ -116,8 +127,6 @@ def train_age_classifier(settings: TrainICTM, faces: Faces) -> Path:
             f"{begun.iteration} updates: pass age_classifier_iterations = {begun.iteration}, name another run, or begin it "
             "and T anew with restart=True"
         )
-    task = ClassifierTask(chosen, faces, "age", DECODED_AGE, balance=faces.attributes, also=attributes)
-    task.step = settings.step
     train(task, chosen, folder)
     processes().broadcast(0)  # the others wait until it is written
     return folder

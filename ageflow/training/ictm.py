@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ageflow.checkpoint import fingerprint, latest
+from ageflow.checkpoint import check_same_training, fingerprint, latest
 from ageflow.config import TrainICTM
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
@@ -92,7 +92,6 @@ class TranslatorTask(Task):
         made = {"age_classifier_iterations", "age_classifier_from"}  # of C, which the inputs name
         self.manifest = Manifest(inputs, settings.model_dump(mode="json", exclude=made))
         self.networks = {"translator": translator.shape, "discriminator": {}}
-        self.step = "ablations" if settings.network == "no_ictm" else settings.step
         weights = initial_weights(settings, settings.network, "translator", faces)
         if weights is not None:
             weights.fill(translator, translator.shape)
@@ -232,7 +231,11 @@ def train_translator(settings: TrainICTM) -> Path:
             with alone_in(folder, processes()):
                 TranslatorTask(settings)  # wrong values are found before C is trained
             train_age_classifier(settings, Faces.open(workspace.require("faces")))
-    return train(TranslatorTask(settings, classifier), settings, folder)
+    task = TranslatorTask(settings, classifier)
+    begun = None if settings.restart else latest(folder)
+    if begun is not None and settings.network == "no_ictm":  # notebook 06 begins it anew
+        check_same_training(begun, task.manifest, folder, "ablations")
+    return train(task, settings, folder)
 
 
 def train_without_ictm(workspace: Workspace, width: int | None = None, restart: bool = False) -> Path:

@@ -207,7 +207,7 @@ def _begin(task: Task, settings: Training, folder: Path, together: Processes) ->
         together.broadcast_module(task.modules)
         return State(task, settings.ema, device_of(settings.device))
     checkpoint = checkpoint or read_checkpoint(checkpoint_file(folder, number))
-    check_same_training(checkpoint, task.manifest, folder, task.step or settings.step)
+    check_same_training(checkpoint, task.manifest, folder, settings.step)
     state = State(task, settings.ema, device_of(settings.device))
     state.load(checkpoint)
     return state

@@ -112,14 +112,12 @@ class Task(ABC):
         objectives: in the order in which they take their updates.
         manifest: settings and inputs that the result depends on; a change of them is another training.
         networks: shape of each module, as JSON values: enough to build it again (`ageflow.checkpoint.Weights`).
-        step: of the notebook whose `restart` begins it anew; None: the settings'.
     """
 
     modules: nn.ModuleDict
     objectives: list[Objective]
     manifest: Manifest
     networks: dict[str, dict[str, Any]]
-    step: str | None = None
 
     def start(self) -> None:  # noqa: B027  (most tasks start from nothing that depends on data)
         """Once, before the first iteration of a new training: data-dependent initialisation."""

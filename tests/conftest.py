@@ -110,3 +110,25 @@ def papermill(tmp_path: Path):
         )
 
     return call
+
+
+@pytest.fixture(scope="session")
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs; ``demo/tiny`` has the tiny faces, a GLOW that learned from them, latents and averages."""
+    from tests.tiny import encoded_run
+
+    runs_root = tmp_path_factory.mktemp("encoded")
+    encoded_run(runs_root, iterations=40)
+    return runs_root
+
+
+@pytest.fixture(scope="session")
+def translators(encoded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with both translators, strongly drawn to their teacher."""
+    from ageflow.training.ictm import train_translator, train_without_ictm
+    from tests.tiny import STRONG, copy_of, settings_of
+
+    runs_root = copy_of(encoded, tmp_path_factory.mktemp("translators"))
+    train_translator(settings_of("train_ictm", runs_root, **STRONG))
+    train_without_ictm(Workspace(runs_root, "demo", "tiny"))
+    return runs_root

@@ -3,8 +3,10 @@
 Brightness falls with the age group and the left half is redder in women, so what a judge should say is known.
 """
 
+import shutil
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from ageflow.run import Manifest
 
 BRIGHTNESS = (0.8, 0.6, 0.4, 0.2)
 SIDE, PEOPLE = 32, 30
+STRONG = {"iterations": 40, "akd_weight": 20.0, "learning_rate": 3e-3, "preview_every": 40, "checkpoint_every": 40}
 
 
 def draw_face(person: int, group: int, rng: np.random.Generator) -> np.ndarray:
@@ -56,6 +59,17 @@ def write_faces(folder: Path) -> None:
 def parameters(runs_root: Path, **more: object) -> dict[str, object]:
     """A notebook's parameters for the tiny run."""
     return {"preset": "smoke", "run": "tiny", "runs_root": runs_root, "progress": False, **more}
+
+
+def settings_of(step: str, runs_root: Path, **more: object) -> Any:
+    """The settings of a step of the tiny run."""
+    return ageflow.settings(step, parameters(runs_root, **more))
+
+
+def copy_of(runs_root: Path, folder: Path) -> Path:
+    """A copy of the tiny run, to spoil or to train further, in a folder of runs."""
+    shutil.copytree(runs_root / "demo" / "tiny", folder / "demo" / "tiny")
+    return folder
 
 
 def encoded_run(runs_root: Path, **glow: object) -> None:

@@ -54,12 +54,12 @@ def project_latents(latents: Latents, attribute: str | None = "gender", seed: in
     """
     from sklearn.decomposition import PCA  # here: it takes two seconds to import
 
-    most = min(_MOST_FACES, max(20, _MOST_NUMBERS // latents.array.shape[1]))
+    most = min(_MOST_FACES, max(20, _MOST_NUMBERS // latents.dimensions))
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(latents.table))[:most])
     table = latents.table.iloc[chosen].reset_index(drop=True)
     training = (table["split"] == "train").to_numpy()
-    values = np.asarray(latents.array[chosen])
+    values = latents.batch(chosen).numpy()
     components = int(min(_COMPONENTS, max(2, training.sum() // 10)))
     pca = PCA(components, svd_solver="randomized", random_state=seed).fit(values[training])
     scores = pca.transform(values)

@@ -10,7 +10,15 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ageflow.checkpoint import ConfigChangedError, checkpoints, find_weights, latest, read_weights, set_aside
+from ageflow.checkpoint import (
+    ConfigChangedError,
+    check_same_training,
+    checkpoints,
+    find_weights,
+    latest,
+    read_weights,
+    set_aside,
+)
 from ageflow.config import TrainICTM
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow
@@ -38,8 +46,7 @@ class DecodedAge(nn.Module):
 
     def __init__(self, glow: Glow, classifier: Classifier) -> None:
         super().__init__()
-        self.glow = glow
-        self.classifier = classifier
+        self.glow, self.classifier = glow, classifier
         self.requires_grad_(False).eval()
 
     def forward(self, z: Tensor) -> Tensor:
@@ -83,35 +90,43 @@ def train_age_classifier(settings: TrainICTM, faces: Faces) -> Path:
             begun anew.
     """
     workspace = Workspace.of(settings)
-    folder, t_has_begun = workspace.path(DECODED_AGE), bool(checkpoints(workspace.path(settings.network)))
+    folder = workspace.path(DECODED_AGE)
     if settings.restart and processes().first:
         with sole_writer(folder):
             set_aside(folder)
+    common = {"dataset", "preset", "run", "runs_root", "device", "progress", "gpus", "nodes", "rendezvous"}
+    given = settings.model_dump(include=common) | {"seed": settings.seed + _NOT_THE_JUDGE}
+    given |= {
+        "init_from": settings.age_classifier_from or "nothing",
+        "cooldown": 0,
+    }  # the judge's is for its own updates
     begun = None if settings.restart else latest(folder)
-    common = ("dataset", "preset", "run", "runs_root", "device", "progress", "gpus", "nodes", "rendezvous")
-    given = {name: getattr(settings, name) for name in common} | {"seed": settings.seed + _NOT_THE_JUDGE}
-    given |= {"init_from": settings.age_classifier_from or "nothing", "iterations": settings.age_classifier_iterations}
-    attributes = faces.attributes
+    attributes, shape = faces.attributes, None
     if begun is not None:
         shape = begun.networks["classifier"]
-        given["architecture"], attributes = shape["architecture"], list(shape["also"])
+        attributes = list(shape["also"])
     elif settings.age_classifier_from is not None:
-        path = find_weights(settings.age_classifier_from, settings.runs_root, DECODED_AGE)
-        weights = read_weights(path, "classifier")
-        if weights is not None:  # otherwise the task names what is wrong
-            given["architecture"], known = weights.config["architecture"], weights.config.get("also", {})
-            if settings.age_classifier_iterations == 0:  # what it does not predict it does not learn either
-                attributes = [name for name in attributes if known.get(name) == list(labelled(faces, name)[0])]
-    # The judge's cooldown is for its own updates. No updates at all: `Training` has them begin at 1.
-    chosen = settings_of("train_classifiers", given | {"iterations": given["iterations"] or None, "cooldown": 0})
-    if settings.age_classifier_iterations == 0:
+        weights = read_weights(
+            find_weights(settings.age_classifier_from, settings.runs_root, DECODED_AGE), "classifier"
+        )
+        shape = weights.config if weights else None  # otherwise the task names what is wrong
+        if shape and settings.age_classifier_iterations == 0:  # what they do not predict it does not learn either
+            known = shape.get("also", {})
+            attributes = [name for name in attributes if known.get(name) == list(labelled(faces, name)[0])]
+    given["architecture"] = shape and shape["architecture"]
+    chosen = settings_of("train_classifiers", given | {"iterations": settings.age_classifier_iterations or None})
+    if settings.age_classifier_iterations == 0:  # `Training` has them begin at 1
         chosen = chosen.model_copy(update={"iterations": 0})
-    if t_has_begun and not settings.restart and begun is not None and begun.iteration < chosen.iterations:
+    task = ClassifierTask(chosen, faces, "age", DECODED_AGE, balance=faces.attributes, also=attributes)
+    if begun is not None:
+        check_same_training(begun, task.manifest, folder, settings.step)
+    t_has_begun = not settings.restart and checkpoints(workspace.path(settings.network))
+    if t_has_begun and begun is not None and begun.iteration < chosen.iterations:
         raise ConfigChangedError(
             f"age_classifier_iterations = {chosen.iterations}: the classifier in {folder}, which T learns from, has "
             f"{begun.iteration} updates: pass age_classifier_iterations = {begun.iteration}, name another run, or begin it "
             "and T anew with restart=True"
         )
-    train(ClassifierTask(chosen, faces, "age", DECODED_AGE, balance=faces.attributes, also=attributes), chosen, folder)
+    train(task, chosen, folder)
     processes().broadcast(0)  # the others wait until it is written
     return folder

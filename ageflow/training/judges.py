@@ -10,17 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ageflow.checkpoint import (
-    CheckpointError,
-    Weights,
-    check_same_training,
-    checkpoints,
-    find_weights,
-    latest,
-    read_weights,
-)
+from ageflow.checkpoint import Weights, check_same_training, latest
 from ageflow.config import TrainClassifiers
-from ageflow.data.faces import Faces, warn_of_known_people
+from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.device import device_of
 from ageflow.run import MANIFEST, Manifest, Workspace, digest
@@ -29,7 +21,7 @@ from ageflow.training.distributed import processes
 from ageflow.training.launch import launched
 from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
-from ageflow.training.task import MicroBatch, Objective, Task
+from ageflow.training.task import MicroBatch, Objective, Task, Values, initial_weights
 
 _PREVIEW_FACES = 4096  # held-out faces of a preview
 _FEWEST = 20  # faces of a class and an attribute; fewer get no more weight each, or one face would count for hundreds
@@ -59,27 +51,16 @@ class ClassifierTask(Task):
         self.settings, self.faces = settings, faces
         self.device = device_of(settings.device)
         labels, self.target = labelled(faces, name)
-        others = {attribute: labelled(faces, attribute) for attribute in also}
-        self.also = {attribute: target for attribute, (_, target) in others.items()}
+        self.also = {attribute: labelled(faces, attribute)[1] for attribute in also}
         known, split = (self.target >= 0).numpy(), faces.table["split"].to_numpy()
         self.rows = {half: np.flatnonzero(known & (split == half)) for half in ("train", "test")}
         self.weights = _balanced(self.target, len(labels), faces.table[[*balance]], self.rows["train"])
+        others = {attribute: labelled(faces, attribute)[0] for attribute in also}
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(settings.seed)  # the CPU's, which is put back
-            classifier = Classifier(
-                settings.architecture,
-                labels,
-                faces.image_size,
-                {attribute: values for attribute, (values, _) in others.items()},
-            )
-        folder = folder or f"classifiers/{name}"
-        begun = checkpoints(Workspace.of(settings).path(folder)) and not settings.restart
-        if settings.init_from is not None and not begun:
-            path = find_weights(settings.init_from, settings.runs_root, folder)
-            warn_of_known_people(settings.init_from, path, faces)
-            weights = read_weights(path, "classifier")
-            if weights is None:
-                raise CheckpointError(f"{path} is not a file of the kit: a judge begins from a run or a released file")
+            classifier = Classifier(settings.architecture, labels, faces.image_size, others)
+        weights = initial_weights(settings, folder or f"classifiers/{name}", "classifier", faces)
+        if weights is not None:
             shape = {name: value for name, value in classifier.shape.items() if name != "also"}
             _with_heads_of(classifier, weights, name).fill(classifier, shape)
         self.modules = nn.ModuleDict({"classifier": classifier})
@@ -89,7 +70,7 @@ class ClassifierTask(Task):
         self.manifest = Manifest({"faces": faces.fingerprint}, decided)
         self.networks = {"classifier": classifier.shape}
 
-    def loss(self, part: MicroBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, part: MicroBatch) -> tuple[Tensor, Values]:
         """Weighted cross-entropy of a micro-batch."""
         rows = self.rows["train"][part.choose(len(self.rows["train"]), self.settings.seed).numpy()]
         images = augmented(self.faces.images(rows).to(self.device).float() / 255, part)
@@ -119,18 +100,14 @@ class ClassifierTask(Task):
         logits, others = classifier.split_logits(logits)
         target = self.target[rows]
         right = logits.argmax(1) == target
-        by_class = [right[target == label].float().mean() for label in target.unique()]
-        accuracy = {
-            "test/accuracy": float(right.float().mean()),
-            "test/balanced_accuracy": float(torch.stack(by_class).mean()),
-        }
+        by_class = torch.stack([right[target == label].float().mean() for label in target.unique()])
+        accuracy = {"test/accuracy": right.float().mean(), "test/balanced_accuracy": by_class.mean()}
         for attribute, attribute_logits in others.items():
             value = self.also[attribute][rows]
-            known = value >= 0
-            if known.any():
-                right = (attribute_logits.argmax(1) == value)[known]
-                accuracy[f"test/{attribute}_accuracy"] = float(right.float().mean())
-        return accuracy
+            if (value >= 0).any():
+                right = (attribute_logits.argmax(1) == value)[value >= 0]
+                accuracy[f"test/{attribute}_accuracy"] = right.float().mean()
+        return {name: float(value) for name, value in accuracy.items()}
 
 
 def train_classifiers(settings: TrainClassifiers) -> dict[str, Path]:
@@ -145,33 +122,28 @@ def train_classifiers(settings: TrainClassifiers) -> dict[str, Path]:
         MissingArtefactError: the faces are not prepared yet.
     """
     workspace = Workspace.of(settings)
-    faces = Faces.open(workspace.require("faces"))
+    faces, root = Faces.open(workspace.require("faces")), workspace.path("classifiers")
     names = ["age", *(name for name in faces.attributes if len(labelled(faces, name)[0]) > 1)]
-    folders = {name: workspace.path("classifiers", name) for name in names}
-    if launched(settings, workspace.path("classifiers")):
+    folders = {name: root / name for name in names}
+    if launched(settings, root):
         return folders
     # Made first: wrong settings are found before anything that is there is touched.
     tasks = {name: ClassifierTask(settings, faces, name) for name in names}
+    finished = []
     for name, folder in folders.items():
         begun = None if settings.restart else latest(folder)
         if begun is not None:
             check_same_training(begun, tasks[name].manifest, folder, settings.step)
-    if processes().first and not all(_finished(settings, folder) for folder in folders.values()):
-        workspace.path("classifiers", MANIFEST).unlink(missing_ok=True)  # until all of them are trained
+        manifest = Manifest.read(folder) if begun else None
+        finished.append(manifest is not None and manifest.details["iterations"] >= settings.iterations)
+    if processes().first and not all(finished):
+        (root / MANIFEST).unlink(missing_ok=True)  # until all of them are trained
     for name, folder in folders.items():
         train(tasks[name], settings, folder)
     if processes().first:
         inputs = {name: Manifest.read(folder).fingerprint for name, folder in folders.items()}
-        Manifest(inputs, fingerprint=digest(inputs), details={"classifiers": names}).write(
-            workspace.path("classifiers")
-        )
+        Manifest(inputs, fingerprint=digest(inputs), details={"classifiers": names}).write(root)
     return folders
-
-
-def _finished(settings: TrainClassifiers, folder: Path) -> bool:
-    """Whether the judge in `folder` is trained as far as it is asked to be."""
-    manifest = None if settings.restart else Manifest.read(folder)
-    return manifest is not None and manifest.details["iterations"] >= settings.iterations
 
 
 def held_out_accuracy(folders: Mapping[str, Path]) -> pd.DataFrame:

@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ageflow.config import ParameterError
-from ageflow.run import Manifest
+from ageflow.checkpoint import CheckpointError, Weights, checkpoints, find_weights, read_weights
+from ageflow.config import ParameterError, Training
+from ageflow.data.faces import Faces, warn_of_known_people
+from ageflow.run import Manifest, Workspace
 
 Values = dict[str, Tensor]
 
@@ -123,6 +125,29 @@ class Task(ABC):
     @abstractmethod
     def preview(self, averaged: nn.ModuleDict, folder: Path, iteration: int) -> dict[str, float]:
         """Write sample pictures into `folder`; return validation numbers of the `averaged` modules."""
+
+
+def initial_weights(settings: Training, folder: str, part: str, faces: Faces) -> Weights | None:
+    """The weights that `init_from` names; None where a training begins from nothing, or has begun.
+
+    Arguments:
+        settings: of the training.
+        folder: its folder in the run.
+        part: the network: ``translator`` or ``classifier``.
+        faces: what it is trained on.
+
+    Raises:
+        CheckpointError: nothing of that name, or no weights of the kit's.
+    """
+    begun = checkpoints(Workspace.of(settings).path(folder)) and not settings.restart
+    if settings.init_from is None or begun:
+        return None
+    path = find_weights(settings.init_from, settings.runs_root, folder)
+    warn_of_known_people(settings.init_from, path, faces)
+    weights = read_weights(path, part)
+    if weights is None:
+        raise CheckpointError(f"{path} is not a file of the kit: a {part} begins from a run or a released file")
+    return weights
 
 
 def running_statistics(modules: nn.Module) -> list[Tensor]:

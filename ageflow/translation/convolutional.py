@@ -19,7 +19,7 @@ class ConvolutionalTranslator(Translator):
     Example:
         >>> from ageflow.translation.ictm import ICTMConfig
         >>> translator = ConvolutionalTranslator(ICTMConfig(couplings=2, width=8), [(6, 4, 4), (24, 2, 2)])
-        >>> translator(torch.zeros(2, 192), torch.tensor([3, 0])).shape
+        >>> translator(torch.zeros(2, 192), torch.tensor([3, 0]))[0].shape
         torch.Size([2, 192])
     """
 
@@ -27,17 +27,14 @@ class ConvolutionalTranslator(Translator):
 
     def level(self, channels: int) -> nn.ModuleList:
         """The residual convolutions on a level of so many channels."""
-        config = self.config
-        return nn.ModuleList(
-            TranslationNetwork(3 * channels, config.width, config.reduction) for _ in range(config.couplings)
-        )
+        return nn.ModuleList(TranslationNetwork(3 * channels, self.config.width) for _ in range(self.config.couplings))
 
-    def forward(self, z_s: Tensor, target: Tensor, strength: float = 1.0) -> Tensor:
-        """Latents z_s [B, D] and a target, int [B] or weights [B, groups] → z'_t [B, D]; `strength` as in `ICTM`."""
+    def forward(self, z_s: Tensor, target: Tensor, strength: float = 1.0) -> tuple[Tensor]:
+        """Latents z_s [B, D] and a target, int [B] or weights [B, groups] → (z'_t [B, D],); `strength` as in `ICTM`."""
         moved = []
         for networks, part in zip(self.levels, self.inputs(z_s, target), strict=True):
             x = torch.cat(part, dim=1).contiguous(memory_format=torch.channels_last)
             for network in networks:
                 x = x.add(network(x), alpha=strength)
             moved.append(x.chunk(3, dim=1)[0])
-        return self.visible.put(z_s, moved)
+        return (self.visible.put(z_s, moved),)

@@ -1,18 +1,22 @@
 """ICTM: the invertible conditional translation module T, and its prior generator (Eq. 3, Fig. 2b)."""
 
+import math
 from abc import ABC, abstractmethod
-from typing import Literal
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from ageflow.config import LatentChoice, ParameterError
 from ageflow.flows.network import zero_convolution
 from ageflow.flows.squeeze import Squeeze
 from ageflow.flows.transform import ShapeError
-from ageflow.translation.prototypes import as_weights
-from ageflow.translation.visible import Shapes, VisibleLatent
+from ageflow.translation.ages import as_weights
+
+Shapes = Sequence[tuple[int, int, int]]
+Parts = tuple[Tensor, Tensor, Tensor]  # (z, μ, log σ)
 
 
 class ICTMConfig(BaseModel):
@@ -22,16 +26,58 @@ class ICTMConfig(BaseModel):
         latent: which levels of the latent T and D see: ``all``, ``top`` (the deepest), or their numbers from 0.
         couplings: m; the paper has 32.
         width: hidden channels of each F.
-        reduction: factor by which the channel attention narrows.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    latent: Literal["all", "top"] | list[int] = "all"
+    latent: LatentChoice = "all"
     couplings: int = Field(32, ge=1)
     width: int = Field(64, ge=4)
-    reduction: int = Field(4, ge=1)
     seed: int = 0
+
+
+class VisibleLatent:
+    """Cuts the levels that T and D see out of a flat latent [B, D], and puts them back.
+
+    Arguments:
+        latent: ``all``, ``top`` or level numbers.
+        shapes: (C, H, W) of each level, `Glow.latent_shapes`.
+    """
+
+    def __init__(self, latent: str | list[int], shapes: Shapes) -> None:
+        levels = {"all": list(range(len(shapes))), "top": [len(shapes) - 1]}.get(str(latent), latent)
+        if not levels or any(not 0 <= level < len(shapes) for level in levels) or len(set(levels)) < len(levels):
+            raise ParameterError(f"latent = {latent!r}: expected 'all', 'top' or some levels of 0 … {len(shapes) - 1}")
+        self.levels = sorted(levels)
+        self.shapes = [tuple(shapes[level]) for level in self.levels]
+        self.sizes = [math.prod(shape) for shape in shapes]
+        self.dimensions = sum(self.sizes[level] for level in self.levels)
+
+    def take(self, z: Tensor) -> list[Tensor]:
+        """The visible levels of z [B, D], each [B, C, H, W]."""
+        parts = z.split(self.sizes, dim=1)
+        return [parts[level].unflatten(1, shape) for level, shape in zip(self.levels, self.shapes, strict=True)]
+
+    def flat(self, z: Tensor) -> Tensor:
+        """The visible part of z [B, D] as one vector [B, dimensions]."""
+        return joined(self.take(z))
+
+    def cut(self, flat: Tensor) -> list[Tensor]:
+        """A visible vector [B, dimensions] as its levels, each [B, C, H, W]."""
+        parts = flat.split([math.prod(shape) for shape in self.shapes], dim=1)
+        return [part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def put(self, z: Tensor, levels: Sequence[Tensor]) -> Tensor:
+        """z [B, D] with its visible levels replaced."""
+        parts = list(z.split(self.sizes, dim=1))
+        for level, new in zip(self.levels, levels, strict=True):
+            parts[level] = new
+        return joined(parts)
+
+
+def joined(levels: Iterable[Tensor]) -> Tensor:
+    """Levels [B, …] as one vector [B, D]."""
+    return torch.cat([level.flatten(1) for level in levels], dim=1)
 
 
 class PriorGenerator(nn.Module):
@@ -60,16 +106,11 @@ class PriorGenerator(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Squeeze-and-excitation (Hu et al. 2018): scales each channel by what the whole map says.
+    """Squeeze-and-excitation (Hu et al. 2018): scales each channel by a function of all channels' means."""
 
-    Arguments:
-        channels: number of channels.
-        reduction: factor by which the layer between narrows.
-    """
-
-    def __init__(self, channels: int, reduction: int = 4) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        narrow = max(8, channels // reduction)
+        narrow = max(8, channels // 4)
         self.layers = nn.Sequential(nn.Linear(channels, narrow), nn.ReLU(), nn.Linear(narrow, channels), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,11 +121,11 @@ class ChannelAttention(nn.Module):
 class TranslationNetwork(nn.Module):
     """F_i: two convolutions (3×3, 1×1), channel attention, and a convolution that starts at zero."""
 
-    def __init__(self, channels: int, width: int, reduction: int) -> None:
+    def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 1)
-        self.attention = ChannelAttention(width, reduction)
+        self.attention = ChannelAttention(width)
         self.last = zero_convolution(width, channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,36 +144,22 @@ class LevelTranslator(nn.Module):
         super().__init__()
         self.squeeze = Squeeze()
         # 3C channels become 12C, cut into halves of 6C
-        self.networks = nn.ModuleList(
-            TranslationNetwork(6 * channels, config.width, config.reduction) for _ in range(config.couplings)
-        )
+        self.networks = nn.ModuleList(TranslationNetwork(6 * channels, config.width) for _ in range(config.couplings))
 
-    def forward(self, z: Tensor, mu: Tensor, log_sigma: Tensor, strength: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, *parts: Tensor, strength: float = 1.0) -> Parts:
         """(z_s, μ_t, log σ_t) → (z'_t, μ'_s, log σ'_s), each [B, C, H, W]."""
-        top, bottom = self._halves(z, mu, log_sigma)
-        for number, network in enumerate(self.networks):
-            if number % 2 == 0:
-                top = top.add(network(bottom), alpha=strength)
-            else:
-                bottom = bottom.add(network(top), alpha=strength)
-        return self._stack(top, bottom)
+        return self._couple(parts, range(len(self.networks)), strength)
 
-    def inverse(self, z: Tensor, mu: Tensor, log_sigma: Tensor, strength: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+    def inverse(self, *parts: Tensor, strength: float = 1.0) -> Parts:
         """(z'_t, μ'_s, log σ'_s) → (z_s, μ_t, log σ_t)."""
-        top, bottom = self._halves(z, mu, log_sigma)
-        for number, network in reversed(list(enumerate(self.networks))):
-            if number % 2 == 0:
-                top = top.sub(network(bottom), alpha=strength)
-            else:
-                bottom = bottom.sub(network(top), alpha=strength)
-        return self._stack(top, bottom)
+        return self._couple(parts, reversed(range(len(self.networks))), -strength)
 
-    def _halves(self, *parts: Tensor) -> tuple[Tensor, Tensor]:
-        stacked = self.squeeze(torch.cat(parts, dim=1))[0]
-        return stacked.chunk(2, dim=1)
-
-    def _stack(self, top: Tensor, bottom: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.squeeze.inverse(torch.cat([top, bottom], dim=1))[0].chunk(3, dim=1)
+    def _couple(self, parts: Sequence[Tensor], order: Iterable[int], strength: float) -> Parts:
+        halves = list(self.squeeze(torch.cat(parts, dim=1))[0].chunk(2, dim=1))
+        for number in order:
+            moved, seen = number % 2, 1 - number % 2  # F_1 sees the bottom half and moves the top one
+            halves[moved] = halves[moved].add(self.networks[number](halves[seen]), alpha=strength)
+        return self.squeeze.inverse(torch.cat(halves, dim=1))[0].chunk(3, dim=1)
 
 
 class Translator(nn.Module, ABC):
@@ -169,7 +196,7 @@ class Translator(nn.Module, ABC):
     def level(self, channels: int) -> nn.Module:
         """The network of a level of so many channels."""
 
-    def inputs(self, z_s: Tensor, target: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def inputs(self, z_s: Tensor, target: Tensor) -> list[Parts]:
         """(z_s, μ_t, log σ_t) of each visible level, each [B, C, H, W]."""
         mu, log_sigma = self.prior(as_weights(target, self.groups, check=self.checks_targets).to(z_s))
         return list(zip(self.visible.take(z_s), self.visible.cut(mu), self.visible.cut(log_sigma), strict=True))
@@ -212,7 +239,7 @@ class ICTM(Translator):
         """T's couplings on a level of so many channels."""
         return LevelTranslator(channels, self.config)
 
-    def forward(self, z_s: Tensor, target: Tensor, strength: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, z_s: Tensor, target: Tensor, strength: float = 1.0) -> Parts:
         """Move latents to another age.
 
         Arguments:
@@ -224,18 +251,15 @@ class ICTM(Translator):
         Returns:
             z'_t [B, D], and μ'_s and log σ'_s [B, dimensions T sees].
         """
-        parts = self.inputs(z_s, target)
-        return self._collect(z_s, [level(*part, strength) for level, part in zip(self.levels, parts, strict=True)])
+        parts = zip(self.levels, self.inputs(z_s, target), strict=True)
+        return self._joined(z_s, [level(*part, strength=strength) for level, part in parts])
 
-    def inverse(
-        self, z_t: Tensor, mu_s: Tensor, log_sigma_s: Tensor, strength: float = 1.0
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def inverse(self, z_t: Tensor, mu_s: Tensor, log_sigma_s: Tensor, strength: float = 1.0) -> Parts:
         """Undo `forward` of that strength: its three outputs → (z_s [B, D], μ_t, log σ_t)."""
-        parts = zip(self.visible.take(z_t), self.visible.cut(mu_s), self.visible.cut(log_sigma_s), strict=True)
-        back = [level.inverse(*part, strength) for level, part in zip(self.levels, parts, strict=True)]
-        return self._collect(z_t, back)
+        visible = self.visible
+        parts = zip(self.levels, visible.take(z_t), visible.cut(mu_s), visible.cut(log_sigma_s), strict=True)
+        return self._joined(z_t, [level.inverse(*part, strength=strength) for level, *part in parts])
 
-    def _collect(self, z: Tensor, levels: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    def _joined(self, z: Tensor, levels: list[Parts]) -> Parts:
         moved, mu, log_sigma = zip(*levels, strict=True)
-        flat = [torch.cat([part.flatten(1) for part in parts], dim=1) for parts in (mu, log_sigma)]
-        return self.visible.put(z, moved), flat[0], flat[1]
+        return self.visible.put(z, moved), joined(mu), joined(log_sigma)

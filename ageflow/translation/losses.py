@@ -45,6 +45,14 @@ def discriminator(real: Tensor, fake: Tensor) -> Tensor:
     return 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean()
 
 
+def age(logits: Tensor, groups: Tensor) -> Tensor:
+    """L_acl, Eq. 8 (A on z'_t, and the target groups), and A's term of Eq. 11 (on real latents, and their own groups).
+
+    Cross-entropy of logits [B, groups] and groups, int64 [B].
+    """
+    return F.cross_entropy(logits, groups)
+
+
 def attributes(logits: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Tensor:
     """Cross-entropy of the moved face's attributes and the face's own, summed over the attributes (ours).
 

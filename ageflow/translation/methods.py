@@ -5,26 +5,29 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ageflow.checkpoint import CheckpointError, fingerprint, latest, load_state
 from ageflow.config import default_runs_root
 from ageflow.data.records import AGE_GROUPS
 from ageflow.device import device_of
 from ageflow.flows.glow import Glow, load_glow
-from ageflow.run import Workspace
+from ageflow.parameters import settings
+from ageflow.run import Manifest, Workspace
+from ageflow.translation.ages import HINT
 from ageflow.translation.convolutional import ConvolutionalTranslator
-from ageflow.translation.ictm import ICTM, ICTMConfig
-from ageflow.translation.prototypes import Prototypes, as_weights
+from ageflow.translation.ictm import ICTM, ICTMConfig, Translator
+from ageflow.translation.prototypes import Prototypes
 
-TRANSLATORS: dict[str, type[nn.Module]] = {"ictm": ICTM, "no_ictm": ConvolutionalTranslator}
+TRANSLATORS: dict[str, type[Translator]] = {"ictm": ICTM, "no_ictm": ConvolutionalTranslator}
 
 # The methods by name, as the paper's Table 3 calls them.
 METHODS = {"glow": "GLOW", "glow+attribute": "GLOW + attribute", "no_ictm": "AgeFlow w/o ICTM", "ageflow": "AgeFlow"}
+Attributes = Mapping[str, Sequence] | None  # by name, one value a face
 
 _MOST_BELOW = 0.2  # share of a picture's values that may lie below 0, as a translation's may here and there
 
@@ -35,7 +38,7 @@ class LatentMethod(ABC):
     Attributes:
         name: a key of `METHODS`.
         glow: the trained flow.
-        weights: fingerprints of the checkpoints it is made of, so that a result can name them.
+        weights: fingerprints of what it is made of, so that a result can name them.
         needs_source: whether `translate` needs the faces' own age groups.
         needs_attributes: whether it needs their attributes.
         invertible: whether `round_trip` has an exact inverse to go back by.
@@ -66,9 +69,7 @@ class LatentMethod(ABC):
             method.at(0.8).translate(images, 3)
         """
         if not math.isfinite(strength) or strength < 0:
-            raise ValueError(
-                f"strength = {strength!r}: expected a number of 0 or more; 0 changes nothing, 1 is the method as it is"
-            )
+            raise ValueError(f"strength = {strength!r}: expected a number of 0 or more; 1 is the method as it is")
         other = copy.copy(self)
         other.strength = float(strength)
         return other
@@ -80,11 +81,7 @@ class LatentMethod(ABC):
 
     @torch.inference_mode()
     def translate(
-        self,
-        images: Tensor,
-        target: Tensor,
-        source: Tensor | None = None,
-        attributes: Mapping[str, Sequence] | None = None,
+        self, images: Tensor, target: Tensor, source: Tensor | None = None, attributes: Attributes = None
     ) -> Tensor:
         """Faces at another age.
 
@@ -113,30 +110,24 @@ class LatentMethod(ABC):
             raise ValueError(f"{METHODS[self.name]} needs the faces' attributes: pass attributes")
         images = torch.as_tensor(images)
         if images.is_floating_point() and images.numel() and (images < 0).float().mean() > _MOST_BELOW:
-            raise ValueError(
-                "float faces are in [0, 1], and many of these values lie below 0: add 1 to [-1, 1], and halve"
-            )
+            raise ValueError("float faces are in [0, 1], and many of these values lie below 0: add 1, and halve")
         z = self._encoded(images)
         source = None if source is None else _for_each(source, len(z), "source").to(self.device)
         return self.glow.decode(self.move(z, _for_each(target, len(z), "target").to(self.device), source, attributes))
 
     def _encoded(self, images: Tensor) -> Tensor:
-        """Latents [B, D]; a face that stands there several times in a row, as for each of its targets, is encoded once."""
+        """Latents [B, D]; equal faces in a row, as one for each of its targets, are encoded once."""
         if images.ndim != 4 or len(images) < 2:
             return self.glow.encode(images.to(self.device))
         images, which = images.unique_consecutive(return_inverse=True, dim=0)
         return self.glow.encode(images.to(self.device))[which.to(self.device)]
 
     @abstractmethod
-    def move(
-        self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Mapping[str, Sequence] | None
-    ) -> Tensor:
+    def move(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
         """Latents [B, D] at another age."""
 
     @abstractmethod
-    def round_trip(
-        self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Mapping[str, Sequence] | None
-    ) -> Tensor:
+    def round_trip(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
         """Latents [B, D] moved to another age and back by the move's exact inverse: z again, up to rounding.
 
         Raises:
@@ -151,7 +142,7 @@ def _for_each(groups: Tensor | Sequence | int, faces: int, name: str) -> Tensor:
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(
             f"{name} = {groups!r}: expected age groups, from 0 for {AGE_GROUPS[0]} to {len(AGE_GROUPS) - 1} for "
-            f"{AGE_GROUPS[-1]}, or weights over the groups, as ageflow.age_to_weights makes them of years"
+            f"{AGE_GROUPS[-1]}; {HINT}"
         ) from None
     groups = groups[None] if groups.ndim == 0 else groups
     if len(groups) not in (1, faces):
@@ -163,94 +154,72 @@ class PrototypeMethod(LatentMethod):
     """GLOW and GLOW + attribute: z_s + s·(z̄_t − z̄_s), Eq. 5, with group averages or those per attribute.
 
     Arguments:
+        name, glow, weights: as `LatentMethod`; ``glow+attribute`` takes the averages of the face's own attributes.
         prototypes: average latents.
         scale: s.
-        with_attributes: take the averages of the face's own attribute combination.
     """
 
     needs_source = True
 
-    def __init__(
-        self,
-        name: str,
-        glow: Glow,
-        weights: dict[str, str],
-        prototypes: Prototypes,
-        scale: float,
-        with_attributes: bool,
-    ) -> None:
+    def __init__(self, name: str, glow: Glow, weights: dict[str, str], prototypes: Prototypes, scale: float) -> None:
         super().__init__(name, glow, weights)
         self.prototypes = prototypes.to(self.device)
         self.scale = scale
-        self.needs_attributes = with_attributes and bool(prototypes.attributes)
+        self.needs_attributes = name == "glow+attribute" and bool(prototypes.attributes)
 
-    def move(
-        self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Mapping[str, Sequence] | None
-    ) -> Tensor:
+    def move(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
         return z + self._step(len(z), target, source, attributes)
 
-    def round_trip(
-        self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Mapping[str, Sequence] | None
-    ) -> Tensor:
+    def round_trip(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
         step = self._step(len(z), target, source, attributes)
         return (z + step) - step
 
-    def _step(
-        self, count: int, target: Tensor, source: Tensor | None, attributes: Mapping[str, Sequence] | None
-    ) -> Tensor:
-        chosen = attributes if self.needs_attributes else None
-        combination = self.prototypes.combination_of(chosen, count)
+    def _step(self, count: int, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
+        combination = self.prototypes.combination_of(attributes if self.needs_attributes else None, count)
         return self.strength * self.scale * self.prototypes.direction(source, target, combination)
 
 
 class TranslatorMethod(LatentMethod):
     """AgeFlow and AgeFlow w/o ICTM: a trained network moves the latent; it needs nothing but the target."""
 
-    def __init__(self, name: str, glow: Glow, weights: dict[str, str], translator: nn.Module) -> None:
+    def __init__(self, name: str, glow: Glow, weights: dict[str, str], translator: Translator) -> None:
         super().__init__(name, glow, weights)
         self.translator = translator
         self.invertible = isinstance(translator, ICTM)
 
-    def move(
-        self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Mapping[str, Sequence] | None
-    ) -> Tensor:
-        return translate_latents(self.translator, z, target, self.strength)
+    def move(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
+        return self.translator(z, target, self.strength)[0]
 
-    def round_trip(
-        self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Mapping[str, Sequence] | None
-    ) -> Tensor:
+    def round_trip(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
         if not self.invertible:
             raise ValueError(f"{METHODS[self.name]} has no inverse: its network cannot be run backwards")
-        moved = self.translator(z, as_weights(target, self.translator.groups).to(z), self.strength)
-        return self.translator.inverse(*moved, self.strength)[0]
+        return self.translator.inverse(*self.translator(z, target, self.strength), self.strength)[0]
 
 
-def translate_latents(translator: nn.Module, z: Tensor, target: Tensor, strength: float = 1.0) -> Tensor:
-    """z'_t [B, D] of either translator, for group numbers [B] or weights [B, groups]; `strength` as in `ICTM`."""
-    weights = as_weights(target, translator.groups).to(z)
-    translated = translator(z, weights, strength)
-    return translated[0] if isinstance(translated, tuple) else translated
+def load_translator(folder: Path, glow: str, device: str = "auto") -> Translator:
+    """The trained translator of a folder, with its averaged weights, fixed.
 
-
-def load_translator(folder: Path, glow_fingerprint: str, device: str = "auto") -> tuple[nn.Module, dict[str, Any]]:
-    """The trained translator of a folder, with its averaged weights, and the settings it was trained with.
+    Arguments:
+        folder: the run's ``ictm`` or ``no_ictm``.
+        glow: fingerprint of the run's GLOW.
+        device: ``auto``, ``cpu``, ``cuda``…
 
     Raises:
         CheckpointError: no translator there, or one trained on another GLOW's latents.
     """
     checkpoint = latest(folder)
-    if checkpoint is None or "translator" not in checkpoint.networks:
+    if checkpoint is None:
         raise CheckpointError(f"no translator in {folder}: run 04_train_ictm.ipynb (or 06_ablations.ipynb) first")
-    shape = checkpoint.networks["translator"]
-    if checkpoint.inputs["glow"] != glow_fingerprint:
+    if checkpoint.inputs["glow"] != glow:
         raise CheckpointError(
             f"{folder} was trained on the latents of GLOW {checkpoint.inputs['glow']}, and the run's GLOW is now "
-            f"{glow_fingerprint}: run 03_prototypes.ipynb, then train again with restart=True"
+            f"{glow}: run 03_prototypes.ipynb, then train again with restart=True"
         )
-    config = ICTMConfig(**{name: value for name, value in shape.items() if name in ICTMConfig.model_fields})
+    shape = checkpoint.networks["translator"]
+    config = ICTMConfig(**{name: shape[name] for name in ("latent", "couplings", "width")})
     translator = TRANSLATORS[shape["kind"]](config, shape["latent_shapes"], shape["groups"])
     load_state(translator, folder, "translator")
-    return translator.to(device_of(device)).eval().requires_grad_(False), checkpoint.settings
+    return translator.to(device_of(device)).eval().requires_grad_(False)
 
 
 def load_method(
@@ -268,7 +237,8 @@ def load_method(
         dataset, run: the run; by default ``demo/demo``, or ``<dataset>/paper``.
         runs_root: folder of all runs; None: the project's.
         device: ``auto``, ``cpu``, ``cuda``…
-        scale: s of Eq. 5 for the two GLOW methods; None: the s that the run's ICTM was trained with.
+        scale: s of Eq. 5 for the two GLOW methods; None: the s that the run's ICTM was trained with, and where it has
+            none, the data set's.
 
     Raises:
         ValueError: a name that is no method.
@@ -286,19 +256,12 @@ def load_method(
     if name in ("ageflow", "no_ictm"):
         kind = "ictm" if name == "ageflow" else "no_ictm"
         folder = workspace.require(kind)
-        translator, _ = load_translator(folder, weights["glow"], device)
+        translator = load_translator(folder, weights["glow"], device)
         return TranslatorMethod(name, glow, weights | {kind: fingerprint(folder)}, translator)
 
-    prototypes = Prototypes.load(workspace.require("prototypes"))
-    if prototypes.glow != weights["glow"]:
-        raise CheckpointError("the prototypes are of another GLOW than the run's: run 03_prototypes.ipynb again")
+    prototypes = Prototypes.load(workspace.require("prototypes"), **weights)
     if scale is None:
-        scale = load_translator(workspace.require("ictm"), weights["glow"], "cpu")[1]["scale"]
-    return PrototypeMethod(
-        name,
-        glow,
-        weights | {"prototypes": prototypes.fingerprint, "scale": str(scale)},
-        prototypes,
-        scale,
-        name == "glow+attribute",
-    )
+        trained = Manifest.read(workspace.path("ictm"))
+        scale = trained.settings["scale"] if trained else settings("train_ictm", {"dataset": dataset}).scale
+    weights |= {"prototypes": prototypes.fingerprint, "scale": str(scale)}
+    return PrototypeMethod(name, glow, weights, prototypes, scale)

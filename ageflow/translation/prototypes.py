@@ -17,13 +17,14 @@ from torch import Tensor
 from ageflow.checkpoint import CheckpointError
 from ageflow.config import ParameterError
 from ageflow.config import Prototypes as PrototypesSettings
-from ageflow.data.records import AGE_GROUPS, NO_GROUP
+from ageflow.data.records import AGE_GROUPS, GENDERS, NO_GROUP
 from ageflow.run import Manifest, Workspace, digest, write_atomically
-from ageflow.translation.attributes import attribute_values
-from ageflow.translation.latents import Latents
+from ageflow.translation.ages import as_weights
+from ageflow.translation.latents import Latents, check_inputs
 from ageflow.work import progress_bar
 
-_CHUNK = 256  # latents read at a time: 200 MB at 256x256
+_FILE = "prototypes.safetensors"
+_CHUNK = 256  # latents read at a time: 200 MB at 256×256
 
 
 @dataclass(frozen=True)
@@ -33,30 +34,33 @@ class Prototypes:
     Attributes:
         means: float32 [groups, combinations + 1, D]; the last of the second axis is the group's plain average,
             whatever the attributes.
-        attributes: the attributes' names, in the order of the combinations' values.
-        combinations: the attribute values of each combination, ``[("female",), ("male",)]``.
-        cells: one row a cell: group, the attributes, count, and `average_of`, which says what the cell's average
-            was taken over: "cell", or what it fell back to as it had fewer than `min_cell` faces.
-        glow: fingerprint of the GLOW whose latents these are.
-        faces: fingerprint of the faces.
+        cells: one row a cell, in the order of `means`: group, the attributes, count, and `average_of`, over what the
+            cell's average was taken: "cell", or what it fell back to as it had fewer than `min_cell` faces.
     """
 
     means: Tensor
-    attributes: tuple[str, ...]
-    combinations: list[tuple[str, ...]]
     cells: pd.DataFrame
-    glow: str
-    faces: str
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes' names."""
+        return tuple(self.cells.columns[1:-2])
+
+    @property
+    def combinations(self) -> list[tuple[str, ...]]:
+        """The attributes' values in each combination, ``[("female",), ("male",)]``."""
+        of_first_group = self.cells[[*self.attributes]].iloc[: self.any]
+        return list(of_first_group.itertuples(index=False, name=None))
+
+    @property
+    def any(self) -> int:
+        """Index of the combination that stands for "whatever the attributes"."""
+        return self.means.shape[1] - 1
 
     @property
     def fingerprint(self) -> str:
         """Of the averages' values."""
         return digest(self.means.cpu().numpy().tobytes())
-
-    @property
-    def any(self) -> int:
-        """Index of the combination that stands for "whatever the attributes"."""
-        return len(self.combinations)
 
     def combination_of(self, attributes: Mapping[str, Sequence] | pd.DataFrame | None, count: int) -> Tensor:
         """The combination's index of each face, int64 [count].
@@ -73,8 +77,8 @@ class Prototypes:
         """
         if not self.attributes or attributes is None:
             return torch.full((count,), self.any)
-        values = attribute_values(attributes, self.attributes, self.combinations, count)
         number = {combination: index for index, combination in enumerate(self.combinations)}
+        values = attribute_values(attributes, self.attributes, self.combinations, count)
         return torch.tensor([number.get(value, self.any) for value in values], dtype=torch.int64)
 
     def direction(self, source: Tensor, target: Tensor, combination: Tensor, check: bool = True) -> Tensor:
@@ -95,77 +99,88 @@ class Prototypes:
 
     def to(self, device: torch.device) -> "Prototypes":
         """The same with the means on `device`."""
-        return Prototypes(self.means.to(device), self.attributes, self.combinations, self.cells, self.glow, self.faces)
+        return Prototypes(self.means.to(device), self.cells)
 
     def save(self, folder: Path) -> Path:
-        """Write ``prototypes.safetensors`` and ``counts.csv`` into `folder`."""
-        metadata = {
-            "attributes": json.dumps(self.attributes),
-            "combinations": json.dumps(self.combinations),
-            "cells": self.cells.to_json(orient="records"),
-            "glow": self.glow,
-            "faces": self.faces,
-        }
-        write_atomically(folder / "counts.csv", self.cells.to_csv(index=False).encode())
-        path = folder / "prototypes.safetensors"
-        write_atomically(path, save({"means": self.means.contiguous()}, metadata))
-        settings = {"attributes": list(self.attributes), "counts": self.cells["count"].tolist()}
-        Manifest({"glow": self.glow, "faces": self.faces}, settings, self.fingerprint).write(folder)
-        return path
+        """Write averages and counts into `folder` as one file, ``prototypes.safetensors``."""
+        cells = self.cells.to_json(orient="records")
+        write_atomically(folder / _FILE, save({"means": self.means.contiguous()}, {"cells": cells}))
+        return folder / _FILE
 
     @classmethod
-    def load(cls, folder: Path) -> "Prototypes":
+    def load(cls, folder: Path, **made_from: str) -> "Prototypes":
         """What `save` wrote.
 
+        Arguments:
+            folder: the run's ``prototypes``, finished.
+            made_from: fingerprints of the run's `glow` and `faces`; what is not given is not compared.
+
         Raises:
-            CheckpointError: the file is damaged.
+            CheckpointError: the averages were made from others, or the file is damaged.
         """
-        path = folder / "prototypes.safetensors"
+        check_inputs(folder, **made_from)
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata()
-                return cls(
-                    means=file.get_tensor("means"),
-                    attributes=tuple(json.loads(metadata["attributes"])),
-                    combinations=[tuple(values) for values in json.loads(metadata["combinations"])],
-                    cells=pd.DataFrame(json.loads(metadata["cells"])),
-                    glow=metadata["glow"],
-                    faces=metadata["faces"],
-                )
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} cannot be read ({error}): run 03_prototypes.ipynb again") from None
+            with safe_open(folder / _FILE, framework="pt") as file:
+                return cls(file.get_tensor("means"), pd.DataFrame(json.loads(file.metadata()["cells"])))
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{folder / _FILE} cannot be read ({error}): run 03_prototypes.ipynb again") from None
 
 
-_OF_YEARS = "of an age in years ageflow.age_to_weights makes weights"
-
-
-def as_weights(groups: Tensor, count: int, check: bool = True) -> Tensor:
-    """Group weights, float [B, count]: integer groups [B] as one-hot, weights as they are.
+def attribute_values(
+    attributes: Mapping[str, Sequence] | pd.DataFrame,
+    names: Sequence[str],
+    combinations: Sequence[tuple[str, ...]],
+    count: int,
+) -> list[tuple[str | None, ...]]:
+    """Each face's values of the attributes `names`, [count]; None where one is missing or of no training face.
 
     Arguments:
-        groups: integers [B] or weights [B, count].
-        count: number of groups.
-        check: look at the values, for which the host waits for the device; training, whose groups come from
-            checked tables, does not.
+        attributes: by name, one value a face, or one string or None for all; None, NaN and "" are missing, and what
+            differs from a training face's value in its letters' case only, or in spaces around it, is that value.
+        names: the attributes that are needed, in the order of the combinations' values.
+        combinations: those of the training faces. A value that is in none gives a warning.
+        count: how many faces.
 
     Raises:
-        ValueError: groups outside 0 … count − 1, or weights of another width or that do not sum to 1.
+        ValueError: an attribute that is needed is not given, or not for each face; or a gender that is neither female
+            nor male.
 
     Example:
-        >>> as_weights(torch.tensor([1, 0]), 3).tolist()
-        [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
+        >>> attribute_values({"race": ["White", None]}, ["race"], [("black",), ("white",)], 2)
+        [('white',), (None,)]
     """
-    if groups.ndim == 1 and not groups.is_floating_point():
-        if check and len(groups) and (int(groups.min()) < 0 or int(groups.max()) >= count):
-            raise ValueError(f"age groups are 0 … {count - 1}, not {sorted(set(groups.tolist()))}; {_OF_YEARS}")
-        return (groups[:, None] == torch.arange(count, device=groups.device)).float()
-    if groups.ndim != 2 or groups.shape[1] != count:
-        raise ValueError(
-            f"a target is int groups [B] or weights [B, {count}], not {groups.dtype} {tuple(groups.shape)}; {_OF_YEARS}"
+    missing = [name for name in names if name not in attributes]
+    if missing:
+        raise ValueError(f"attributes {missing} are needed (the prototypes hold {list(names)})")
+    columns = []
+    for place, name in enumerate(names):
+        known = sorted({combination[place] for combination in combinations})
+        given = attributes[name]
+        given = [given] * count if given is None or isinstance(given, str) else list(given)
+        if len(given) != count:
+            raise ValueError(f"attributes[{name!r}] has {len(given)} entries for {count} faces: one a face")
+        given = [None if pd.isna(value) or value == "" else value for value in given]
+        found = {None: None}
+        for value in dict.fromkeys(given):
+            if value is not None:
+                found[value] = _training_value(name, value, known)
+        columns.append([found[value] for value in given])
+    return list(zip(*columns, strict=True))
+
+
+def _training_value(name: str, value: object, known: Sequence[str]) -> str | None:
+    """The training faces' value that is meant by one; None with a warning where there is none."""
+    if name == "gender" and value not in GENDERS:
+        raise ValueError(f"attributes[{name!r}] = {value!r}: expected {', '.join(GENDERS)}, or None if it is unknown")
+    folded = {one.strip().casefold(): one for one in known}
+    found = value if value in known else folded.get(str(value).strip().casefold())
+    if found is None:
+        warnings.warn(
+            f"attributes[{name!r}] = {value!r} is of no training face (these are {', '.join(known)}): the age group's "
+            "average whatever the attributes is taken",
+            stacklevel=4,
         )
-    if check and not torch.allclose(groups.sum(1), torch.ones_like(groups[:, 0]), atol=1e-3):
-        raise ValueError(f"the weights of a target must sum to 1, not {groups.sum(1).tolist()}")
-    return groups
+    return found
 
 
 def compute_prototypes(settings: PrototypesSettings, latents: Latents) -> Prototypes:
@@ -174,7 +189,9 @@ def compute_prototypes(settings: PrototypesSettings, latents: Latents) -> Protot
     if attributes is None:
         attributes = ["gender"] if "gender" in latents.table and latents.table["gender"].notna().any() else []
     prototypes = average_latents(latents, attributes, settings.min_cell, settings.progress)
-    prototypes.save(Workspace.of(settings).folder("prototypes"))
+    folder = prototypes.save(Workspace.of(settings).folder("prototypes")).parent
+    chosen = {"attributes": attributes, "min_cell": settings.min_cell}
+    Manifest({"glow": latents.glow, "faces": latents.faces}, chosen, prototypes.fingerprint).write(folder)
     return prototypes
 
 
@@ -195,89 +212,68 @@ def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int, 
         raise ParameterError(f'the faces have no {unknown}: pass attributes without (-p attributes "{left}")')
     if (table["group"] == NO_GROUP).any():
         raise ParameterError(
-            "these faces have no ages, so there are no age groups to average: such a set serves to pre-train GLOW and "
-            "to test models of other sets. Name a data set with ages."
+            "these faces have no ages, so there are no age groups to average: such a set serves to pre-train GLOW and to test "
+            "models of other sets"
         )
     rows = latents.rows(split="train")
-    training = table.iloc[rows]
-    values = [sorted(training[name].dropna().unique()) for name in attributes]
-    combinations = list(itertools.product(*values)) if attributes else []
+    keys = ["group", *attributes]
+    finest = table.iloc[rows].groupby(keys, dropna=False)  # every average, fallbacks included, is a sum of these
+    sums = _sums(latents, rows, finest.ngroup().to_numpy(), finest.ngroups, progress)
+    counts = finest.size().reset_index(name="count")
 
-    # Sums of the finest cells; every average, fallbacks included, is a sum of these.
-    keys = list(
-        training[["group", *attributes]]
-        .astype(object)
-        .where(training[[*attributes, "group"]].notna(), None)
-        .itertuples(index=False, name=None)
-    )
-    sums, counts = _sums(latents, rows, keys, progress)
+    def average(group: int, values: Sequence[str]) -> tuple[Tensor, int]:
+        """Over the faces of a group whose first attributes have these values, and how many they are."""
+        inside = (counts[keys[: 1 + len(values)]] == [group, *values]).all(axis=1).to_numpy()
+        count = int(counts["count"][inside].sum())
+        return sums[torch.tensor(inside)].sum(0) / max(count, 1), count
 
-    def average(group: int, fixed: tuple[str, ...]) -> tuple[Tensor, int]:
-        inside = [key for key in sums if key[0] == group and key[1 : 1 + len(fixed)] == fixed]
-        count = sum(counts[key] for key in inside)
-        total = sum((sums[key] for key in inside), torch.zeros(latents.array.shape[1], dtype=torch.float64))
-        return total / max(count, 1), count
-
+    combinations = list(itertools.product(*(sorted(table[name].iloc[rows].dropna().unique()) for name in attributes)))
     means, cells = [], []
     for group, name in enumerate(AGE_GROUPS):
-        group_mean, group_count = average(group, ())
-        if group_count == 0:
+        if average(group, ())[1] == 0:
             raise ParameterError(f"no training face is in the age group {name}: its average cannot be taken")
-        row = []
-        for combination in combinations:
-            own = average(group, combination)[1]
-            for kept in range(len(attributes), -1, -1):
+        for combination in [*(combinations if attributes else ()), ()]:
+            mean, own = average(group, combination)
+            kept, count = len(combination), own
+            while count < min_cell and kept > 0:
+                kept -= 1
                 mean, count = average(group, combination[:kept])
-                if count >= min_cell or kept == 0:
-                    break
-            of = "cell" if kept == len(attributes) else " × ".join(["group", *attributes[:kept]])
-            cells.append(
-                {"group": name, **dict(zip(attributes, combination, strict=True)), "count": own, "average_of": of}
-            )
-            row.append(mean)
-        cells.append({"group": name, **dict.fromkeys(attributes, "any"), "count": group_count, "average_of": "cell"})
-        means.append(torch.stack([*row, group_mean]))
-    table = pd.DataFrame(cells)
-    _warn_of_uneven(table, attributes, min_cell)
-    return Prototypes(torch.stack(means).float(), tuple(attributes), combinations, table, latents.glow, latents.faces)
+            of = "cell" if kept == len(combination) else " × ".join(keys[: 1 + kept])
+            values = combination or ("any",) * len(attributes)
+            cells.append(dict(zip([*keys, "count", "average_of"], [name, *values, own, of], strict=True)))
+            means.append(mean)
+    prototypes = Prototypes(torch.stack(means).unflatten(0, (len(AGE_GROUPS), -1)).float(), pd.DataFrame(cells))
+    _warn_of_uneven(prototypes, min_cell)
+    return prototypes
 
 
-def _warn_of_uneven(cells: pd.DataFrame, attributes: Sequence[str], min_cell: int) -> None:
+def _sums(latents: Latents, rows: np.ndarray, cells: np.ndarray, count: int, progress: bool) -> Tensor:
+    """The sum of each cell's latents, float64 [count, D], in one pass over the files."""
+    sums = torch.zeros(count, latents.dimensions, dtype=torch.float64)
+    with progress_bar(total=len(rows), title="average", unit="latent", show=progress) as bar:
+        for start in range(0, len(rows), _CHUNK):
+            some = slice(start, start + _CHUNK)
+            sums.index_add_(0, torch.tensor(cells[some]), latents.batch(rows[some]).double())
+            bar.update(len(rows[some]))
+    return sums
+
+
+def _warn_of_uneven(prototypes: Prototypes, min_cell: int) -> None:
     """Name the combinations whose averages are over fewer attributes in some age groups than in others."""
     uneven = []
-    for combination, own in cells.groupby(list(attributes), sort=False) if attributes else []:
+    for number, combination in enumerate(prototypes.combinations):
+        own = prototypes.cells.iloc[number :: prototypes.any + 1]
         if own["average_of"].nunique() > 1:
             coarse = own[own["average_of"] != "cell"]
-            groups = ", ".join(
-                f"{group} ({count})" for group, count in zip(coarse["group"], coarse["count"], strict=True)
-            )
-            uneven.append(f"{' × '.join(combination)} in {groups}")
+            named = ", ".join(coarse["group"] + " (" + coarse["count"].astype(str) + ")")
+            uneven.append(f"{' × '.join(combination)} in {named}")
     if uneven:
         warnings.warn(
             f"fewer than min_cell = {min_cell} training faces: {'; '.join(uneven)}. Averages of more faces take their "
             "place, so directions from or to these groups change the attributes as well. A smaller min_cell or fewer "
             "attributes avoid it.",
-            stacklevel=3,
+            stacklevel=4,
         )
-
-
-def _sums(
-    latents: Latents, rows: np.ndarray, keys: list[tuple], progress: bool
-) -> tuple[dict[tuple, Tensor], dict[tuple, int]]:
-    """Sum (float64) and number of the latents of each key, in one pass over the file."""
-    sums: dict[tuple, Tensor] = {}
-    counts: dict[tuple, int] = {}
-    with progress_bar(total=len(rows), title="average", unit="latent", show=progress) as bar:
-        for start in range(0, len(rows), _CHUNK):
-            batch = latents.batch(rows[start : start + _CHUNK]).double()
-            for key, latent in zip(keys[start : start + _CHUNK], batch, strict=True):
-                counts[key] = counts.get(key, 0) + 1
-                if key in sums:
-                    sums[key] += latent
-                else:
-                    sums[key] = latent.clone()
-            bar.update(len(batch))
-    return sums, counts
 
 
 def direction_lengths(prototypes: Prototypes) -> pd.DataFrame:
@@ -286,19 +282,13 @@ def direction_lengths(prototypes: Prototypes) -> pd.DataFrame:
     Averages of n standard normal latents of the same distribution lie √(D/n_s + D/n_t) apart by chance; a `ratio`
     near 1 says that the direction is mostly noise. Cells that fell back are left out.
     """
-    rows = []
+    groups, named, dimensions = prototypes.means.shape
     cells = prototypes.cells
-    named = [*prototypes.combinations, ("any",) * len(prototypes.attributes)]
-    for number, combination in enumerate(named):
-        matches = (cells[list(prototypes.attributes)] == list(combination)).all(axis=1)
-        own = cells[matches].set_index("group")
-        for source, target in itertools.pairwise(range(len(AGE_GROUPS))):
-            pair = own.loc[[AGE_GROUPS[source], AGE_GROUPS[target]]]
-            if (pair["average_of"] != "cell").any():
-                continue
-            length = float((prototypes.means[target, number] - prototypes.means[source, number]).norm())
-            chance = float(np.sqrt((prototypes.means.shape[2] / pair["count"]).sum()))
-            about = dict(zip(prototypes.attributes, combination, strict=True))
-            step = f"{AGE_GROUPS[source]} → {AGE_GROUPS[target]}"
-            rows.append({**about, "direction": step, "length": length, "by_chance": chance, "ratio": length / chance})
-    return pd.DataFrame(rows)
+    own = (cells["average_of"] == "cell").to_numpy().reshape(groups, named)
+    variance = dimensions / cells["count"].clip(lower=1).to_numpy().reshape(groups, named)
+    steps = cells[[*prototypes.attributes]].iloc[named:].reset_index(drop=True)
+    steps["direction"] = np.repeat([" → ".join(pair) for pair in itertools.pairwise(AGE_GROUPS)], named)
+    steps["length"] = prototypes.means.diff(dim=0).norm(dim=2).flatten().cpu().numpy()
+    steps["by_chance"] = np.sqrt(variance[1:] + variance[:-1]).ravel()
+    steps["ratio"] = steps["length"] / steps["by_chance"]
+    return steps[(own[1:] & own[:-1]).ravel()]

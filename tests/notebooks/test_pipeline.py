@@ -76,7 +76,7 @@ def test_04_ictm_is_trained_and_inverts(smoke_run: Run, faces: Faces):
     workspace = smoke_run.workspace
     assert read_metrics(workspace.path("ictm"))["iteration"].max() == 8
     method = load_method("ageflow", "demo", "smoke", workspace.runs_root, "cpu")
-    translator, _ = load_translator(workspace.path("ictm"), method.weights["glow"], "cpu")
+    translator = load_translator(workspace.path("ictm"), method.weights["glow"], "cpu")
     z = method.glow.encode(faces.images([0, 1]))
     moved, mean, log_deviation = translator(z, torch.tensor([0, 3]))
     assert float((moved - z).abs().max()) > 1e-4, "a trained translator is not the identity"

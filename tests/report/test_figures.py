@@ -317,7 +317,8 @@ def test_without_an_attribute_figure_1_has_the_first_two_discriminants_of_age():
     values[:, 0] += 6 * (groups >= 2)
     values[:, 1] += 4 * (groups % 2)
     table = pd.DataFrame({"group": groups, "split": "train"})
-    plane = project_latents(SimpleNamespace(table=table, array=values), attribute=None)
+    latents = SimpleNamespace(table=table, dimensions=64, batch=lambda rows: torch.from_numpy(values[rows]))
+    plane = project_latents(latents, attribute=None)
     for axis in (0, 1):
         score = plane.supervised[:, axis]
         between = np.var([score[groups == group].mean() for group in range(4)])

@@ -6,8 +6,7 @@ import torch
 import ageflow
 from ageflow.flows.transform import ShapeError
 from ageflow.translation.convolutional import ConvolutionalTranslator
-from ageflow.translation.ictm import ICTM, ICTMConfig
-from ageflow.translation.visible import VisibleLatent
+from ageflow.translation.ictm import ICTM, ICTMConfig, VisibleLatent
 
 SHAPES = [(6, 8, 8), (12, 4, 4), (48, 2, 2)]
 D = 3 * 16 * 16
@@ -23,21 +22,22 @@ def shaken(latent="all", kind=ICTM, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("latent", ["all", "top", [0, 2]])
-def test_inverse_undoes_forward_exactly(latent):
-    translator = shaken(latent)
-    z, target = torch.randn(3, D, dtype=torch.float64), torch.tensor([0, 3, 1])
-    z_t, mu_s, log_sigma_s = translator(z, target)
-    assert (z_t - z).abs().max() > 0.1
-    z_s, mu_t, log_sigma_t = translator.inverse(z_t, mu_s, log_sigma_s)
-    torch.testing.assert_close(z_s, z, rtol=0, atol=1e-12)
-    expected = translator.prior(torch.nn.functional.one_hot(target, 4).double())
-    torch.testing.assert_close(mu_t, expected[0], rtol=0, atol=1e-12)
-    torch.testing.assert_close(log_sigma_t, expected[1], rtol=0, atol=1e-12)
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0, 1.7])
+def test_inverse_undoes_forward_exactly_at_every_strength(latent, strength):
+    translator, target = shaken(latent), torch.tensor([0, 3, 1])
+    z = torch.randn(3, D, dtype=torch.float64)
+    moved = translator(z, target, strength)
+    assert ((moved[0] - z).abs().max() > 0.01) == (strength > 0)
+    assert bool((moved[0] == z).all()) == (strength == 0)
+    sent = (z, *translator.prior(torch.nn.functional.one_hot(target, 4).double()))
+    for back, expected in zip(translator.inverse(*moved, strength), sent, strict=True):
+        torch.testing.assert_close(back, expected, rtol=0, atol=1e-12)
+    if strength not in (0.0, 1.0):
+        assert (translator.inverse(*moved)[0] - z).abs().max() > 1e-3, "the strength is part of the way back"
 
 
 def test_float32_inverse_is_exact_to_rounding():
-    translator = shaken(dtype=torch.float32)
-    z = torch.randn(4, D)
+    translator, z = shaken(dtype=torch.float32), torch.randn(4, D)
     z_s, _, _ = translator.inverse(*translator(z, torch.tensor([0, 1, 2, 3])))
     assert (z_s - z).abs().max() < 1e-4
 
@@ -45,22 +45,16 @@ def test_float32_inverse_is_exact_to_rounding():
 def test_t_is_volume_preserving():
     """Additive couplings and permutations: |det| of (z, μ, log σ) → (z', μ', log σ') is 1."""
     torch.manual_seed(0)
-    translator = shaken_level()
-    x = torch.randn(3 * 2 * 2 * 2, dtype=torch.float64)
-
-    def flat(v):
-        return torch.cat([part.flatten() for part in translator(*v.view(3, 1, 2, 2, 2).unbind(0))])
-
-    matrix = torch.autograd.functional.jacobian(flat, x)
-    assert torch.linalg.slogdet(matrix)[1].abs() < 1e-9
-
-
-def shaken_level():
     level = ICTM(ICTMConfig(couplings=4, width=8), [(2, 2, 2)], groups=4).double().levels[0]
     with torch.no_grad():
         for parameter in level.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
-    return level
+
+    def flat(v):
+        return torch.cat([part.flatten() for part in level(*v.view(3, 1, 2, 2, 2).unbind(0))])
+
+    matrix = torch.autograd.functional.jacobian(flat, torch.randn(3 * 2 * 2 * 2, dtype=torch.float64))
+    assert torch.linalg.slogdet(matrix)[1].abs() < 1e-9
 
 
 def test_levels_that_t_does_not_see_pass_unchanged():
@@ -75,11 +69,9 @@ def test_levels_that_t_does_not_see_pass_unchanged():
 def test_the_start_is_the_identity_and_every_parameter_learns(kind):
     translator = kind(ICTMConfig(couplings=4, width=8), SHAPES)
     z, target = torch.randn(16, D), torch.arange(16) % 4
-    out = translator(z, target)
-    assert torch.equal(out[0] if isinstance(out, tuple) else out, z)
+    assert torch.equal(translator(z, target)[0], z)
     moved = shaken(kind=kind, dtype=torch.float32)
-    out = moved(z, target)
-    sum(part.square().sum() for part in (out if isinstance(out, tuple) else (out,))).backward()
+    sum(part.square().sum() for part in moved(z, target)).backward()
     assert [name for name, p in moved.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
@@ -108,21 +100,6 @@ def test_a_target_that_is_no_age_is_named(target, message):
         shaken()(torch.randn(2, D, dtype=torch.float64), target)
 
 
-@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0, 1.7])
-def test_t_is_exactly_invertible_at_every_strength(strength):
-    translator, target = shaken(), torch.tensor([0, 3])
-    z = torch.randn(2, D, dtype=torch.float64)
-    moved = translator(z, target, strength)
-    assert bool((moved[0] == z).all()) == (strength == 0)
-    back, mu, log_sigma = translator.inverse(*moved, strength)
-    torch.testing.assert_close(back, z, rtol=0, atol=1e-12)
-    weights = torch.nn.functional.one_hot(target, 4).double()
-    for found, sent in zip((mu, log_sigma), translator.prior(weights), strict=True):
-        torch.testing.assert_close(found, sent, rtol=0, atol=1e-12)
-    if strength not in (0.0, 1.0):
-        assert (translator.inverse(*moved)[0] - z).abs().max() > 1e-3, "the strength is part of the way back"
-
-
 def test_a_latent_choice_that_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"latent = \[0, 3\].*0 … 2"):
         VisibleLatent([0, 3], SHAPES)
@@ -141,13 +118,12 @@ def test_a_level_that_t_cannot_halve_is_named():
 def test_t_learns_a_direction_per_target():
     """Eq. 6 with a direction that depends on the target alone: T has all it needs to learn its teacher."""
     torch.manual_seed(0)
-    shapes = [(6, 4, 4)]
-    translator = ICTM(ICTMConfig(couplings=4, width=32), shapes, groups=4)
-    directions = torch.randn(4, 96)
-    optimizer = torch.optim.Adam(translator.parameters(), 1e-2)
+    translator = ICTM(ICTMConfig(couplings=4, width=16), [(3, 2, 2)], groups=4)
+    directions = torch.randn(4, 12)
+    optimizer = torch.optim.Adam(translator.parameters(), 2e-2)
     left = []
-    for _ in range(150):
-        z, target = torch.randn(32, 96), torch.randint(4, (32,))
+    for _ in range(100):
+        z, target = torch.randn(32, 12), torch.randint(4, (32,))
         loss = (translator(z, target)[0] - z - directions[target]).abs().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -1,0 +1,194 @@
+"""Averages over exactly the faces that they are said to be of, their fallbacks, and the directions between them."""
+
+import itertools
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ageflow.checkpoint import CheckpointError
+from ageflow.config import ParameterError
+from ageflow.data.faces import Faces
+from ageflow.data.records import AGE_GROUPS
+from ageflow.run import Workspace
+from ageflow.training.ictm import train_translator
+from ageflow.translation.ages import as_weights
+from ageflow.translation.latents import Latents
+from ageflow.translation.prototypes import Prototypes, average_latents, compute_prototypes, direction_lengths
+from tests.tiny import copy_of, settings_of
+
+DIMENSIONS = 6
+
+
+def latents(count=400, seed=0) -> Latents:
+    """Random latents of random faces, a fifth of whose attributes are not known; their group is in the first number."""
+    rng = np.random.default_rng(seed)
+    draw = lambda *values: rng.choice(np.array([*values, None], dtype=object), count)  # noqa: E731
+    table = pd.DataFrame({"group": rng.integers(4, size=count), "split": rng.choice(["train", "test"], count)})
+    table = table.assign(gender=draw("female", "male"), race=draw("a", "b", "c"))
+    array = rng.normal(size=(count, DIMENSIONS)).astype(np.float32)
+    array[:, 0] += table["group"]
+    return Latents(table, [array[:300], array[300:]], "glow", "faces")
+
+
+@pytest.mark.parametrize("attributes", [[], ["gender"], ["gender", "race"]])
+@pytest.mark.parametrize("min_cell", [1, 9, 10_000])
+@pytest.mark.filterwarnings("ignore:fewer than min_cell")
+def test_every_average_is_of_the_faces_that_its_row_names(attributes, min_cell):
+    """Against the definition: a small cell takes the average over its last attribute's values, then over the others'."""
+    of = latents()
+    prototypes = average_latents(of, attributes, min_cell)
+    values = [["female", "male"], ["a", "b", "c"]][: len(attributes)]
+    assert prototypes.attributes == tuple(attributes)
+    assert prototypes.combinations == (list(itertools.product(*values)) if attributes else [])
+    named = list(itertools.product(range(4), [*prototypes.combinations, ()]))
+    for cell, mean, (group, combination) in zip(
+        prototypes.cells.to_dict("records"), prototypes.means.flatten(0, 1), named, strict=True
+    ):
+        inside = [of.table[(of.table["split"] == "train") & (of.table["group"] == group)]]
+        for name, value in zip(attributes, combination, strict=False):
+            inside.append(inside[-1][inside[-1][name] == value])
+        enough = [kept for kept, some in enumerate(inside) if len(some) >= min_cell or kept == 0]
+        kept = enough[-1]
+        torch.testing.assert_close(mean, of.batch(inside[kept].index.to_numpy()).double().mean(0).float())
+        assert (cell["group"], cell["count"]) == (AGE_GROUPS[group], len(inside[-1]))
+        fallback = " × ".join(["group", *attributes[:kept]])
+        assert cell["average_of"] == ("cell" if kept == len(combination) else fallback)
+
+
+def test_averages_that_fall_back_in_some_groups_only_are_named():
+    """A direction from one of them to another holds a change of gender beside that of age."""
+    of = latents()
+    counts = of.table[of.table["split"] == "train"].groupby(["gender", "group"]).size()
+    limit = int(counts["female"].sort_values().iloc[1])  # one group of the women is smaller
+    with pytest.warns(UserWarning, match=rf"^fewer than min_cell = {limit} training faces: ") as warned:
+        cells = average_latents(of, ["gender"], limit).cells
+    expected = []
+    for gender in ("female", "male"):
+        small = cells[(cells["average_of"] != "cell") & (cells["gender"] == gender)]
+        named = ", ".join(f"{group} ({count})" for group, count in zip(small["group"], small["count"], strict=True))
+        expected += [f"{gender} in {named}"] if 0 < len(small) < 4 else []
+    assert expected
+    assert f"training faces: {'; '.join(expected)}. Averages of" in str(warned.pop().message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for everywhere in (1, 10_000):
+            average_latents(of, ["gender"], everywhere)
+
+
+def test_what_cannot_be_averaged_is_named():
+    of = latents()
+    with pytest.raises(
+        ParameterError, match=r"faces have no \['height'\]: pass attributes without .* \"\['gender'\]\""
+    ):
+        average_latents(of, ["gender", "height"], 1)
+    nobody = Latents(of.table.assign(group=of.table["group"].replace(2, 3)), of.shards, "glow", "faces")
+    with pytest.raises(ParameterError, match="no training face is in the age group 41-50"):
+        average_latents(nobody, [], 1)
+    ageless = Latents(of.table.assign(group=-1), of.shards, "glow", "faces")
+    with pytest.raises(ParameterError, match="these faces have no ages"):
+        average_latents(ageless, [], 1)
+
+
+def test_the_direction_s_length_stands_beside_what_chance_alone_gives():
+    with pytest.warns(UserWarning, match="fewer than min_cell"):
+        prototypes = average_latents(latents(), ["gender"], 18)
+    lengths = direction_lengths(prototypes)
+    cells = prototypes.cells.assign(number=np.tile(range(3), 4)).set_index(["group", "gender"])
+    whole = [
+        (source, target, gender)
+        for source, target in itertools.pairwise(AGE_GROUPS)
+        for gender in ("female", "male", "any")
+        if cells.loc[[(source, gender), (target, gender)], "average_of"].eq("cell").all()
+    ]
+    assert 0 < len(whole) < 9
+    assert len(lengths) == len(whole)
+    for (source, target, gender), row in zip(whole, lengths.to_dict("records"), strict=True):
+        assert (row["direction"], row["gender"]) == (f"{source} → {target}", gender)
+        pair = cells.loc[[(source, gender), (target, gender)]]
+        a, b = (prototypes.means[AGE_GROUPS.index(group), pair["number"].iloc[0]] for group in (source, target))
+        assert row["length"] == pytest.approx(float((b - a).norm()))
+        assert row["by_chance"] == pytest.approx((DIMENSIONS / pair["count"]).sum() ** 0.5)
+        assert row["ratio"] == pytest.approx(row["length"] / row["by_chance"])
+
+
+def test_a_run_s_averages_come_back_as_they_were_and_gender_is_taken_where_faces_have_it(encoded, tmp_path):
+    runs_root = copy_of(encoded, tmp_path)
+    workspace = Workspace(runs_root, "demo", "tiny")
+    of = Latents.open(workspace.path("latents"), Faces.open(workspace.path("faces")))
+    settings = settings_of("prototypes", runs_root, min_cell=1).model_copy(update={"attributes": None})
+    made, loaded = compute_prototypes(settings, of), Prototypes.load(workspace.path("prototypes"))
+    assert torch.equal(loaded.means, made.means)
+    pd.testing.assert_frame_equal(loaded.cells, made.cells)
+    assert (loaded.attributes, loaded.combinations) == (("gender",), [("female",), ("male",)])
+    nobody_s = Latents(of.table.assign(gender=None), of.shards, of.glow, of.faces)
+    assert compute_prototypes(settings, nobody_s).attributes == ()
+
+    file = workspace.path("prototypes", "prototypes.safetensors")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=r"prototypes\.safetensors cannot be read .*run 03_prototypes"):
+        train_translator(settings_of("train_ictm", runs_root))
+
+
+def prototypes() -> Prototypes:
+    means = torch.arange(4 * 3 * 2, dtype=torch.float32).view(4, 3, 2)
+    rows = itertools.product(AGE_GROUPS, ("female", "male", "any"))
+    return Prototypes(means, pd.DataFrame(rows, columns=["group", "gender"]).assign(count=9, average_of="cell"))
+
+
+def test_direction_is_target_average_minus_source_average_of_the_same_attributes():
+    p = prototypes()
+    combination = p.combination_of({"gender": ["male", "female", None]}, 3)
+    assert combination.tolist() == [1, 0, 2]
+    direction = p.direction(torch.tensor([0, 1, 2]), torch.tensor([3, 0, 1]), combination)
+    expected = [p.means[3, 1] - p.means[0, 1], p.means[0, 0] - p.means[1, 0], p.means[1, 2] - p.means[2, 2]]
+    torch.testing.assert_close(direction, torch.stack(expected))
+
+
+def test_direction_to_the_own_group_is_zero_and_between_groups_is_between():
+    p = prototypes()
+    any_ = torch.tensor([p.any])
+    assert p.direction(torch.tensor([2]), torch.tensor([2]), any_).abs().max() == 0
+    half = p.direction(torch.tensor([0]), torch.tensor([[0.0, 0.5, 0.5, 0.0]]), any_)
+    whole = [p.direction(torch.tensor([0]), torch.tensor([t]), any_) for t in (1, 2)]
+    torch.testing.assert_close(half, (whole[0] + whole[1]) / 2)
+    assert as_weights(torch.tensor([[0.25, 0.75]]), 2).tolist() == [[0.25, 0.75]]
+
+
+def test_a_batch_of_no_faces_is_no_error():
+    none = torch.zeros(0, dtype=torch.int64)
+    combination = prototypes().combination_of({"gender": []}, 0)
+    assert combination.dtype == torch.int64
+    assert prototypes().direction(none, none, combination).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({"race": ["W"]}, r"\['gender'\] are needed"),
+        ({"gender": ["male", "male"]}, r"attributes\['gender'\] has 2 entries for 1 faces"),
+        *(({"gender": [value]}, rf"\['gender'\] = {value!r}: expected female, male, or None") for value in ("Male", 1)),
+        *(({"gender": [value]}, rf"\['gender'\] = {value!r}: expected female") for value in ("F", " female")),
+    ],
+)
+def test_attributes_that_are_missing_or_misspelt_are_named(attributes, said):
+    with pytest.raises(ValueError, match=said):
+        prototypes().combination_of(attributes, 1)
+
+
+def test_missing_attributes_are_unknown_one_string_is_of_all_and_a_new_value_is_named():
+    p = prototypes()
+    assert p.combination_of({"gender": [None, float("nan"), ""]}, 3).tolist() == [p.any] * 3
+    assert p.combination_of({"gender": None}, 2).tolist() == [p.any] * 2
+    assert p.combination_of({"gender": "male"}, 3).tolist() == [1, 1, 1]
+    races = Prototypes(
+        p.means, p.cells.rename(columns={"gender": "race"}).replace({"female": "black", "male": "white"})
+    )
+    with pytest.warns(UserWarning, match=r"\['race'\] = 'asian' is of no training face \(these are black, white\)"):
+        assert races.combination_of({"race": ["asian", "white"]}, 2).tolist() == [races.any, 1]
+    assert races.combination_of({"race": ["White", " BLACK"]}, 2).tolist() == [1, 0], "spelt otherwise"
+    women = Prototypes(p.means[:, [0, 2]], p.cells[p.cells["gender"] != "male"])
+    with pytest.warns(UserWarning, match=r"'male' is of no training face \(these are female\)"):
+        assert women.combination_of({"gender": ["male"]}, 1).tolist() == [women.any]

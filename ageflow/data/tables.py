@@ -169,4 +169,7 @@ def row_or_name(table: pd.DataFrame, column: str, named: str, notes: list[str]) 
 def _fields(line: str, delimiter: str) -> list[str]:
     if delimiter == " ":
         return line.split()
-    return [field.strip() for field in next(csv.reader([line], delimiter=delimiter), [])]
+    try:
+        return [field.strip() for field in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:  # a field of over 128 KiB: no table
+        return [line]

@@ -133,7 +133,7 @@ def checked(table: pd.DataFrame, ages_known: bool = True) -> tuple[pd.DataFrame,
         for place, (file, reason) in enumerate(zip(table["file"], reasons, strict=True))
         if reason
     ]
-    table = table[[not reason for reason in reasons]]
+    table = table[np.array(reasons, dtype=object) == ""]
     identity = table["identity"].where(table["identity"].notna(), table["file"]).astype(str)
     return table.assign(identity=identity), rejections
 

@@ -107,7 +107,9 @@ class Settings(BaseModel):
         fields = {name: field.annotation for name, field in cls.model_fields.items()}
         return {name: _meant(value, fields[name]) if name in fields else value for name, value in values.items()}
 
-    @field_validator("data_root", "runs_root", "genders", "photo", "inception", mode="after", check_fields=False)
+    @field_validator(
+        "data_root", "runs_root", "genders", "photo", "inception", "rosinality", mode="after", check_fields=False
+    )
     @classmethod
     def _expand(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().resolve()
@@ -374,7 +376,6 @@ class Benchmarks(Settings):
     many_batches: list[int] = Field([1, 4, 16, 32], description="batches of the plot of memory against batch")
     large: bool = Field(True, description="measure the paper's 256x256, 6 levels of 32 steps, too")
     rosinality: Path | None = Field(None, description="clone of github.com/rosinality/glow-pytorch to measure too")
-    compile: bool = Field(False, description="measure torch.compile too: needs a C++ compiler and many minutes")
 
 
 STEPS: dict[str, type[Settings]] = {

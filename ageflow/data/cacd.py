@@ -9,9 +9,9 @@
 Names hold dots, apostrophes, hyphens and digits, so only the first and the last part of a file's name are taken off.
 Those that are not ASCII come as UTF-8, decomposed (NFD), or decoded with the wrong table (``Zo毛`` for ``Zoë``): rows and
 files are joined under the name as it stands, then composed (NFC), then repaired; never by their order. Without the
-.mat, the names alone tell age and identity.
+.mat, age and identity are those in the files' names.
 
-Gender is not told: it comes from the user's CSV (`genders`), or else a classifier votes (`votes.py`).
+The set has no genders: they come from the user's CSV (`genders`), or else a classifier votes (`votes.py`).
 """
 
 import re
@@ -22,13 +22,13 @@ import numpy as np
 import pandas as pd
 
 from ageflow.config import ParameterError, PrepareData
-from ageflow.data.files import find_file, list_files, picture_folder
-from ageflow.data.matching import any_case, base_name, join, named
-from ageflow.data.records import COLUMNS, GENDERS, Reading
-from ageflow.data.tables import genders, missing, read_table
+from ageflow.data.files import find_pictures
+from ageflow.data.matching import any_case, base_name, join, name_parts, named
+from ageflow.data.records import GENDERS, Reading
+from ageflow.data.tables import read_table, row_or_name
 from ageflow.data.votes import vote
 
-NAME = re.compile(r"(?P<years>-?\d+)_(?P<person>.+)_(?P<number>\d{4})\.jpe?g", re.IGNORECASE)
+_NAME = re.compile(r"(?P<years>-?\d+)_(?P<person>.+)_\d{4}\.jpe?g", re.IGNORECASE)
 _META = "celebrity2000_meta.mat"
 _FORM = "age_name_number, as in 14_Aaron_Johnson_0001.jpg"
 _EXPECTED = f"the folder CACD2000 (14_Aaron_Johnson_0001.jpg …) and {_META} beside it"
@@ -42,10 +42,10 @@ def repaired(name: str) -> str:
         >>> repaired("Zo毛_Kravitz"), repaired("ZoÃ«_Kravitz"), repaired("Zoë_Kravitz"), repaired("王菲")
         ('Zoë_Kravitz', 'Zoë_Kravitz', 'Zoë_Kravitz', '王菲')
     """
-    name = _nfc(name)
+    name = unicodedata.normalize("NFC", name)
     for wrong in () if name.isascii() else ("gb18030", "cp1252", "latin-1", "cp437"):
         try:
-            return _nfc(name.encode(wrong).decode("utf-8"))
+            return unicodedata.normalize("NFC", name.encode(wrong).decode("utf-8"))
         except UnicodeError:
             continue
     return name
@@ -71,139 +71,83 @@ def read(settings: PrepareData) -> Reading:
         ParameterError: the pictures are not there, the .mat cannot be read, or the CSV of genders cannot be used.
         ModuleNotFoundError: there is no CSV of genders, and the classifier's package is not installed.
     """
-    pictures = picture_folder(settings, ("cacd2000", "cacd"), _EXPECTED)
-    meta = find_file((_META,), [pictures.parent, pictures, settings.data_root])
-    listing = list_files(pictures, pictures, settings.data_root, [meta])
-    notes = listing.notes
-    people: dict[str, str] = {}
+    everything, pictures = find_pictures(settings, ("cacd2000", "cacd"), _EXPECTED)
+    meta = everything.find(_META)
+    listing = everything.below(pictures, [meta])
+    notes: list[str] = []
     if meta is None:
-        table, left = named(listing, NAME, _FORM)
-        table = table.assign(age=table["years"], identity=None)
-        notes.append(f"There is no {_META}: age and identity are what the files' names say.")
+        table, left = named(listing, _NAME, _FORM)
+        table = table.assign(age=None, number=None, identity=None)
+        notes.append(f"There is no {_META}: age and identity are those in the files' names.")
     else:
-        rows, people = _meta(meta)
-        table, left = join(rows, listing, meta.name, (base_name, lambda path: any_case(repaired(path))))
-        parts = table["file"].map(lambda path: Path(path).name).str.extract(f"^{NAME.pattern}$", flags=re.IGNORECASE)
-        table = table.join(parts)
-        age = pd.to_numeric(table["age"], errors="coerce")
-        differing = int((age != pd.to_numeric(table["years"])).where(table["years"].notna(), False).sum())
-        if differing:
-            notes.append(f"In {differing:,} rows the age is not the one in the file's name; the row's is taken.")
-
+        table, left = join(
+            _meta(everything.root / meta), listing, _META, (base_name, lambda path: any_case(repaired(path)))
+        )
+        table = name_parts(table, _NAME)
+    table["age"] = row_or_name(table, "age", "years", notes)
     # One spelling a person: the .mat's by number, else the file's own.
     spelt = table["person"].map(lambda name: repaired(name).replace(" ", "_"), na_action="ignore")
-    person = table["identity"].map(people, na_action="ignore").astype(object)
-    identity = person.where(person.notna(), spelt)
-    nobody = identity.isna() & (table["reason"] == "")
+    table["identity"] = table["identity"].where(table["identity"].notna(), spelt)
+    nobody = table["identity"].isna() & (table["reason"] == "")
     table.loc[nobody, "reason"] = f"no row says who it is, and the file's name is not {_FORM}"
     sound = table["reason"] == ""
     if settings.genders is not None:
-        gender, told = _told_genders(settings.genders, identity, table["identity"], meta)
+        table["gender"], note = _genders(settings.genders, table)
     else:
-        by_person, told = vote(settings, listing, table.loc[sound, "file"], identity[sound])
-        gender = identity.map(by_person)
-    unknown = identity[sound & missing(gender).isna()].nunique()
-    notes += [told, *([f"The gender of {unknown:,} identities is not known."] if unknown else [])]
-    records = pd.DataFrame(
-        {
-            "file": table["file"],
-            "identity": identity,
-            "age": table["age"],
-            "gender": gender,
-            "race": None,
-            "source": "cacd",
-            "reason": table["reason"],
-        },
-        columns=[*COLUMNS, "reason"],
-    )
-    return Reading(records, pictures, left, notes=notes)
+        by_person, note = vote(settings, listing, table.loc[sound, "file"], table.loc[sound, "identity"])
+        table["gender"] = table["identity"].map(by_person)
+    unknown = table.loc[sound & table["gender"].isna(), "identity"].nunique()
+    notes += [note, *([f"The gender of {unknown:,} identities is not known."] if unknown else [])]
+    return Reading.of(listing, table, left, notes, "cacd")
 
 
-def _meta(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The rows of the .mat (file, age, identity, reason), and each identity number's name."""
+def _meta(path: Path) -> pd.DataFrame:
+    """The rows of the .mat: file, age, the identity's number and name, reason ("")."""
     from scipy.io import loadmat  # slow to import
 
     try:
-        content = loadmat(path)
+        content = loadmat(path, simplify_cells=True)
+        images = _struct(content["celebrityImageData"], ["name", "age", "identity"])
+        if images["name"].isna().any():
+            raise ValueError("celebrityImageData has no field name")
+        people = _struct(content.get("celebrityData", {}), ["identity", "name"])
     except NotImplementedError:
         raise ParameterError(f"{path} is of MATLAB 7.3, which is not read: save it with -v7") from None
-    except Exception as error:  # whatever scipy meets in a damaged file
-        raise ParameterError(f"{path} cannot be read as a MATLAB file: {error}") from None
-    images = _fields(content, "celebrityImageData", path)
-    if "name" not in images:
-        raise ParameterError(f"{path}: celebrityImageData has no field name, only {', '.join(images)}")
-    count = len(images["name"])
-    unequal = [field for field in ("age", "identity") if field in images and len(images[field]) != count]
-    if unequal:
-        raise ParameterError(f"{path}: celebrityImageData has {count} names, and another number of {unequal}")
-    nothing = [None] * count
-    rows = pd.DataFrame({"file": [str(name).strip() for name in images["name"]]}, dtype=object)
-    rows["age"] = [_plain(value) for value in images.get("age", nothing)]
-    rows["identity"] = [_plain(value) for value in images.get("identity", nothing)]
-    if "age" not in images:
-        rows["age"] = rows["file"].str.extract(r"([^/\\]*)_\d{4}\.", expand=False).str.split("_").str[0]
-    people = _fields(content, "celebrityData", path) if "celebrityData" in content else {}
-    names = {
-        _plain(number): re.sub(r"\s+", "_", repaired(str(name).strip()))
-        for number, name in zip(people.get("identity", []), people.get("name", []), strict=False)
+    except Exception as error:  # whatever scipy meets in a damaged file, and other content than CACD's
+        raise ParameterError(f"{path} cannot be read as CACD's own {_META}: {error!r}") from None
+    images = images.rename(columns={"name": "file", "identity": "number"})
+    spelt = people["name"].map(lambda name: re.sub(r"\s+", "_", repaired(name)))
+    names = dict(zip(people["identity"], spelt, strict=True))
+    return images.assign(identity=images["number"].map(names), reason="").astype(object)
+
+
+def _struct(struct: dict | list, fields: list[str]) -> pd.DataFrame:
+    """Fields of a MATLAB struct of lists, or of a list of structs, as text (7.0 as "7"); None for one that it lacks."""
+    columns = struct if isinstance(struct, dict) else pd.DataFrame(list(struct))
+    texts = {
+        field: [f"{value:g}" if isinstance(value, (int, float, np.number)) else str(value).strip() for value in values]
+        for field, values in ((field, np.atleast_1d(columns[field])) for field in fields if field in columns)
     }
-    return rows.assign(reason=""), names
+    return pd.DataFrame(texts, dtype=object).reindex(columns=fields)
 
 
-def _fields(content: dict, struct: str, path: Path) -> dict[str, list]:
-    """The fields of a MATLAB struct of lists, or of a list of structs, by name."""
-    data = content.get(struct)
-    if data is None or data.dtype.names is None:
-        known = ", ".join(name for name in content if not name.startswith("__"))
-        raise ParameterError(f"{path} has no struct {struct}, only {known}: it should be CACD's own {_META}")
-    records = data.ravel()
-    if len(records) == 1:
-        columns = {field: np.ravel(records[0][field]) for field in data.dtype.names}
-    else:
-        columns = {field: [record[field] for record in records] for field in data.dtype.names}
-    # A cell holds an array of one value, or of one text.
-    return {field: [_single(value) for value in values] for field, values in columns.items()}
-
-
-def _single(value: object) -> object:
-    flat = np.ravel(value)
-    return flat[0] if flat.size else ""
-
-
-def _plain(value: object) -> str | None:
-    """A number as text, 7.0 as "7"."""
-    return None if value is None else f"{value:g}" if isinstance(value, (int, float, np.number)) else str(value)
-
-
-def _told_genders(path: Path, identity: pd.Series, number: pd.Series, meta: Path | None) -> tuple[pd.Series, str]:
-    """Each row's gender by the user's CSV, and a sentence for the data card."""
-    path = path.expanduser().resolve()
+def _genders(path: Path, table: pd.DataFrame) -> tuple[pd.Series, str]:
+    """Each row's gender by the user's CSV, under the person's name or number, and a sentence for the data card."""
     if not path.is_file():
         raise ParameterError(f"genders = {path} is not there: it should be {_GENDERS_CSV}; None lets a classifier vote")
-    table = read_table(path, ("gender",), ("name", "identity", "gender"), file_column="name").rows
-    broken = int((table["reason"] != "").sum())
-    table = table[table["reason"] == ""]
-    by_name = "name" in table and table["name"].fillna("").ne("").any()
-    if not by_name and "identity" not in table:
-        raise ParameterError(f"genders = {path} has neither a column name nor identity: it should be {_GENDERS_CSV}")
-    keys = table["name" if by_name else "identity"]
-    by_number = not by_name and bool(keys.str.fullmatch(r"\d+").all())
-    if by_number and meta is None:
-        raise ParameterError(
-            f"genders = {path} goes by the identities' numbers, which only {_META} tells: put it there"
-        )
-    told = pd.DataFrame({"key": keys if by_number else keys.map(name_key), "gender": genders(table["gender"])})
-    told = told[told["gender"].isin(GENDERS)].drop_duplicates()
-    twice = sorted(told.loc[told["key"].duplicated(), "key"])
-    if twice:
-        raise ParameterError(f"genders = {path} says male and female of {', '.join(twice[:3])}: let it say one")
-    gender = (number if by_number else identity.map(name_key, na_action="ignore")).map(
-        dict(zip(told["key"], told["gender"], strict=True)), na_action="ignore"
-    )
-    left_out = f" {broken:,} of its rows have another number of fields than its header, and count for nothing."
-    sentence = f"Genders are those of the user's {path.name}, {len(told):,} people."
-    return gender.astype(object), sentence + (left_out if broken else "")
-
-
-def _nfc(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+    columns = {name: name for name in ("name", "identity", "gender")}
+    rows, _ = read_table(path, columns, ("gender",))
+    broken = int((rows["reason"] != "").sum())
+    rows["key"] = rows["name"].where(rows["name"].notna(), rows["identity"]).map(name_key, na_action="ignore")
+    rows = rows[rows["gender"].isin(GENDERS)].dropna(subset="key").drop_duplicates(["key", "gender"])
+    contradicting = sorted(rows.loc[rows["key"].duplicated(), "key"])
+    if contradicting:
+        raise ParameterError(f"genders = {path} says male and female of {', '.join(contradicting[:3])}: let it say one")
+    by_key = dict(zip(rows["key"], rows["gender"], strict=True))
+    gender = table["identity"].map(name_key, na_action="ignore").map(by_key)
+    gender = gender.where(gender.notna(), table["number"].map(by_key))
+    if gender.isna().all():
+        raise ParameterError(f"genders = {path} names nobody of this set: it should be {_GENDERS_CSV}")
+    note = f"Genders are those of the user's {path.name}, {len(by_key):,} people."
+    left_out = f" {broken:,} of its rows have another number of fields than its header and are not used."
+    return gender, note + (left_out if broken else "")

@@ -7,37 +7,12 @@ A row and the file it names are one thing, so each row and each file ends as one
 import posixpath
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from ageflow.data.files import ENDINGS, Listing
+from ageflow.data.files import Listing, is_picture
 from ageflow.data.records import Rejection
-
-_MISSING = "the row's file is not there"
-_OUTSIDE = "the path leads out of the data folder"
-_ABSOLUTE = "the path is absolute, and so leads out of the data folder: write it from the table's folder on"
-_NO_PICTURE = "no picture, as the ending of its name tells"
-
-
-def safe_path(path: str) -> str | None:
-    """A row's path in the form of a `Listing`; None where it leads out of the data folder.
-
-    Example:
-        >>> safe_path("./Album2\\\\009055_1M54.JPG"), safe_path("Album2/../../secret.jpg"), safe_path("/etc/secret.jpg")
-        ('Album2/009055_1M54.JPG', None, None)
-    """
-    path = path.strip().replace("\\", "/")
-    if is_absolute(path):
-        return None
-    path = posixpath.normpath(path) if path else ""
-    return None if path == ".." or path.startswith("../") else path
-
-
-def is_absolute(path: str) -> bool:
-    """Whether a row's path begins at a root, a drive or somebody's home."""
-    return re.match(r"[/~]|[A-Za-z]:", path.strip().replace("\\", "/")) is not None
 
 
 def any_case(path: str) -> str:
@@ -67,62 +42,72 @@ def join(
         line for every file that no row names.
     """
     rows = rows.reset_index(drop=True)
-    known = {file: file for file in (*listing.files, *listing.refused)}
-    tables: list[dict[str, str]] | None = None
-    files, reasons = rows["file"].fillna("").astype(str).tolist(), rows["reason"].fillna("").tolist()
-    claimed = set()
-    for place, told in enumerate(files):
-        path = safe_path(told)
-        if path is None:
-            reasons[place] = reasons[place] or (_ABSOLUTE if is_absolute(told) else _OUTSIDE)
-            continue
-        found = known.get(path) if path else None
-        if found is None and path:
-            tables = tables if tables is not None else [_unique(known, key) for key in keys]
-            found = next(
-                (paths[key(path)] for key, paths in zip(keys, tables, strict=True) if key(path) in paths), None
-            )
-        if found is not None:
-            files[place] = found
-            claimed.add(found)
-            reasons[place] = reasons[place] or listing.refused.get(found, "")
-        elif path:
-            reasons[place] = reasons[place] or _MISSING
-    left = [Rejection(file, None, reason) for file, reason in listing.refused.items() if file not in claimed]
-    for file in listing.files:
-        if file not in claimed:
-            picture = posixpath.splitext(file)[1].casefold() in ENDINGS
-            left.append(Rejection(file, None, f"no row of {table} names the file" if picture else _NO_PICTURE))
-    return rows.assign(file=pd.Series(files, dtype=object), reason=pd.Series(reasons, dtype=object)), left
+    written = rows["file"].fillna("").astype(str).tolist()
+    paths, problems = zip(*map(_path, written), strict=True) if written else ((), ())
+    sought = pd.Series(paths, dtype=object)
+    known = pd.Series([*listing.files, *listing.refused], dtype=object)
+    found = pd.Series(None, index=sought.index, dtype=object)
+    for key in (str, *keys):
+        by_key = known.set_axis(known.map(key))
+        by_key = by_key[~by_key.index.duplicated(keep=False)]
+        found = found.where(found.notna(), sought.map(key).map(by_key))
+    found = found.where(sought != "", None).tolist()  # "" in place of a path that is none or not allowed
+    reasons = [
+        reason
+        or problem
+        or ("the row's file is not there" if path and pd.isna(file) else listing.refused.get(file, ""))
+        for reason, problem, path, file in zip(rows["reason"], problems, paths, found, strict=True)
+    ]
+    files = [path if pd.isna(file) else file for path, file in zip(written, found, strict=True)]
+    matched = rows.assign(file=pd.Series(files, dtype=object), reason=pd.Series(reasons, dtype=object))
+    return matched, _rejections(listing, set(files), f"no row of {table} names the file")
 
 
-def named(
-    listing: Listing, pattern: re.Pattern[str], form: str, key: Callable[[str], str] = str
-) -> tuple[pd.DataFrame, list[Rejection]]:
-    """The table of a set without one: what the files' own names say.
+def named(listing: Listing, pattern: re.Pattern[str], form: str) -> tuple[pd.DataFrame, list[Rejection]]:
+    """The rows of a set without a table: the files whose names follow a pattern.
 
     Arguments:
         listing: the files.
         pattern: of a whole file name; its named groups become columns.
         form: the pattern in words, for the reasons.
-        key: applied to a name before it is matched.
 
     Returns:
-        Column `file`, `reason` ("") and the groups; and a line for every other file.
+        Columns `file`, `reason` ("") and the groups; and a line for every other file.
     """
-    rows, left = [], [Rejection(file, None, reason) for file, reason in listing.refused.items()]
+    files = [file for file in listing.files if pattern.fullmatch(posixpath.basename(file))]
+    table = name_parts(pd.DataFrame({"file": files, "reason": ""}, dtype=object), pattern)
+    return table, _rejections(listing, set(files), f"the file's name is not {form}")
+
+
+def name_parts(table: pd.DataFrame, pattern: re.Pattern[str]) -> pd.DataFrame:
+    """A table with the named groups of `pattern` as further columns, None where a file's name does not follow it."""
+    matches = [pattern.fullmatch(posixpath.basename(file)) for file in table["file"]]
+    parts = {group: [match and match[group] for match in matches] for group in pattern.groupindex}
+    return table.assign(**{group: pd.Series(values, dtype=object) for group, values in parts.items()})
+
+
+def _path(written: str) -> tuple[str, str]:
+    """A row's path in the form of a `Listing`; or "" and what is wrong with it.
+
+    Example:
+        >>> _path("./Album2\\\\009055_1M54.JPG"), _path("Album2/../../secret.jpg")
+        (('Album2/009055_1M54.JPG', ''), ('', 'the path leads out of the data folder'))
+    """
+    path = written.strip().replace("\\", "/")
+    if re.match(r"[/~]|[A-Za-z]:", path):
+        reason = "the path is absolute, and so leads out of the data folder: write it from the table's folder on"
+        return "", reason
+    path = posixpath.normpath(path) if path else ""
+    if path == ".." or path.startswith("../"):
+        return "", "the path leads out of the data folder"
+    return path, ""
+
+
+def _rejections(listing: Listing, used: set[str], reason: str) -> list[Rejection]:
+    """A line for every file that is not used: why it was refused, or `reason`."""
+    left = [Rejection(file, None, why) for file, why in listing.refused.items() if file not in used]
     for file in listing.files:
-        match = pattern.fullmatch(key(posixpath.basename(file)))
-        if match:
-            rows.append({"file": file, "reason": ""} | match.groupdict())
-        elif posixpath.splitext(file)[1].casefold() in ENDINGS:
-            left.append(Rejection(file, None, f"the file's name is not {form}"))
-        else:
-            left.append(Rejection(file, None, _NO_PICTURE))
-    return pd.DataFrame(rows, columns=["file", "reason", *pattern.groupindex], dtype=object), left
-
-
-def _unique(known: Iterable[str], key: Callable[[str], str]) -> dict[str, str]:
-    paths = {file: key(file) for file in known}
-    counts = Counter(paths.values())
-    return {path: file for file, path in paths.items() if counts[path] == 1}
+        if file not in used:
+            why = reason if is_picture(file) else "not a picture, by the ending of its name"
+            left.append(Rejection(file, None, why))
+    return left

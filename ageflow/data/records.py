@@ -1,11 +1,14 @@
-"""The one table that every reader fills, its age groups, and the rows it turns away."""
+"""The one table that every reader fills, its age groups, and the rows that are rejected."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+
+from ageflow.data.files import Listing
 
 AGE_GROUPS = ("30-", "31-40", "41-50", "51+")
 GROUP_EDGES = (30, 40, 50)  # the last completed year of every group but the last
@@ -53,15 +56,15 @@ class Reading:
     """What a reader found on disk.
 
     Arguments:
-        table: one row a picture, `COLUMNS`; `identity`, `gender` and `race` may be None. Two columns more, where a
-            reader needs them: `reason`, why a row is turned away ("" where it is not), and `split`, "train" or "test",
-            where the data set says itself to which half a picture belongs.
+        table: one row a picture, `COLUMNS`; `identity`, `gender` and `race` may be None. Two optional columns: `reason`,
+            why a row is rejected ("" where it is not), and `split`, "train" or "test", where the data set itself says to
+            which half a picture belongs.
         root: folder that the `file` column is relative to.
-        rejections: files and rows turned away while reading.
+        rejections: files and rows rejected while reading.
         landmarks: [rows, 5, 2] pixels, where the reader knows the five points already; else they are searched for.
         notes: sentences for the data card: where the pictures come from, what the labels are worth.
         identities: False where the set names nobody, so that every picture is an identity of its own.
-        ages: False where the set tells no ages: they are NaN then, and the faces are in no age group.
+        ages: False where the set has no ages: they are NaN then, and the faces are in no age group.
     """
 
     table: pd.DataFrame
@@ -72,18 +75,36 @@ class Reading:
     identities: bool = True
     ages: bool = True
 
+    @classmethod
+    def of(
+        cls, listing: Listing, table: pd.DataFrame, left: list[Rejection], notes: list[str], source: str, **known: Any
+    ) -> Self:
+        """What a reader found in a folder; columns that `table` lacks are unknown, and superfluous ones are dropped.
+
+        Arguments:
+            listing: the files.
+            table: the rows, `file` and whatever is known.
+            left: the files that no row names.
+            notes: for the data card.
+            source: name of the data set.
+            **known: `identities`, `ages`.
+        """
+        columns = [*COLUMNS, *(name for name in ("reason", "split") if name in table)]
+        records = table.assign(source=source).reindex(columns=columns)
+        return cls(records, listing.root, left, notes=notes + listing.notes, **known)
+
 
 def checked(table: pd.DataFrame, ages_known: bool = True) -> tuple[pd.DataFrame, list[Rejection]]:
     """Keep the rows that can be used, and say why the others cannot.
 
     Arguments:
-        table: at least the `COLUMNS`; further ones are kept. Where it has a column `reason`, the reader has turned
-            away the rows in which that is not empty.
-        ages_known: False lets rows without an age pass: all of them then have none.
+        table: at least the `COLUMNS`; further ones are kept. Where it has a column `reason`, the reader has rejected the
+            rows in which that is not empty.
+        ages_known: False accepts rows without an age: all of them then have none.
 
     Returns:
-        The usable rows (the index is kept, ages are floats, a row without identity gets its file's name as
-        identity), and a `Rejection` for every other row; `row` counts from 0 in `table`.
+        The usable rows (the index is kept, ages are floats, a row without identity gets its file's name as identity),
+        and a `Rejection` for every other row; `row` counts from 0 in `table`.
 
     Raises:
         ValueError: a column is missing.
@@ -92,36 +113,39 @@ def checked(table: pd.DataFrame, ages_known: bool = True) -> tuple[pd.DataFrame,
     if missing:
         raise ValueError(f"the table of records lacks {', '.join(missing)}; a reader fills {', '.join(COLUMNS)}")
     table = table.copy()
-    reasons = pd.Series([""] * len(table), index=table.index, dtype=object)
-    if "reason" in table:
-        reasons = table.pop("reason").fillna("").astype(object)
-
-    ages = pd.to_numeric(table["age"], errors="coerce").astype(float)
-    tests: tuple[tuple[pd.Series, Callable[[pd.Series], str]], ...] = (
-        (table["file"].isna() | (table["file"].astype(str) == ""), lambda row: "no file is named"),
-        (~np.isfinite(ages) & ages_known, lambda row: f"the age {row['age']!r} is not a number"),
-        ((ages < 0) | (ages > MAX_AGE), lambda row: f"the age {row['age']} lies outside 0 to {MAX_AGE} years"),
-        (
-            table["gender"].notna() & ~table["gender"].isin(GENDERS),
-            lambda row: f"the gender {row['gender']!r} is neither of {', '.join(GENDERS)}",
-        ),
-    )
-    for wrong, reason in tests:
-        for index in table.index[wrong & (reasons == "")]:
-            reasons[index] = reason(table.loc[index])
-    # Last, so that a bad row does not stand in the way of a good one of the same file.
-    usable = table.loc[reasons == "", "file"]
-    reasons[usable.index[usable.duplicated(keep="first")]] = "the file stands in an earlier row too"
-
-    rejections = [
-        Rejection(str(file), position, reason)
-        for position, (file, reason) in enumerate(zip(table["file"], reasons, strict=True))
-        if reason
-    ]
-    keep = (reasons == "").to_numpy()
-    table["age"] = ages
-    table = table[keep]
-    table["identity"] = table["identity"].where(table["identity"].notna(), table["file"]).astype(str)
+    reasons = table.pop("reason").fillna("").tolist() if "reason" in table else [""] * len(table)
+    written = table["age"]
+    table["age"] = pd.to_numeric(written, errors="coerce").astype(float)
     for column in ("gender", "race"):
         table[column] = table[column].astype(object).where(table[column].notna(), None)
-    return table, rejections
+
+    seen: set[str] = set()
+    rows = zip(table["file"], table["age"], written, table["gender"], strict=True)
+    for place, (file, *labels) in enumerate(rows):
+        reasons[place] = reasons[place] or _problem(file, *labels, ages_known)
+        # Checked last: a rejected row does not stand in the way of a good one of the same file.
+        if not reasons[place] and file in seen:
+            reasons[place] = "duplicate: an earlier row names the same file"
+        elif not reasons[place]:
+            seen.add(file)
+    rejections = [
+        Rejection(str(file), place, reason)
+        for place, (file, reason) in enumerate(zip(table["file"], reasons, strict=True))
+        if reason
+    ]
+    table = table[np.array(reasons, dtype=object) == ""]
+    identity = table["identity"].where(table["identity"].notna(), table["file"]).astype(str)
+    return table.assign(identity=identity), rejections
+
+
+def _problem(file: object, age: float, written: object, gender: str | None, ages_known: bool) -> str:
+    """Why a row cannot be used; "" where it can. `age` is the number that `written` means, or NaN."""
+    if pd.isna(file) or not str(file):
+        return "no file is named"
+    if ages_known and not np.isfinite(age):
+        return "no age is given" if pd.isna(written) else f"the age {written!r} is not a number"
+    if age < 0 or age > MAX_AGE:
+        return f"the age {written} lies outside 0 to {MAX_AGE} years"
+    if gender is not None and gender not in GENDERS:
+        return f"the gender {gender!r} is neither of {', '.join(GENDERS)}"
+    return ""

@@ -72,10 +72,7 @@ def _data_state(settings: PrepareData, data_root: Path | None) -> dict[str, str 
     """
     if data_root is None or not data_root.is_dir():
         return None
-    files, runs = list_files(data_root, data_root, data_root).files, settings.runs_root.resolve()
-    if runs.is_relative_to(data_root.resolve()):
-        inside = f"{runs.relative_to(data_root.resolve()).as_posix()}/"
-        files = [file for file in files if not file.startswith(inside)]
+    files = list_files(data_root, settings.runs_root).files
     return {"files": len(files), "hash": files_state(data_root, files)}
 
 

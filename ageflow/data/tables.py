@@ -1,46 +1,24 @@
 """Tables as people keep them: CSV with a byte order mark, with other delimiters, in other encodings, with broken rows.
 
-A table is a row a line. A quotation mark that is never closed therefore spoils its own row and no other.
+A table is a row a line. A quotation mark that is never closed therefore spoils its own row and no other, which no CSV
+parser does: each line is parsed by itself.
 """
 
 import csv
 import io
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from ageflow.config import ParameterError
-from ageflow.data.files import ENDINGS
+from ageflow.data.files import is_picture
 
-_DELIMITERS = (",", ";", "\t", "|")
+_DELIMITERS = (",", ";", "\t", "|", " ")
 _NOTHING = frozenset(("", "na", "n/a", "nan", "none", "null", "unknown", "?", "-"))
 _GENDERS = {"m": "male", "male": "male", "man": "male", "f": "female", "female": "female", "woman": "female"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table that was read.
-
-    Arguments:
-        path: its file.
-        rows: text, a column a field of the header (in lower case), and `reason`: why a row is broken, else "". Of a
-            broken row only the file column is filled, with what looks most like a file.
-        encoding: how it was decoded.
-    """
-
-    path: Path
-    rows: pd.DataFrame
-    encoding: str
-
-    @property
-    def notes(self) -> list[str]:
-        """A sentence for the data card where the encoding was a guess."""
-        if self.encoding != "cp1252":
-            return []
-        return [f"{self.path.name} is not UTF-8; it was read as {self.encoding}."]
+_AS_WRITTEN = ("file", "age")  # an age of "n/a" is a row's error; "unknown.jpg" is a file
 
 
 def decoded(content: bytes) -> tuple[str, str]:
@@ -76,56 +54,88 @@ def lines(path: Path) -> tuple[list[str], str]:
     return [line for line in io.StringIO(text, newline=None).read().split("\n") if line.strip()], encoding
 
 
-def read_table(path: Path, required: Sequence[str], known: Collection[str], file_column: str = "file") -> Table:
-    """Read a CSV of any usual delimiter and encoding.
+def read_table(
+    path: Path, columns: Mapping[str, str], required: Sequence[str], text: list[str] | None = None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Read a table of any usual delimiter and encoding.
 
     Arguments:
         path: the file.
-        required: columns it must have.
-        known: these and all others that mean something; the delimiter is the one that finds most of them.
-        file_column: where a broken row's file goes.
+        columns: our name of a column by its name in the table (lower case); others are left out. The delimiter is the
+            one that finds most of them.
+        required: of these, what the table must have.
+        text: its lines, the header first, where they are not simply the file's.
+
+    Returns:
+        The rows, text by our names of the columns, and notes for the data card. None where the table lacks a column or
+        says that nothing is known ("", "n/a" …); `file` and `age` stay as they are written, ``gender`` is as of
+        `genders`. A column `reason` says why a row is broken, else "": such a row has a `file` only, the field that
+        looks most like one.
 
     Raises:
         ParameterError: it cannot be read, or a required column is missing.
     """
-    told, encoding = lines(path)
-    if told and re.fullmatch(r'"?sep=."?', told[0].strip()):  # Excel's note to itself
-        told = told[1:]
-    header, delimiter = [""], ","
-    for candidate in _DELIMITERS if told else ():
-        names = [name.strip().casefold() for name in _fields(told[0], candidate)]
-        if (len(set(names) & set(known)), len(names)) > (len(set(header) & set(known)), len(header)):
-            header, delimiter = names, candidate
+    content, encoding = lines(path)
+    text = content if text is None else text
+    if text and re.fullmatch(r'"?sep=."?', text[0].strip()):  # Excel's note to itself
+        text = text[1:]
+    headers = {sign: [name.casefold() for name in _fields(text[0], sign)] for sign in _DELIMITERS if text}
+    delimiter = max(headers, key=lambda sign: (len({*headers[sign]} & {*columns}), len(headers[sign])), default=",")
+    header = headers.get(delimiter, [])
     lacking = [name for name in required if name not in header]
     if lacking:
         raise ParameterError(
-            f"{path} has no column {', '.join(lacking)}: its first line should name {', '.join(known)} "
+            f"{path} has no column {', '.join(lacking)}: its first line should name {', '.join(columns)} "
             f"({', '.join(required)} at least), and it names {', '.join(filter(None, header)) or 'nothing'}"
         )
-    rows, broken = [], []
-    for line in told[1:]:
-        fields = [field.strip() for field in _fields(line, delimiter)]
+    rows = []
+    for line in text[1:]:
+        fields = _fields(line, delimiter)
         if not any(fields):
             continue  # a spreadsheet's empty line
         while len(fields) > len(header) and not fields[-1]:
             fields.pop()
         if len(fields) == len(header):
-            rows.append([*fields, ""])
-            continue
-        guess = next((field for field in fields if Path(field).suffix.casefold() in ENDINGS), line[:200])
-        broken.append((len(rows), guess))
-        count = f"the row has {len(fields)} fields, and the header {len(header)}"
-        rows.append([*([""] * len(header)), count])
-    frame = pd.DataFrame(rows, columns=[*header, "reason"], dtype=object)
-    frame = frame.loc[:, ~frame.columns.duplicated() & (frame.columns != "")]
-    for place, guess in broken:
-        frame.loc[place, file_column] = guess
-    return Table(path, frame, encoding)
+            # Reversed, as the first of two columns of one name counts.
+            rows.append(
+                {columns.get(name): field or None for name, field in zip(header[::-1], fields[::-1], strict=True)}
+            )
+        else:
+            reason = f"the row of {path.name} has {len(fields)} fields, and the header {len(header)}"
+            rows.append({"file": next(filter(is_picture, fields), line[:200]), "reason": reason})
+    frame = pd.DataFrame(rows, columns=[*columns.values(), "reason"], dtype=object)
+    frame = frame.where(frame.notna(), None).fillna({"reason": ""})
+    for column in frame.columns.difference([*_AS_WRITTEN, "reason"]):
+        frame[column] = genders(frame[column]) if column == "gender" else missing(frame[column])
+    return frame, [f"{path.name} is not UTF-8; it was read as {encoding}."] if encoding == "cp1252" else []
+
+
+def read_tables(
+    paths: Sequence[Path], columns: Mapping[str, str], required: Sequence[str]
+) -> tuple[pd.DataFrame, str, list[str]]:
+    """The rows of several tables, one table after the other, as `read_table` reads each.
+
+    Returns:
+        The rows, the names of the tables in a phrase, and notes for the data card.
+    """
+    tables = [read_table(path, columns, required) for path in paths]
+    names = " and ".join(path.name for path in paths)
+    notes = [f"Labels are those of {names}.", *(note for _, notes in tables for note in notes)]
+    return pd.concat([rows for rows, _ in tables], ignore_index=True), names, notes
+
+
+def has_columns(path: Path, *names: str) -> bool:
+    """Whether a table can be read and its header names these columns."""
+    try:
+        return bool(read_table(path, {name: name for name in names}, names))
+    except ParameterError:
+        return False
 
 
 def missing(values: pd.Series) -> pd.Series:
     """Text with None where it says that nothing is known ("", "n/a", "unknown" …)."""
-    return values.astype(object).where(values.notna() & ~values.astype(str).str.casefold().isin(_NOTHING), None)
+    known = values.notna() & ~values.astype(str).str.casefold().isin(_NOTHING)
+    return values.astype(object).where(known, None)
 
 
 def genders(values: pd.Series) -> pd.Series:
@@ -135,10 +145,31 @@ def genders(values: pd.Series) -> pd.Series:
         >>> genders(pd.Series(["M", "female", "n/a", "x"], dtype=object)).tolist()
         ['male', 'female', None, 'x']
     """
-    told = missing(values)
-    named = [None if value is None else _GENDERS.get(value.strip().casefold(), value) for value in told]
+    named = [_GENDERS.get(str(value).casefold(), value) for value in missing(values)]
     return pd.Series(named, index=values.index, dtype=object)  # `Series.map` would make NaN of None
 
 
+def row_or_name(table: pd.DataFrame, column: str, named: str, notes: list[str]) -> pd.Series:
+    """A label as the row has it, or else as the file's name does; where the two differ, a note says how often.
+
+    Arguments:
+        table: the rows.
+        column: the row's label.
+        named: the column of the same label by the file's name.
+        notes: for the data card; added to.
+    """
+    row, name = table[column], table[named]
+    same = (row == name) | (pd.to_numeric(row, errors="coerce") == pd.to_numeric(name, errors="coerce"))
+    differing = int((row.notna() & name.notna() & ~same & (table["reason"] == "")).sum())
+    if differing:
+        notes.append(f"In {differing:,} rows the {column} is not the one in the file's name; the row's is taken.")
+    return row.where(row.notna(), name)
+
+
 def _fields(line: str, delimiter: str) -> list[str]:
-    return next(csv.reader([line], delimiter=delimiter), [])
+    if delimiter == " ":
+        return line.split()
+    try:
+        return [field.strip() for field in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:  # a field of over 128 KiB: no table
+        return [line]

@@ -77,7 +77,7 @@ def _of_run(external: str, faces: Faces, own: Faces, count: int, seed: int) -> E
 
 
 def _of_folder(external: str, folder: Path, side: int, count: int) -> ExternalFaces:
-    listing = list_files(folder, folder, folder)
+    listing = list_files(folder)
     left_out = dict(listing.refused)
     names = [name for name in listing.files if Path(name).suffix.casefold() in ENDINGS]
     aligner, found, read = Aligner(side), [], 0

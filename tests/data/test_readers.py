@@ -14,23 +14,14 @@ from ageflow.data.faces import Faces
 from ageflow.data.files import Listing
 from ageflow.data.matching import join
 from ageflow.data.prepare import READERS, prepare, rejections
-from ageflow.data.records import Rejection, checked
-from tests.data.trees import TREES, Drawn, Tree
+from ageflow.data.source import source_folder
+from tests.conftest import ROOT
+from tests.data.trees import TREES, Drawn
 
 
 @pytest.fixture(scope="session")
 def drawn(demo_faces_folder: Path) -> Drawn:
     return Drawn(demo_faces_folder)
-
-
-@pytest.fixture(params=TREES)
-def dataset(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture
-def tree(dataset: str, tmp_path: Path, drawn: Drawn) -> Tree:
-    return TREES[dataset](tmp_path / "raw", drawn)
 
 
 def settings_for(dataset: str, data_root: Path, **more) -> PrepareData:
@@ -39,87 +30,94 @@ def settings_for(dataset: str, data_root: Path, **more) -> PrepareData:
     return ageflow.settings("prepare_data", values | more)
 
 
-def labels(table: pd.DataFrame, prefix: str) -> dict[str, tuple]:
-    """Identity, age, gender, race by file, None for what is not known; files as from `data_root`."""
-    known = table[["identity", "age", "gender", "race"]].astype(object)
-    rows = known.where(known.notna(), None).itertuples(index=False, name=None)
-    return dict(zip(prefix + table["file"], rows, strict=True))
+@pytest.mark.parametrize("dataset", TREES)
+def test_notebook_01_turns_the_tree_into_faces_and_loses_nothing(dataset, tmp_path, drawn):
+    tree = TREES[dataset](tmp_path / "raw", drawn)
+    settings = settings_for(dataset, tree.data_root, workers=1)
+    cells = json.loads((ROOT / "notebooks" / "01_prepare_data.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    exec("\n".join(code[2:]), {"settings": settings})  # in this process: six kernels would take minutes to start
 
-
-def told(lines: list[Rejection], prefix: str, tree: Tree) -> list[tuple[str, int | None, str]]:
-    """Each line with the part of the reason that the tree expects of it, or with all of it."""
-    found = []
-    for line in lines:
-        file = prefix + line.file if (prefix + line.file) in tree.on_disk() else line.file
-        row = None if line.row is None or pd.isna(line.row) else int(line.row)
-        expected = [part for name, number, part in tree.rejected if (name, number) == (file, row)]
-        found.append((file, row, next((part for part in expected if part in line.reason), line.reason)))
-    return sorted(found, key=str)
-
-
-def prefix_of(tree: Tree, root: Path) -> str:
-    inside = root.relative_to(tree.data_root).as_posix()
-    return "" if inside == "." else f"{inside}/"
-
-
-def test_the_table_and_the_rejections_are_exactly_those_of_the_tree(dataset, tree):
-    reading = READERS[dataset](settings_for(dataset, tree.data_root))
-    prefix = prefix_of(tree, reading.root)
-    table, turned_away = checked(reading.table, reading.ages)
-    accepted = labels(table, prefix)
-    assert {file: row for file, row in accepted.items() if file not in tree.damaged} == tree.accepted
-    assert set(tree.damaged) <= set(accepted)
-    expected = [line for line in tree.rejected if line[0] not in tree.damaged]
-    assert told(reading.rejections + turned_away, prefix, tree) == sorted(expected, key=str)
+    reading = READERS[dataset](settings)
     assert (reading.ages, reading.identities) == (tree.ages, tree.identities)
-    if tree.rows is not None:
-        assert len(reading.table) == tree.rows, "a row of the data set's table is a row of the reader's"
-
-
-def test_the_notebook_turns_the_tree_into_faces_and_loses_nothing(dataset, tree, papermill, tmp_path):
-    done = papermill(
-        *("01_prepare_data.ipynb", str(tmp_path / "out.ipynb"), "-p", "dataset", dataset, "-p", "preset", "smoke"),
-        *("-p", "data_root", str(tree.data_root), "-p", "runs_root", str(tmp_path / "runs"), "-p", "workers", "1"),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    faces = Faces.open(tmp_path / "runs" / dataset / "smoke" / "faces")
-    prefix = prefix_of(tree, Path(json.loads((faces.folder / "source.json").read_text())["folder"]))
-    accepted = labels(faces.table, prefix)
-    lines = [Rejection(*line) for line in rejections(faces.folder).itertuples(index=False, name=None)]
-    rejected = told(lines, prefix, tree)
-    assert accepted == tree.accepted
-    assert rejected == sorted(tree.rejected, key=str)
+    assert any(tree.note in note for note in reading.notes)
+    assert tree.rows in (None, len(reading.table)), "a row of the data set's table is a row of the reader's"
+    faces = Faces.open(tmp_path / "raw" / "runs" / dataset / "smoke" / "faces")
+    assert reading.root == source_folder(faces.folder) == tree.pictures
+    labels = faces.table[["identity", "age", "gender", "race"]].astype(object)
+    labels = labels.where(labels.notna(), None).itertuples(index=False, name=None)
+    assert dict(zip(faces.table["file"], labels, strict=True)) == tree.accepted
+    lines = [(file, None if pd.isna(row) else row, reason) for file, row, reason in rejections(faces.folder).to_numpy()]
+    found = {(file, row): reason for file, row, reason in lines}
+    assert len(found) == len(lines)
+    assert found.keys() == tree.rejected.keys()
+    assert {place: reason for place, reason in found.items() if tree.rejected[place] not in reason} == {}
 
     # accepted + rejected = files ∪ rows, counted from the disk rather than from what the tree expects
-    counts = Counter([*accepted, *(file for file, _, _ in rejected)])
-    files = tree.on_disk()
-    assert files <= counts.keys()
-    assert len(lines) == len(pd.read_csv(faces.folder / "rejected.csv"))
-    if tree.rows is None:
-        assert counts == Counter(files), "each file once"
-        return
-    of_rows = [row for _, row, _ in rejected if row is not None]
-    assert len(set(of_rows)) == len(of_rows)
-    assert len(accepted) + len(of_rows) == tree.rows, "each row once"
-    without_row = {file for file, row, _ in rejected if row is None}
-    assert without_row <= files
-    assert files - without_row == {*accepted} | {file for file, row, _ in rejected if row is not None} & files
-    assert sum(counts.values()) == tree.rows + len(without_row)
-
-    card = (faces.folder / "data.md").read_text()
-    assert ("names no identities" in card) == (not tree.identities)
+    with_row = [(file, row) for file, row in found if row is not None]
+    if tree.rows is not None:
+        assert len({row for _, row in with_row}) + len(tree.accepted) == tree.rows, "each row once"
+    once = Counter(
+        [*tree.accepted.keys() | {file for file, _ in with_row}, *(file for file, row in found if row is None)]
+    )
+    assert {file: once[file] for file in tree.on_disk()} == dict.fromkeys(tree.on_disk(), 1), "each file once"
+    assert ("names no identities" in (faces.folder / "data.md").read_text()) == (not tree.identities)
 
 
-@pytest.mark.parametrize(
-    ("dataset", "note"),
-    [
-        ("morph", "In 1 rows the gender is not the one in the file's name; the row's is taken."),
-        ("celeba", "1 pictures stand in no row of list_eval_partition.txt: each goes with its person's others"),
-    ],
-)
-def test_labels_that_contradict_or_lack_are_counted_on_the_data_card(note, dataset, tree):
-    notes = READERS[dataset](settings_for(dataset, tree.data_root)).notes
-    assert any(note in each for each in notes), notes
+# Of each set: files and their content, and file, identity, age, gender, race of the faces.
+LAYOUTS = {
+    "morph": (  # the public archive: tables beside, one for each part
+        {"Images/Train/009055_1M54.JPG": "", "Images/Test/012345_0F31.JPG": ""},
+        {
+            "Index/Train.csv": "photo,race,sex,file\n009055_1M54.JPG,W,x,x",
+            "Index/Test.csv": "photo;race\n012345_0F31.JPG;A",
+        },
+        {
+            ("Images/Train/009055_1M54.JPG", "009055", "54", "male", "W"),
+            ("Images/Test/012345_0F31.JPG", "012345", "31", "female", "A"),
+        },
+    ),
+    "cacd": (  # a folder a person, and no .mat
+        {"CACD/Aaron/14_Aaron_Johnson_0001.jpg": ""},
+        {"genders.csv": "\ufeffname\tgender\nAARON JOHNSON\tM"},
+        {("Aaron/14_Aaron_Johnson_0001.jpg", "Aaron_Johnson", "14", "male", None)},
+    ),
+    "celeba": (  # as published, with one of Kaggle's tables
+        {"Img/img_align_celeba/1.jpg": ""},
+        {"Anno/list_attr_celeba.csv": "image_id,Young,Male\n1.jpg,-1,-1", "Anno/identity_CelebA.txt": "1.jpg 7"},
+        {("1.jpg", "7", None, "female", None)},
+    ),
+    "utkface": (  # nested, beside another copy of itself
+        {"archive/UTKFace/part1/25_0_2_2017.jpg": "", "archive/crop_part1/25_0_2_2017.jpg": ""},
+        {},
+        {("part1/25_0_2_2017.jpg", None, "25", "male", "asian")},
+    ),
+    "folder": (  # the CSV one folder below, and one that is something else
+        {"mine/a, b.jpg": ""},
+        {"mine/x.csv": 'sep=,\nFile,age,Identity\n"a, b.jpg",31,n/a\n', "mine/other.csv": "x"},
+        {("a, b.jpg", None, "31", None, None)},
+    ),
+}
+
+
+@pytest.mark.parametrize("dataset", LAYOUTS)
+def test_as_the_sets_lie_on_real_disks(tmp_path, dataset):
+    pictures, tables, accepted = LAYOUTS[dataset]
+    for file, content in (pictures | tables).items():
+        (tmp_path / "raw" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "raw" / file).write_text(content)
+    genders = {"genders": tmp_path / "raw" / "genders.csv"} if dataset == "cacd" else {}
+    reading = READERS[dataset](settings_for(dataset, tmp_path / "raw", **genders))
+    labels = reading.table[["file", "identity", "age", "gender", "race"]].astype(object)
+    assert {*labels.where(labels.notna(), None).itertuples(index=False, name=None)} == accepted
+
+
+def test_a_picture_folder_that_is_a_link_to_another_disk_is_named(tmp_path):
+    (tmp_path / "disk" / "Album2").mkdir(parents=True)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "Album2").symlink_to(tmp_path / "disk" / "Album2")
+    with pytest.raises(ParameterError, match=rf"a link out of data_root, to {tmp_path}/disk/Album2: name that folder"):
+        READERS["morph"](settings_for("morph", tmp_path / "raw"))
 
 
 @pytest.mark.parametrize(
@@ -129,45 +127,46 @@ def test_labels_that_contradict_or_lack_are_counted_on_the_data_card(note, datas
         ("name,gender", {"Aaron Johnson": "male", "Zoë Kravitz": "female"}),
     ],
 )
-def test_cacds_genders_may_be_told_by_number_or_name_and_a_broken_row_spoils_no_other(tmp_path, drawn, header, people):
+def test_cacds_genders_go_by_number_or_name_and_a_broken_row_spoils_no_other(tmp_path, drawn, header, people):
     tree = TREES["cacd"](tmp_path / "raw", drawn)
-    told = tmp_path / "genders.csv"
-    lines = [header, *(f"{key},{gender}" for key, gender in people.items()), "50 Cent,male,extra"]
-    told.write_text("\n".join(lines))
-    reading = READERS["cacd"](settings_for("cacd", tree.data_root, genders=told))
+    csv = tmp_path / "genders.csv"
+    csv.write_text("\n".join([header, *(f"{key},{gender}" for key, gender in people.items()), "50 Cent,male,extra"]))
+    reading = READERS["cacd"](settings_for("cacd", tree.data_root, genders=csv))
     known = reading.table.dropna(subset="gender").groupby("identity")["gender"].agg(set)
     assert known.to_dict() == {"Aaron_Johnson": {"male"}, "Zoë_Kravitz": {"female"}}
     assert any("2 people. 1 of its rows have another number of fields" in note for note in reading.notes)
 
 
-def test_a_csv_of_genders_that_changed_after_it_was_prepared_is_told(tmp_path, drawn, monkeypatch):
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("name,gender\nAaron Johnson,male\naaron_johnson,f", "says male and female of aaron johnson"),
+        ("name,gender\nNobody,male", "names nobody of this set"),
+        ("name,sex\nAaron Johnson,male", "has no column gender"),
+    ],
+)
+def test_a_csv_of_genders_that_cannot_be_used_is_refused(tmp_path, content, problem):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "14_Aaron_Johnson_0001.jpg").write_text("")
+    (tmp_path / "genders.csv").write_text(content)
+    with pytest.raises(ParameterError, match=problem):
+        READERS["cacd"](settings_for("cacd", tmp_path / "raw", genders=tmp_path / "genders.csv"))
+
+
+def test_a_csv_of_genders_that_changed_after_it_was_prepared_is_reported(tmp_path, drawn, monkeypatch):
     tree = TREES["cacd"](tmp_path / "raw", drawn)
-    told = tmp_path / "genders.csv"
-    told.write_text("name,gender\nAaron Johnson,male\nZoë Kravitz,female\n")
+    csv = tmp_path / "genders.csv"
+    csv.write_text("name,gender\nAaron Johnson,male\nZoë Kravitz,female\n")
     monkeypatch.chdir(tmp_path)
     wanted = settings_for("cacd", tree.data_root, genders="genders.csv")
     made = prepare(wanted)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        told.touch()  # saved again as it was
+        csv.touch()  # saved again as it was
         assert prepare(wanted).table.equals(made.table)
-
-    told.write_text(told.read_text().replace("Johnson,male", "Johnson,female"))
-    with pytest.warns(
-        UserWarning, match=rf"genders = {told} has changed since .*faces was made with it: .*another run"
-    ):
+    csv.write_text(csv.read_text().replace("Johnson,male", "Johnson,female"))
+    with pytest.warns(UserWarning, match="genders"):
         assert prepare(wanted).table.equals(made.table)
-    source, settings = (made.folder / name for name in ("source.json", "settings.json"))
-    noted, decided = json.loads(source.read_text()), json.loads(settings.read_text())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        # As earlier versions noted them.
-        source.write_text(json.dumps({name: value for name, value in noted.items() if name != "genders"}))
-        settings.write_text(json.dumps(decided | {"genders": "genders.csv"}))
-        prepare(wanted)
-        source.write_text(json.dumps(noted))
-        told.unlink()
-        prepare(wanted)
 
 
 def test_votes_on_pictures_that_do_not_open_are_not_kept(tmp_path, drawn):
@@ -184,14 +183,6 @@ def test_votes_on_pictures_that_do_not_open_are_not_kept(tmp_path, drawn):
     assert prepare(settings).table["gender"].notna().any()
 
 
-@pytest.mark.parametrize("column", ["sex", "file", "years", "subject", "picture"])
-def test_a_morph_csv_may_have_columns_of_its_own(tmp_path, drawn, column):
-    drawn.save(tmp_path / "raw" / "Album2" / "009055_1M54.JPG")
-    (tmp_path / "raw" / "mine.csv").write_text(f"photo,{column},age\nAlbum2/009055_1M54.JPG,x,54\n")
-    table = READERS["morph"](settings_for("morph", tmp_path / "raw")).table
-    assert table[["identity", "gender"]].to_numpy().tolist() == [["009055", "male"]]
-
-
 def test_pictures_that_are_not_celebas_are_refused(tmp_path, drawn):
     drawn.save(tmp_path / "docs" / "screenshot.png")
     with pytest.raises(ParameterError, match=r"neither img_align_celeba nor a table.*dataset = 'folder'"):
@@ -200,9 +191,9 @@ def test_pictures_that_are_not_celebas_are_refused(tmp_path, drawn):
 
 def test_a_row_whose_path_is_absolute_is_told_what_to_write_instead(tmp_path: Path):
     """Even below the data folder: what another machine calls its folders means nothing here."""
-    listing = Listing(tmp_path, ["0.png", "1.png"], {}, 0)
-    told = [str(tmp_path / "0.png"), "../1.png", "1.png", "C:\\faces\\0.png", "~/0.png"]
-    rows, left = join(pd.DataFrame({"file": told, "reason": ""}), listing, "faces.csv")
+    listing = Listing(tmp_path, ["0.png", "1.png"], {})
+    written = [str(tmp_path / "0.png"), "../1.png", "1.png", "C:\\faces\\0.png", "~/0.png"]
+    rows, left = join(pd.DataFrame({"file": written, "reason": ""}), listing, "faces.csv")
     absolute, outside, right, drive, home = rows["reason"]
     assert absolute == drive == home != outside
     assert absolute.endswith("write it from the table's folder on")

@@ -6,7 +6,7 @@ from papermill.cli import _resolve_type as from_papermill
 import ageflow
 from ageflow.config import DATASETS, STEPS, ParameterError, TrainGlow, literal
 from ageflow.parameters import DATASET_VALUES, PRESETS
-from ageflow.train import TRAININGS, main
+from ageflow.train import main
 
 
 @pytest.mark.parametrize("passed", [from_papermill, literal])
@@ -39,17 +39,6 @@ def test_a_run_on_the_command_line_is_called_as_it_was_written(name, capsys):
     assert main(["train_glow", "--parameters", "-p", "run", name]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("run ")]
     assert line.split()[1] == name
-
-
-@pytest.mark.parametrize("step", TRAININGS)
-def test_the_command_line_lists_every_parameter_of_a_training_with_its_value(step, capsys):
-    assert main([step, "--parameters", "-p", "seed", "41"]) == 0
-    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    fields = STEPS[step].model_fields
-    assert list(lines) == list(fields)
-    for name, line in lines.items():
-        assert line.endswith(fields[name].description)
-        assert str(getattr(ageflow.settings(step, {"seed": 41}), name)) in line
 
 
 @pytest.mark.parametrize(

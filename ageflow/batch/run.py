@@ -46,10 +46,11 @@ def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | No
         Minutes by notebook; None for one that was skipped because nothing it depends on has changed.
 
     Raises:
-        ParameterError: a file that a notebook is to read is not there; nothing has run.
+        ParameterError: a file, folder or run that a notebook is to read is not there; nothing has run.
         NotebookFailedError: a notebook stopped. Those before it are kept, and a second call continues from there.
     """
-    _check_files(plan)
+    for notebook in plan.given:  # a later one would miss its files only when its turn has come
+        _outside(plan.settings(notebook))
     copies = plan.workspace.folder("notebooks")
     taken: dict[str, float | None] = {}
     print(f"run {plan.workspace.root}", file=log, flush=True)
@@ -73,22 +74,6 @@ def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | No
     return taken
 
 
-def _check_files(plan: Plan) -> None:
-    """The files that a later notebook reads are there: it would miss them only when its turn has come.
-
-    Here and not in the plan: of a batch on a cluster only the machine that runs it need have them.
-    """
-    for notebook in plan.given:
-        chosen = plan.settings(notebook)
-        for name in ("data_root", "genders", "embedder", "inception"):
-            file = getattr(chosen, name, None)
-            if file not in (None, *WORDS) and not Path(file).expanduser().exists():
-                raise ParameterError(
-                    f"{name} = {str(file)!r}: there is no such file or folder, and {notebook} reads it "
-                    f"({type(chosen).model_fields[name].description})"
-                )
-
-
 def _depends_on(plan: Plan, notebook: str) -> Manifest:
     """Everything that a notebook's result depends on, and the result; of its source, no outputs, cell ids or metadata."""
     chosen, cells = plan.settings(notebook), nbformat.read(plan.folder / f"{notebook}.ipynb", as_version=4).cells
@@ -102,18 +87,25 @@ def _states(workspace: Workspace, artefacts: Iterable[str]) -> dict[str, str]:
 
 
 def _outside(chosen: Settings) -> dict[str, str]:
-    """The state of the files, folders and other runs that a notebook reads, by the parameter that names them."""
+    """The state of the files, folders and other runs that a notebook reads, by the parameter that names them.
+
+    Raises:
+        ParameterError: one is not there. Of a batch on a cluster only the machine that runs it need have them.
+    """
     states = {}
     for name in ("data_root", "genders", "inception", *NAMES):
         value = getattr(chosen, name, None)
-        if value not in (None, *WORDS):
-            place = Path(value).expanduser()
-            place = place if place.exists() else chosen.runs_root / value
-            # Of another run the faces, or the weights; of raw data all, but the runs that may lie among them.
-            parts = ("faces",) if name == "external" else (".", "glow", "ictm", "classifiers", "decoded_age")
-            found = [Manifest.read(place / part) for part in parts] if name in NAMES else []
-            made = [manifest.fingerprint for manifest in found if manifest]
-            states[name] = digest(made) if made else files_state(place, without=chosen.runs_root)
+        if value in (None, *WORDS):
+            continue
+        place = next((place for place in (Path(value).expanduser(), chosen.runs_root / value) if place.exists()), None)
+        if place is None:
+            about = type(chosen).model_fields[name].description
+            raise ParameterError(f"{name} = {str(value)!r}: it is not there, and {chosen.step} reads it ({about})")
+        # Of another run the faces, or the weights; of raw data all, but the runs that may lie among them.
+        parts = ("faces",) if name == "external" else (".", "glow", "ictm", "classifiers", "decoded_age")
+        found = [Manifest.read(place / part) for part in parts] if name in NAMES else []
+        made = [manifest.fingerprint for manifest in found if manifest]
+        states[name] = digest(made) if made else files_state(place, without=chosen.runs_root)
     return states
 
 

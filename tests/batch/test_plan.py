@@ -117,10 +117,14 @@ def test_every_notebook_is_given_the_seed_and_the_value_and_the_first_its_own_fo
         (["--dataset", "morph", "--data-root", "/x", "/y"], "--data-root /y: expected one folder, or DATASET=FOLDER"),
         (["--seed", "0", "1", "--notebooks-folder", "nowhere"], "nowhere holds no 01_prepare_data.ipynb"),
         (["--seed", "0", "1", "--scheduler", "tcp://127.0.0.1:9"], "'tcp://127.0.0.1:9': no dask scheduler answers"),
-        (["-p", "ablations.embedder", "/x.onnx"], "embedder = '/x.onnx': there is no such file or folder, and 06_"),
-        (["-p", "inception", "/x.pth"], "inception = '/x.pth': there is no such file or folder, and 06_"),
-        (["-p", "genders", "/x.csv"], "genders = '/x.csv': there is no such file or folder, and 01_"),
-        (["--dataset", "morph", "--data-root", "/x"], "data_root = '/x': there is no such file or folder, and 01_"),
+        (["-p", "ablations.embedder", "/x.onnx"], "embedder = '/x.onnx': it is not there, and ablations reads it"),
+        (
+            ["-p", "train_glow.init_from", "demo/gone"],
+            "init_from = 'demo/gone': it is not there, and train_glow reads it",
+        ),
+        (["-p", "inception", "/x.pth"], "inception = '/x.pth': it is not there, and ablations reads it"),
+        (["-p", "genders", "/x.csv"], "genders = '/x.csv': it is not there, and prepare_data reads it"),
+        (["--dataset", "morph", "--data-root", "/x"], "data_root = '/x': it is not there, and prepare_data reads it"),
     ],
 )
 def test_a_wrong_command_names_the_value_and_what_to_do_before_anything_runs(

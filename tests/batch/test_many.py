@@ -1,10 +1,9 @@
-"""Many runs by one command, all parts real: dask workers, papermill, faces, trainings and judges, at smoke size.
+"""Many runs by one command: dask workers, papermill, trainings and judges are real, the faces tiny.
 
 Two short notebooks do what 01 to 05 and what 06 do, so that a run is two kernels.
 """
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,26 +15,27 @@ import pytest
 from distributed import LocalCluster
 
 from ageflow.batch.__main__ import main
-from ageflow.data.faces import Faces
-from ageflow.data.source import source_folder
 from ageflow.run import Workspace
 from tests.batch.small import MAKE, write_notebook
 from tests.conftest import ROOT
 
-TRAIN = """\
-from ageflow.data.prepare import prepare
+TRAIN = f"""\
+import sys
+sys.path.insert(0, {str(ROOT)!r})
 from ageflow.training.glow import train_glow
 from ageflow.training.ictm import train_translator
 from ageflow.training.judges import train_classifiers
 from ageflow.translation.latents import encode_faces
 from ageflow.translation.prototypes import compute_prototypes
-prepare(settings)
-shared = {"dataset": dataset, "preset": preset, "run": run, "runs_root": runs_root, "seed": seed, "progress": False}
-train_glow(ageflow.settings("train_glow", shared | {"iterations": 2}))
+from tests.tiny import write_faces
+assert list(settings.data_root.iterdir()), "no pictures"
+write_faces(ageflow.Workspace.of(settings).path("faces"))
+shared = dict(dataset=dataset, preset=preset, run=run, runs_root=runs_root, seed=seed, progress=False)
+train_glow(ageflow.settings("train_glow", dict(shared, iterations=2)))
 averages = ageflow.settings("prototypes", shared)
 compute_prototypes(averages, encode_faces(averages))
-train_translator(ageflow.settings("train_ictm", shared | {"iterations": 2}))
-train_classifiers(ageflow.settings("train_classifiers", shared | {"iterations": 1}))
+train_translator(ageflow.settings("train_ictm", dict(shared, iterations=2)))
+train_classifiers(ageflow.settings("train_classifiers", dict(shared, iterations=1)))
 """
 JUDGE = """\
 from ageflow.evaluation.evaluate import evaluate_all
@@ -43,8 +43,7 @@ print("seed", seed)
 evaluate_all(settings)
 """
 RUNS = ("folder/smoke-seed0", "folder/smoke-seed1")
-BROKEN, WITHOUT_FACES = "fgnet/smoke-seed0", "fgnet/smoke-seed1"
-FACES = 48
+BROKEN, WITHOUT_PICTURES = "fgnet/smoke-seed0", "fgnet/smoke-seed1"
 
 
 @pytest.fixture(scope="module")
@@ -69,32 +68,23 @@ def call(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
-def raw_sets(folder: Path, faces: Path) -> list[str]:
-    """Drawn faces again as a folder of files, and the raw folder of another set without any: for ``--data-root``."""
-    table, source = Faces.open(faces).table.head(FACES), source_folder(faces)
-    for name in ("own", "fgnet"):
-        (folder / name).mkdir()
-    for file in table["file"]:
-        shutil.copy(source / file, folder / "own" / Path(file).name)
-    table = table.assign(file=[Path(file).name for file in table["file"]])
-    table[["file", "identity", "age", "gender"]].to_csv(folder / "own" / "faces.csv", index=False)
-    return [f"folder={folder / 'own'}", f"fgnet={folder / 'fgnet'}"]
-
-
 @pytest.fixture(scope="module")
-def called(tmp_path_factory: pytest.TempPathFactory, demo_faces_folder: Path, scheduler: str) -> Called:
-    """A data set with two seeds, and another that is broken with one of them and has no faces."""
+def called(tmp_path_factory: pytest.TempPathFactory, scheduler: str) -> Called:
+    """A data set with two seeds, and another that is broken with one of them and has no pictures."""
     folder = tmp_path_factory.mktemp("many")
     notebooks, runs_root = folder / "notebooks", folder / "runs"
-    write_notebook(notebooks, "01_prepare_data", TRAIN, "data_root = None  # raw files\nworkers = None  # processes\n")
+    write_notebook(notebooks, "01_prepare_data", TRAIN, "data_root = None  # raw files\n")
     write_notebook(notebooks, "06_ablations", JUDGE, "evaluation_faces = None  # faces\nmethods = None  # methods\n")
     # Left by a run whose record was damaged: that run cannot begin, whatever its faces.
     record = Workspace(runs_root, *BROKEN.split("/")).folder("notebooks", "01_prepare_data") / "manifest.json"
     record.write_text("{")
     arguments = ["--dataset", "folder", "fgnet", "--seed", "0", "1", "--runs-root", str(runs_root)]
-    arguments += ["--data-root", *raw_sets(folder, demo_faces_folder), "--scheduler", scheduler]
+    (folder / "pictures").mkdir()
+    (folder / "pictures" / "face.png").touch()
+    (folder / "empty").mkdir()
+    arguments += ["--data-root", f"folder={folder / 'pictures'}", f"fgnet={folder / 'empty'}", "--scheduler", scheduler]
     arguments += ["--notebooks", "01,06", "--notebooks-folder", str(notebooks)]
-    arguments += ["-p", "methods", "['glow', 'ageflow']", "-p", "prepare_data.workers", "1"]
+    arguments += ["-p", "methods", "['glow', 'ageflow']", "-p", "evaluation_faces", "8"]
     return Called(arguments, runs_root, call(*arguments))
 
 
@@ -114,10 +104,10 @@ def test_a_run_that_fails_is_listed_with_its_executed_copy_and_stops_no_other(ca
     assert called.done.returncode == 1
     assert "2 of 4 runs failed" in called.done.stderr
     assert re.search(rf"{BROKEN}: ParameterError: .*manifest\.json is damaged", called.done.stderr)
-    failed = called.runs_root / WITHOUT_FACES / "notebooks" / "01_prepare_data.failed.ipynb"
+    failed = called.runs_root / WITHOUT_PICTURES / "notebooks" / "01_prepare_data.failed.ipynb"
     assert failed.is_file()
     stopped = "NotebookFailedError: 01_prepare_data.ipynb stopped: cell In [4]"
-    for said in (f"{WITHOUT_FACES}: {stopped}", f"The executed copy: {failed}", str(failed.with_name("batch.log"))):
+    for said in (f"{WITHOUT_PICTURES}: {stopped}", f"The executed copy: {failed}", str(failed.with_name("batch.log"))):
         assert said in called.done.stderr
 
 

@@ -1,7 +1,7 @@
 # make demo   the whole pipeline on the offline demo faces; everything it needs is installed first
 # make test   every test, the notebooks at smoke size and the slider in a real browser included
 # make lab    JupyterLab with the age slider
-# make lint   ruff, over the library, the tests and the notebooks
+# make lint   ruff, over the library, its tools, the tests and the notebooks
 # make clean  remove what installing and testing made; runs/ stays
 
 # The first Python that runs and is new enough; name another by `make PYTHON=/path/to/python demo`.
@@ -30,12 +30,12 @@ demo: $(INSTALLED)
 # Files as they are collected: sorted by their number of tests, long single ones come last, and one worker is idle.
 # Compiled first: with PYTHONDONTWRITEBYTECODE, usual in containers, each of the tests' processes would do it again.
 test: lint browser latex
-	$(BIN)/python -m compileall -q ageflow tests
+	$(BIN)/python -m compileall -q ageflow tests tools
 	$(BIN)/python -u -m pytest -m "not benchmark" --numprocesses 2 --no-loadscope-reorder $(ARGS)
 
 lint: $(INSTALLED)
-	$(BIN)/ruff check ageflow tests notebooks
-	$(BIN)/ruff format --check ageflow tests notebooks
+	$(BIN)/ruff check ageflow tests tools notebooks
+	$(BIN)/ruff format --check ageflow tests tools notebooks
 
 # The slider's test drives a real browser.
 browser:
@@ -58,5 +58,5 @@ lab: $(INSTALLED)
 
 clean:
 	rm -rf .venv build ./*.egg-info .pytest_cache .ruff_cache .hypothesis notebooks/out*.ipynb
-	find ageflow tests notebooks -name __pycache__ -prune -exec rm -rf {} +
+	find ageflow tests tools notebooks -name __pycache__ -prune -exec rm -rf {} +
 	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} +

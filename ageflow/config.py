@@ -1,10 +1,11 @@
 """Every parameter of every notebook, with its type, default and description: one `Settings` class a step."""
 
 import ast
+import difflib
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from pathlib import Path
 from types import NoneType
@@ -44,6 +45,12 @@ class ParameterError(ValueError):
     """A parameter of a notebook that cannot be used; the message names it and what was expected."""
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``": did you mean 'morph'?"`` for the nearest of the `known` names; nothing where none is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f": did you mean {near[0]!r}?" if near else ""
+
+
 def default_runs_root(start: Path | None = None) -> Path:
     """The folder that holds all runs.
 
@@ -73,10 +80,12 @@ def validated(cls: type[Model], values: Mapping[str, Any]) -> Model:
             if not problem["loc"]:  # of several parameters: the message names them, and the input is all there are
                 lines.append(problem["msg"].removeprefix("Value error, "))
                 continue
-            name = str(problem["loc"][0])
+            name, value = str(problem["loc"][0]), problem["input"]
             field = cls.model_fields.get(name)
             about = f" ({field.description})" if field and field.description else ""
-            lines.append(f"{name} = {problem['input']!r}: {problem['msg']}{about}")
+            expected = re.findall(r"'(.+?)'", problem.get("ctx", {}).get("expected", ""))  # of a Literal
+            near = nearest(value, expected) if isinstance(value, str) else ""
+            lines.append(f"{name} = {value!r}: {problem['msg']}{near}{about}")
         raise ParameterError("; ".join(dict.fromkeys(lines))) from None
 
 
@@ -107,12 +116,10 @@ class Settings(BaseModel):
         fields = {name: field.annotation for name, field in cls.model_fields.items()}
         return {name: _meant(value, fields[name]) if name in fields else value for name, value in values.items()}
 
-    @field_validator(
-        "data_root", "runs_root", "genders", "photo", "inception", "rosinality", mode="after", check_fields=False
-    )
+    @field_validator("*", mode="after")
     @classmethod
-    def _expand(cls, path: Path | None) -> Path | None:
-        return None if path is None else path.expanduser().resolve()
+    def _expand(cls, value: Any) -> Any:
+        return value.expanduser().resolve() if isinstance(value, Path) else value
 
     @field_validator("attributes", "methods", "latent", "strengths", mode="after", check_fields=False)
     @classmethod
@@ -139,9 +146,7 @@ class PrepareData(Settings):
     test_share: float = Field(0.2, gt=0, lt=1, description="share of the identities kept for testing")
     cache: Path = Field(Path("~/.cache/ageflow"), description="where generated faces are kept between runs")
     genders: Path | None = Field(None, description="cacd: CSV of name or identity and gender; None: by majority vote")
-    workers: int = Field(
-        0, ge=0, description="processes that align faces, a shard at a time; 0: one a processor or GPU"
-    )
+    workers: int = Field(0, ge=0, description="processes that align faces, a shard each; 0: one a processor or GPU")
     scheduler: str | None = Field(None, description="dask scheduler, tcp://host:port, for many machines; None: local")
 
 
@@ -161,9 +166,7 @@ class Training(Settings):
     log_every: int = Field(10, ge=1, description="updates between two lines of metrics")
     preview_every: int = Field(500, ge=1, description="updates between two sample grids and validations")
     checkpoint_every: int = Field(500, ge=1, description="updates between two checkpoints")
-    init_from: str | None = Field(
-        None, description="weights to begin from: dataset/run, a path of a run or a file, pretrained, or nothing"
-    )
+    init_from: str | None = Field(None, description="initial weights: dataset/run, a path, pretrained, or nothing")
     restart: bool = Field(False, description="begin anew, once; what was there is kept under a number")
     gpus: int = Field(1, ge=1, description="processes on this machine, one a GPU; without GPUs they share the CPU")
     nodes: int = Field(1, ge=1, description="machines that train together, each started with the same values")
@@ -210,8 +213,7 @@ class Prototypes(Settings):
     step: ClassVar[str] = "prototypes"
 
     attributes: list[str] | None = Field(
-        ["gender"],
-        description="attributes held fixed while ageing: gender, race; None: gender, where the faces have it",
+        None, description="attributes held fixed while ageing: gender, race; None: gender, where the faces have it"
     )
     min_cell: int = Field(20, ge=1, description="fewest faces of an average; smaller cells fall back")
     encode_batch: int = Field(64, ge=1, description="faces encoded at a time")
@@ -229,9 +231,7 @@ class TrainICTM(Training):
     width: int = Field(64, ge=4, description="hidden channels of each F")
     prior_start: Literal["zero", "averages"] = Field("zero", description="prior generator's start (see ictm.py)")
     scale: float = Field(1.4, gt=0, description="s of Eq. 6 (MORPH 1.4, CACD 1.8)")
-    akd_weight: ByTarget = Field(
-        1.0, description="weight of the knowledge distillation loss, Eq. 6; or a list: one for each target group (ours)"
-    )
+    akd_weight: ByTarget = Field(1.0, description="weight of the distillation loss, Eq. 6; or a list: by target group")
     akd_reduction: Literal["mean", "sum"] = Field("mean", description="Eq. 6 over the dimensions: mean or sum")
     adversarial_weight: float = Field(1.0, ge=0, description="weight of the adversarial loss, Eq. 7")
     age_weight: float = Field(1.0, ge=0, description="weight of the age classification loss, Eq. 8")
@@ -244,25 +244,14 @@ class TrainICTM(Training):
     age_classifier_iterations: int | None = Field(
         None,
         ge=0,
-        description="updates of the classifier of decoded faces; None: as many as the preset's judge; 0: the weights "
-        "of age_classifier_from, as they are",
+        description="its updates; None: the judge's number; 0: the weights of age_classifier_from as they are",
     )
-    age_classifier_from: str | None = Field(
-        None, description="weights that the classifier of decoded faces begins from, named as init_from names them"
-    )
-    attribute_weight: float = Field(
-        0.0, ge=0, description="weight of the decoded face's attributes being the face's own (ours; 0: not asked)"
-    )
-    structure_weight: float = Field(
-        0.0,
-        ge=0,
-        description="weight of the decoded face's structure, SSIM without luminance, being its teacher's (ours; 0: not asked)",
-    )
-    features_weight: float = Field(
-        0.0, ge=0, description="weight of the decoded face's eyes and mouth being its teacher's (ours; 0: not asked)"
-    )
+    age_classifier_from: str | None = Field(None, description="its initial weights, named as init_from names them")
+    attribute_weight: float = Field(0.0, ge=0, description="weight of the decoded face keeping its attributes (ours)")
+    structure_weight: float = Field(0.0, ge=0, description="weight of its structure (SSIM) being its teacher's (ours)")
+    features_weight: float = Field(0.0, ge=0, description="weight of its eyes and mouth being its teacher's (ours)")
     surroundings_weight: float = Field(
-        0.0, ge=0, description="weight of its hair and background being its teacher's (ours; 0: not asked)"
+        0.0, ge=0, description="weight of hair and background being its teacher's (ours)"
     )
     discriminator_learning_rate: float = Field(1e-4, gt=0, description="learning rate of D and A")
     network: Literal["ictm", "no_ictm"] = Field("ictm", description="ictm, or no_ictm: the ablation of 3.4")
@@ -289,9 +278,7 @@ class TrainClassifiers(Training):
 
     step: ClassVar[str] = "train_classifiers"
 
-    architecture: Architecture = Field(
-        "resnet18", description="torchvision network; resnet14 is resnet18 without its last stage"
-    )
+    architecture: Architecture = Field("resnet18", description="network; resnet14: resnet18 without its last stage")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's weight decay")
 
 
@@ -304,9 +291,7 @@ class Ablations(Settings):
     no_ictm_width: int | None = Field(None, ge=4, description="hidden channels of the network without ICTM; None: T's")
     restart: bool = Field(False, description="train it anew, once; what was there is kept under a number")
     embedder: str = Field("dlib", description="identity: dlib, or the path of an ArcFace ONNX file")
-    external: str | None = Field(
-        None, description="judge on the test faces of another prepared run (dataset/run), of people new to this one"
-    )
+    external: str | None = Field(None, description="judge on the test faces of another prepared run (dataset/run)")
     evaluation_faces: int | None = Field(None, ge=4, description="judge on so many test faces; None: all")
     evaluation_batch: int = Field(64, ge=1, description="faces judged at a time")
     cycle_faces: int | None = Field(32, ge=4, description="of them, faces translated there and back")
@@ -330,7 +315,7 @@ class Tables(Settings):
 
 
 class Figures(Settings):
-    """Notebook 08: Figures 1, 4, 6, A.1 and A.2, predicted against target age, and what of the person an age costs."""
+    """Notebook 08: Figures 1, 4, 6, A.1 and A.2, predicted against target age, and the identity–age trade-off."""
 
     step: ClassVar[str] = "figures"
 
@@ -351,9 +336,7 @@ class Slider(Settings):
     step: ClassVar[str] = "age_slider"
 
     method: MethodName = Field("ageflow", description="the method")
-    strength: float = Field(
-        1.0, ge=0, le=2, description="how much of the way the face is moved: 0 not at all, 1 as the method does"
-    )
+    strength: float = Field(1.0, ge=0, le=2, description="strength: 0 moves the face not at all, 1 as the method does")
     face: int = Field(0, ge=0, description="the test face shown first, counted from 0")
     photo: Path | None = Field(None, description="picture file to show first instead of a test face")
     age: float = Field(60.0, ge=20, le=70, description="age shown first, years")

@@ -5,17 +5,16 @@ whatever the notebook or papermill's ``-p`` names. An unknown name stops the run
 """
 
 import ast
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ageflow.config import OF_DECODED, STEPS, ParameterError, Settings, Training, literal
+from ageflow.config import OF_DECODED, STEPS, ParameterError, Settings, Training, literal, nearest
 
 # The presets by name, and what the paper sets per data set.
 PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_name("presets.toml").read_text())
-_DATASET_VALUES: dict[str, dict[str, Any]] = PRESETS.pop("dataset")
+DATASET_VALUES: dict[str, dict[str, Any]] = PRESETS.pop("dataset")
 
 
 def settings(step: str, parameters: Mapping[str, Any]) -> Any:
@@ -47,7 +46,8 @@ def settings(step: str, parameters: Mapping[str, Any]) -> Any:
 
     unknown = sorted(set(parameters) - set(cls.model_fields))
     if unknown:
-        raise ParameterError(_unknown(step, unknown, cls))
+        named = "; ".join(f"unknown parameter {name!r}{nearest(name, cls.model_fields)}" for name in unknown)
+        raise ParameterError(f"{named} ({step} takes: {', '.join(cls.model_fields)})")
 
     dataset = given.get("dataset", "demo")
     preset = given.get("preset", "demo" if dataset == "demo" else "paper")
@@ -62,17 +62,26 @@ def settings(step: str, parameters: Mapping[str, Any]) -> Any:
 
 
 def _preset_values(cls: type[Settings], preset: str, dataset: str) -> dict[str, Any]:
-    of_preset, of_dataset = PRESETS.get(preset, {}), _DATASET_VALUES.get(dataset, {})
+    of_preset, of_dataset = PRESETS.get(preset, {}), DATASET_VALUES.get(dataset, {})
     sources = [of_preset.get("training", {}) if issubclass(cls, Training) else {}, of_preset.get(cls.step, {})]
     sources += [of_dataset, of_dataset.get(preset, {}).get(cls.step, {})]
     return {name: value for source in sources for name, value in source.items() if name in cls.model_fields}
 
 
+def as_typed(name: str, text: str) -> Any:
+    """A value from a command line: a Python literal where it is one; a run's name stays as it was written.
+
+    Example:
+        >>> as_typed("seed", "3"), as_typed("train_glow.steps", "[4, 8]"), as_typed("run", "2024_06_01")
+        (3, [4, 8], '2024_06_01')
+    """
+    fields = [step.model_fields.get(name.rpartition(".")[2]) for step in STEPS.values()]
+    return text if any(field is not None and field.annotation is str for field in fields) else literal(text)
+
+
 def from_command_line(step: str, pairs: Sequence[tuple[str, str]]) -> Any:
     """The settings of a step from ``-p NAME VALUE`` pairs of text; errors as `settings`."""
-    # A name stays as it was written: 2024_06_01 is a number to Python.
-    names = {name for name, field in STEPS[step].model_fields.items() if field.annotation is str}
-    return settings(step, {name: value if name in names else literal(value) for name, value in pairs})
+    return settings(step, {name: as_typed(name, value) for name, value in pairs})
 
 
 def describe_parameters(settings: Settings) -> str:
@@ -81,14 +90,6 @@ def describe_parameters(settings: Settings) -> str:
     values = {name: str(getattr(settings, name)) for name in fields}
     names, widest = (max(map(len, texts)) for texts in (values, values.values()))
     return "\n".join(f"{name:{names}}  {values[name]:{widest}}  {field.description}" for name, field in fields.items())
-
-
-def _unknown(step: str, unknown: list[str], cls: type[Settings]) -> str:
-    lines = []
-    for name in unknown:
-        near = difflib.get_close_matches(name, cls.model_fields, n=1)
-        lines.append(f"unknown parameter {name!r}" + (f": did you mean {near[0]!r}?" if near else ""))
-    return "; ".join(lines) + f" ({step} takes: {', '.join(cls.model_fields)})"
 
 
 def _assigned_in_cells(namespace: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_clean_keeps_the_runs(tmp_path: Path):
     for file in (kept, *gone):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    for name in ("tests", "notebooks"):
+    for name in ("tests", "tools", "notebooks"):
         (tmp_path / name).mkdir()
     subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
     assert kept.is_file()

@@ -1,15 +1,18 @@
 """Progress bars: what they leave in a log."""
 
+import io
+from contextlib import redirect_stderr
+
 from ageflow.work import progress_bar
 
 
-def test_a_log_gets_the_fewer_lines_the_longer_it_takes():
-    """A night of updates would leave a line every five seconds in the executed notebook."""
-    with progress_bar(total=100_000, title="glow", unit="step") as bar:
-        assert bar.mininterval == 5
-        bar.refresh()
-        assert bar.mininterval == 5
-        bar.start_t -= 86_400
-        bar.refresh()
-        assert 864 <= bar.mininterval < 900
-        assert bar.maxinterval > bar.mininterval
+def test_a_log_gets_few_lines_and_of_a_hidden_bar_none():
+    """Where nobody watches, every redraw is a line that stays."""
+    log = io.StringIO()
+    for show in (True, False):
+        with redirect_stderr(log):
+            for _ in progress_bar(range(50), title="glow", unit="step", show=show):
+                pass
+    assert "glow: 100%" in log.getvalue()
+    assert "50/50" in log.getvalue()
+    assert log.getvalue().count("glow:") == 2, "one line at the start, one at the end, of the bar that is shown"

@@ -1,142 +1,187 @@
-"""Which notebooks to run, with which parameters, on which inputs."""
+"""Which runs are asked for: their notebooks, and what each is given. All of it is checked before anything runs."""
 
-import difflib
+import itertools
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ageflow.config import STEPS, ParameterError, Settings
+from ageflow.config import STEPS, ParameterError, Settings, nearest
 from ageflow.parameters import settings
 from ageflow.run import ARTEFACTS, Workspace
 
-
-@dataclass(frozen=True)
-class Chapter:
-    """One notebook of the pipeline and the artefacts' folders that it reads."""
-
-    notebook: str
-    reads: tuple[str, ...] = ()
-
-    @property
-    def number(self) -> str:
-        """Its two digits, ``"02"``."""
-        return self.notebook[:2]
-
-    @property
-    def step(self) -> str:
-        """The key of its settings in `ageflow.config.STEPS`."""
-        return self.notebook[3:]
-
-    @property
-    def makes(self) -> tuple[str, ...]:
-        """The artefacts it leaves behind."""
-        return tuple(name for name, artefact in ARTEFACTS.items() if artefact.notebook == self.notebook)
-
-    def makes_with(self, chosen: Settings) -> tuple[str, ...]:
-        """`makes`, without a network that these settings do not ask for."""
-        methods = getattr(chosen, "methods", ["no_ictm"])
-        return tuple(name for name in self.makes if name != "no_ictm" or name in methods)
-
-
 _TRAINED = ("faces", "glow", "latents", "prototypes", "ictm", "classifiers")
-CHAPTERS: tuple[Chapter, ...] = (
-    Chapter("01_prepare_data"),
-    Chapter("02_train_glow", ("faces",)),
-    Chapter("03_prototypes", ("faces", "glow")),
-    Chapter("04_train_ictm", ("faces", "glow", "latents", "prototypes")),
-    Chapter("05_train_classifiers", ("faces",)),
-    Chapter("06_ablations", _TRAINED),
-    Chapter("07_tables", ("glow", "ictm", "classifiers", "evaluation")),
-    Chapter("08_figures", (*_TRAINED, "no_ictm", "evaluation")),
-)
+# The notebooks in order, and the artefacts that each reads.
+READS: dict[str, tuple[str, ...]] = {
+    "01_prepare_data": (),
+    "02_train_glow": ("faces",),
+    "03_prototypes": ("faces", "glow"),
+    "04_train_ictm": ("faces", "glow", "latents", "prototypes"),
+    "05_train_classifiers": ("faces",),
+    "06_ablations": _TRAINED,
+    "07_tables": ("glow", "ictm", "classifiers", "evaluation"),
+    "08_figures": (*_TRAINED, "no_ictm", "evaluation"),
+}
+NOTEBOOKS = tuple(READS)
+# Parameters that name a file, a folder or another run, and the words that do not.
+NAMES = ("init_from", "age_classifier_from", "embedder", "external")
+WORDS = ("pretrained", "nothing", "dlib")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run: which notebooks, of which run, with which parameters.
+    """One run, the same wherever it is carried out.
 
     Arguments:
-        dataset: name of the data set.
-        preset: smoke, demo or paper; None for the data set's own.
-        run: name of the run; None for the preset's name.
-        parameters: further parameters by name; ``"train_glow.iterations"`` or ``"02.iterations"`` reaches one
-            notebook only, ``"iterations"`` every one that takes it.
-        data_root: folder of the raw data set.
-        runs_root: folder of all runs; None for the project's.
-        chapters: the notebooks, in order.
-        notebooks: folder they lie in; None for the project's.
+        given: the parameters of each notebook, in order; files and folders are named from the root.
+        folder: where the notebooks lie.
         force: run also what has not changed.
+        varied: the varied values that set it apart, as text: ``"scale=1.4, akd_weight=2"``.
     """
 
-    dataset: str = "demo"
-    preset: str | None = None
-    run: str | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    data_root: Path | None = None
-    runs_root: Path | None = None
-    chapters: Sequence[Chapter] = CHAPTERS
-    notebooks: Path | None = None
+    given: Mapping[str, Mapping[str, Any]]
+    folder: Path
     force: bool = False
+    varied: str = ""
 
-    def parameters_of(self, chapter: Chapter) -> dict[str, Any]:
-        """The parameters that `chapter` is given: its own before those of all; those it does not take are left out."""
-        common = {"dataset": self.dataset, "preset": self.preset, "run": self.run}
-        common |= {"data_root": self.data_root, "runs_root": self.runs_root}
-        given = {name: str(value) if isinstance(value, Path) else value for name, value in common.items()}
-        given = {name: value for name, value in given.items() if value is not None}
-        # What is given to one notebook overrides what is given to all.
-        for name, value in sorted(self.parameters.items(), key=lambda item: "." in item[0]):
-            reach, _, bare = name.rpartition(".")
-            if (
-                reach in ("", chapter.step, chapter.number, chapter.notebook)
-                and bare in STEPS[chapter.step].model_fields
-            ):
-                given[bare] = value
-        return given
+    def settings(self, notebook: str) -> Settings:
+        """The settings that a notebook will see."""
+        return settings(step_of(notebook), self.given[notebook])
 
-    def settings_of(self, chapter: Chapter) -> Settings:
-        """The validated settings `chapter` will see."""
-        return settings(chapter.step, self.parameters_of(chapter))
-
-    def check(self) -> None:
-        """Every parameter is taken by a notebook of the plan, and every notebook's settings are valid.
-
-        Raises:
-            ParameterError: otherwise, before anything has run.
-        """
-        reachable: set[str] = set()
-        for chapter in self.chapters:
-            names = STEPS[chapter.step].model_fields
-            for reach in ("", f"{chapter.step}.", f"{chapter.number}.", f"{chapter.notebook}."):
-                reachable |= {reach + name for name in names}
-        for name in self.parameters:
-            if name not in reachable:
-                near = difflib.get_close_matches(name, reachable, n=1)
-                hint = f": did you mean {near[0]!r}?" if near else ""
-                raise ParameterError(f"no notebook of this batch takes a parameter {name!r}{hint}")
-        if "external" in self.parameters and {"ablations", "figures"} <= {chapter.step for chapter in self.chapters}:
-            raise ParameterError(
-                "external means two things: to notebook 06, whose test faces to judge on; to notebook 08, what to draw "
-                "Figure A.1 of. Pass ablations.external or figures.external, or both"
-            )
-        for chapter in self.chapters:
-            self.settings_of(chapter)
-
-    @property
+    @cached_property
     def workspace(self) -> Workspace:
         """The folders of the run."""
-        return Workspace.of(self.settings_of(self.chapters[0]))
+        return Workspace.of(self.settings(next(iter(self.given))))
 
     @property
-    def folder(self) -> Path:
-        """Where the notebooks lie.
+    def name(self) -> str:
+        """The run with its data set, ``"morph/paper-seed1"``."""
+        return f"{self.workspace.dataset}/{self.workspace.run}"
 
-        Raises:
-            FileNotFoundError: a notebook of the plan is not there.
-        """
-        folder = self.notebooks or Path(__file__).resolve().parents[2] / "notebooks"
-        for chapter in self.chapters:
-            if not (folder / f"{chapter.notebook}.ipynb").is_file():
-                raise FileNotFoundError(f"{folder} holds no {chapter.notebook}.ipynb: name the notebooks' folder")
-        return folder
+    @property
+    def log(self) -> Path:
+        """The file that it prints into when it is one of several."""
+        return self.workspace.path("notebooks", "batch.log")
+
+
+def step_of(notebook: str) -> str:
+    """The key of a notebook's settings in `ageflow.config.STEPS`."""
+    return notebook[3:]
+
+
+def made_by(notebook: str, chosen: Settings) -> list[str]:
+    """The artefacts that a notebook leaves behind, without a network that its settings do not ask for."""
+    made = [name for name, artefact in ARTEFACTS.items() if artefact.notebook == notebook]
+    return [name for name in made if name != "no_ictm" or name in chosen.methods]
+
+
+def given_to(notebook: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What a notebook is given: its own before those of all; those it does not take are left out."""
+    given: dict[str, Any] = {}
+    for name, value in sorted(parameters.items(), key=lambda item: "." in item[0]):
+        reach, _, bare = name.rpartition(".")
+        if reach in ("", notebook, notebook[:2], step_of(notebook)) and bare in STEPS[step_of(notebook)].model_fields:
+            given[bare] = value
+    return given
+
+
+def plan_run(
+    parameters: Mapping[str, Any],
+    notebooks: Sequence[str] = NOTEBOOKS,
+    folder: Path | None = None,
+    force: bool = False,
+    varied: str = "",
+) -> Plan:
+    """One run.
+
+    Arguments:
+        parameters: by name; ``"train_glow.iterations"`` or ``"02.iterations"`` reaches one notebook only,
+            ``"iterations"`` every one that takes it. Paths are meant from the working directory.
+        notebooks: which, in order.
+        folder: where they lie; None: the project's ``notebooks/``.
+        force, varied: see `Plan`.
+
+    Raises:
+        ParameterError: a parameter that none of the notebooks takes, or a value that cannot be used.
+        FileNotFoundError: a notebook is not there.
+    """
+    folder = (folder or Path(__file__).parents[2] / "notebooks").expanduser().resolve()
+    for notebook in notebooks:
+        if not (folder / f"{notebook}.ipynb").is_file():
+            raise FileNotFoundError(f"{folder} holds no {notebook}.ipynb: name the notebooks' folder")
+    known = {name for notebook in notebooks for name in STEPS[step_of(notebook)].model_fields}
+    for name in parameters:
+        if not any(given_to(notebook, {name: None}) for notebook in notebooks):
+            near = nearest(name.rpartition(".")[2], known)
+            raise ParameterError(f"no notebook of this batch takes a parameter {name!r}{near}")
+    if "external" in parameters and {"06_ablations", "08_figures"} <= {*notebooks}:
+        raise ParameterError(
+            "external means two things: to notebook 06, whose test faces to judge on; to notebook 08, what to draw "
+            "Figure A.1 of. Pass ablations.external or figures.external, or both"
+        )
+    given = {notebook: _from_the_root(notebook, given_to(notebook, parameters)) for notebook in notebooks}
+    return Plan(given, folder, force, varied)
+
+
+def _from_the_root(notebook: str, given: dict[str, Any]) -> dict[str, Any]:
+    """`given` with every path from the root; the name of another run stays one."""
+    chosen = settings(step_of(notebook), given)
+    rooted = {"runs_root": str(chosen.runs_root)}
+    for name in given:
+        value = getattr(chosen, name)
+        if isinstance(value, Path):
+            rooted[name] = str(value)
+        elif name in NAMES and value not in (None, *WORDS):
+            place = Path(value).expanduser().resolve()
+            rooted[name] = str(place) if place.exists() and place != (chosen.runs_root / value).resolve() else value
+    return given | rooted
+
+
+def plan_runs(
+    parameters: Mapping[str, Any], varied: Mapping[str, Sequence[Any]], data_roots: Mapping[str, str], **more: Any
+) -> list[Plan]:
+    """A run for every combination of values.
+
+    A run is called as it would be alone (its `run`, or else the preset's name), then ``-seed<N>`` where seeds vary, then
+    ``-<name>=<value>`` for every other value; what a folder's name should not hold becomes ``-``.
+
+    Arguments:
+        parameters: what the runs share, see `plan_run`.
+        varied: values by parameter, ``dataset`` and ``seed`` among them.
+        data_roots: folders of raw data sets by name.
+        more: see `plan_run`.
+
+    Returns:
+        The runs, those of one data set together.
+
+    Raises:
+        ParameterError: two runs of one name, or as `plan_run`.
+        FileNotFoundError: as `plan_run`.
+    """
+    plans = []
+    for values in itertools.product(*varied.values()):
+        own = dict(zip(varied, values, strict=True))
+        given = {**parameters, **own}
+        given |= {"prepare_data.data_root": data_roots[own["dataset"]]} if own["dataset"] in data_roots else {}
+        apart = [f"{name}={_safe(value)}" for name, value in own.items() if name not in ("dataset", "seed")]
+        parts = [f"seed{own['seed']}", *apart] if "seed" in own else apart
+        if parts:
+            alone = settings("tables", {name: given.get(name) for name in ("dataset", "preset", "run")}).run
+            given["run"] = "-".join([alone, *parts])
+        plans.append(plan_run(given, **more, varied=", ".join(apart)))
+    for name, times in Counter(plan.name for plan in plans).items():
+        if times > 1:
+            raise ParameterError(
+                f"{times} runs would be called {name}: expected a name of its own for every run. Leave out the duplicate "
+                "value, or start this command twice with another --run"
+            )
+    return plans
+
+
+def _safe(value: Any) -> str:
+    """A value as a part of a folder's name; the values of a list are joined by ``+``."""
+    text = "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text)

@@ -1,21 +1,38 @@
-"""Run a plan: skip what has not changed, keep the executed copies, write the report."""
+"""Carry out plans: skip what has not changed, keep executed copies and minutes, write the report and the summary.
 
+What a notebook was made from, and what it made, stands in ``runs/<dataset>/<run>/notebooks/<notebook>/manifest.json``.
+"""
+
+import logging
+import os
+import re
+import sys
 import time
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from ageflow.batch.execute import execute
-from ageflow.batch.history import History, Inputs, notebook_state
-from ageflow.batch.outside import read_outside
-from ageflow.batch.plan import CHAPTERS, Chapter, Plan
+import nbformat
+from ipykernel.kernelspec import make_ipkernel_cmd
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
+from traitlets import Float
+
+from ageflow.batch.plan import NAMES, NOTEBOOKS, READS, WORDS, Plan, made_by
 from ageflow.config import ParameterError, Settings
-from ageflow.run import ARTEFACTS, Workspace, files_state
+from ageflow.run import MANIFEST, Manifest, Workspace, digest, files_state
+from ageflow.work import WorkersLostError, in_any_order
 
-# Changing these changes nothing in what a notebook makes.
-_IRRELEVANT = {"progress", "runs_root", "cache"}
-_NAMES = tuple(chapter.notebook for chapter in CHAPTERS)
+# Of a kernel, on a machine that is busy with other trainings.
+_SECONDS_TO_START = 300
+_SECONDS_TO_HEAR = 300
+_SECONDS_TO_STOP = 240.0  # SIGTERM comes after half of them, SIGKILL at the end: a training saves meanwhile
+
+
+class NotebookFailedError(RuntimeError):
+    """A notebook stopped; the message names it, the cell, the exception and where the executed copy lies."""
 
 
 def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | None]:
@@ -29,89 +46,241 @@ def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | No
         Minutes by notebook; None for one that was skipped because nothing it depends on has changed.
 
     Raises:
-        ParameterError: a parameter that no notebook takes, or a value that cannot be used; nothing has run.
-        NotebookFailedError: a notebook stopped. Those before it are kept, and a second call goes on from there.
+        ParameterError: a file, folder or run that a notebook is to read is not there; nothing has run.
+        NotebookFailedError: a notebook stopped. Those before it are kept, and a second call continues from there.
     """
-    plan.check()
-    _check_files(plan)
-    folder, workspace = plan.folder, plan.workspace
-    copies = workspace.folder("notebooks")
-    history = History(copies / "state.json")
+    for notebook in plan.given:  # a later one would miss its files only when its turn has come
+        _outside(plan.settings(notebook))
+    copies = plan.workspace.folder("notebooks")
     taken: dict[str, float | None] = {}
-    print(f"run {workspace.root}", file=log, flush=True)
-    for position, chapter in enumerate(plan.chapters, 1):
-        source = folder / f"{chapter.notebook}.ipynb"
-        copy = copies / source.name
-        chosen = plan.settings_of(chapter)
-        inputs, makes = _inputs(chapter, source, chosen, workspace), chapter.makes_with(chosen)
-        complete = copy.is_file() and all(workspace.has(name) for name in makes)
-        made = _states(makes, workspace)
-        reason = "asked for" if plan.force else history.why(chapter.notebook, inputs, complete=complete, made=made)
-        title = f"[{position}/{len(plan.chapters)}] {chapter.notebook}"
-        if reason is None:
-            print(f"{title}: unchanged, skipped", file=log, flush=True)
-            taken[chapter.notebook] = None
-            continue
-        print(f"{title}: {reason}", file=log, flush=True)
-        history.forget(chapter.notebook)
-        started = time.monotonic()
-        execute(source, copy, plan.parameters_of(chapter), log)
-        minutes = (time.monotonic() - started) / 60
-        made = _states(makes, workspace)
-        history.remember(chapter.notebook, inputs, minutes=minutes, finished=datetime.now(), made=made)
-        taken[chapter.notebook] = minutes
-        print(f"{title}: done in {minutes:.1f} minutes", file=log, flush=True)
-    path = _write_report(plan, history)
-    print(f"report {path}\nThe age slider: `make lab`, notebook 09_age_slider", file=log, flush=True)
+    print(f"run {plan.workspace.root}", file=log, flush=True)
+    for number, notebook in enumerate(plan.given, 1):
+        copy, record = copies / f"{notebook}.ipynb", copies / notebook
+        title = f"[{number}/{len(plan.given)}] {notebook}"
+        now = _depends_on(plan, notebook)
+        reason = "asked for" if plan.force else _reason(Manifest.read(record), now, copy)
+        print(f"{title}: {reason or 'unchanged, skipped'}", file=log, flush=True)
+        taken[notebook] = None
+        if reason:
+            (record / MANIFEST).unlink(missing_ok=True)  # what it made is about to change
+            started = time.monotonic()
+            execute(plan.folder / copy.name, copy, plan.given[notebook], log)
+            taken[notebook] = minutes = round((time.monotonic() - started) / 60, 3)
+            made = _states(plan.workspace, made_by(notebook, plan.settings(notebook)))
+            about = {"minutes": minutes, "finished": datetime.now().isoformat(timespec="seconds")}
+            Manifest(now.inputs | made, now.settings, details=about).write(record)
+            print(f"{title}: done in {minutes:.1f} minutes", file=log, flush=True)
+    print(f"report {_write_report(plan)}\nThe age slider: `make lab`, notebook 09_age_slider", file=log, flush=True)
     return taken
 
 
-def _check_files(plan: Plan) -> None:
-    """The files that a later notebook reads are there: it would tell only when its turn has come.
+def _depends_on(plan: Plan, notebook: str) -> Manifest:
+    """Everything that a notebook's result depends on, and the result; of its source, no outputs, cell ids or metadata."""
+    chosen, cells = plan.settings(notebook), nbformat.read(plan.folder / f"{notebook}.ipynb", as_version=4).cells
+    inputs = {"notebook": digest([(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in cells])}
+    inputs |= _states(plan.workspace, [*READS[notebook], *made_by(notebook, chosen)]) | _outside(chosen)
+    return Manifest(inputs, chosen.model_dump(mode="json", exclude={"progress", "runs_root", "cache"}))
 
-    Here and not in the settings: of a batch on a cluster only the machine that runs it need have them.
+
+def _states(workspace: Workspace, artefacts: Iterable[str]) -> dict[str, str]:
+    return {name: workspace.manifest(name).fingerprint if workspace.has(name) else "absent" for name in artefacts}
+
+
+def _outside(chosen: Settings) -> dict[str, str]:
+    """The state of the files, folders and other runs that a notebook reads, by the parameter that names them.
+
+    Raises:
+        ParameterError: one is not there. Of a batch on a cluster only the machine that runs it need have them.
     """
-    for chapter in plan.chapters:
-        chosen = plan.settings_of(chapter)
-        for name in ("genders", "embedder", "inception"):
-            file = getattr(chosen, name, None)
-            if file not in (None, "dlib") and not Path(file).expanduser().is_file():
-                raise ParameterError(
-                    f"{name} = {str(file)!r}: there is no such file, and {chapter.notebook} reads it "
-                    f"({type(chosen).model_fields[name].description})"
-                )
+    states = {}
+    for name in ("data_root", "genders", "inception", *NAMES):
+        value = getattr(chosen, name, None)
+        if value in (None, *WORDS):
+            continue
+        place = next((place for place in (Path(value).expanduser(), chosen.runs_root / value) if place.exists()), None)
+        if place is None:
+            about = type(chosen).model_fields[name].description
+            raise ParameterError(f"{name} = {str(value)!r}: it is not there, and {chosen.step} reads it ({about})")
+        # Of another run the faces, or the weights; of raw data all, but the runs that may lie among them.
+        parts = ("faces",) if name == "external" else (".", "glow", "ictm", "classifiers", "decoded_age")
+        found = [Manifest.read(place / part) for part in parts] if name in NAMES else []
+        made = [manifest.fingerprint for manifest in found if manifest]
+        states[name] = digest(made) if made else files_state(place, without=chosen.runs_root)
+    return states
 
 
-def _states(artefacts: Iterable[str], workspace: Workspace) -> dict[str, str]:
-    """State of each artefact's folder, by name."""
-    return {name: files_state(workspace.path(ARTEFACTS[name].folder)) for name in artefacts}
+def _reason(before: Manifest | None, now: Manifest, copy: Path) -> str | None:
+    """Why a notebook must run; None when it need not.
+
+    Arguments:
+        before: of when it last succeeded; None: never.
+        now: what its result depends on, and the result.
+        copy: its executed copy.
+    """
+    if before is None:
+        return "not run yet"
+    if changed := before.changes(now.inputs, now.settings):
+        return f"changed since: {changed}"
+    return None if copy.is_file() else "its executed copy is gone"
 
 
-def _inputs(chapter: Chapter, source: Path, chosen: Settings, workspace: Workspace) -> Inputs:
-    parameters = {name: value for name, value in chosen.model_dump(mode="json").items() if name not in _IRRELEVANT}
-    states = {name: files_state(workspace.path(ARTEFACTS[name].folder)) for name in chapter.reads}
-    for name, places in read_outside(chosen).items():
-        # Runs may lie in the folder of the raw data, and every run changes them.
-        states[name] = " ".join(files_state(place, without=chosen.runs_root) for place in places)
-    return Inputs(notebook=notebook_state(source), parameters=parameters, folders=states)
-
-
-def _write_report(plan: Plan, history: History) -> Path:
-    """Write ``report/index.html`` unless what it shows is as it was; returns its path."""
-    workspace = plan.workspace
-    path = workspace.path("report", "index.html")
-    shown = {name: workspace.path(name) for name in ("tables", "figures", "faces", "glow", "evaluation")}
-    shown |= {name: Path(__file__).parents[1] / "report" / name for name in ("page.py", "page.html")}
-    inputs = Inputs(
-        notebook="",
-        parameters={name: str(history.finished(name)) for name in _NAMES},
-        folders={name: files_state(path) for name, path in shown.items()},
-    )
-    if plan.force or history.why("report", inputs, complete=path.is_file()):
+def _write_report(plan: Plan) -> Path:
+    """Write ``report/index.html`` where a notebook has finished since; returns its path."""
+    path = plan.workspace.path("report", "index.html")
+    records = {name: Manifest.read(plan.workspace.path("notebooks", name)) or Manifest() for name in NOTEBOOKS}
+    shown = Manifest(settings={name: record.details for name, record in records.items()})
+    if plan.force or shown != Manifest.read(path.parent) or not path.is_file():
         from ageflow.report import page  # slow to import, and a batch that skips everything does without
 
-        executed = [page.Executed(name, history.minutes(name), history.finished(name)) for name in _NAMES]
-        started = time.monotonic()
-        page.write_page(workspace, plan.settings_of(plan.chapters[0]).preset, executed)
-        history.remember("report", inputs, minutes=(time.monotonic() - started) / 60, finished=datetime.now())
+        executed = [
+            page.Executed(name, about.get("minutes"), datetime.fromisoformat(about["finished"]) if about else None)
+            for name, about in shown.settings.items()
+        ]
+        page.write_page(plan.workspace, plan.settings(next(iter(plan.given))).preset, executed)
+        shown.write(path.parent)
     return path
+
+
+# -- one notebook ----------------------------------------------------------------------------------------------------
+
+
+def execute(source: Path, copy: Path, parameters: Mapping[str, Any], log: TextIO | None = None) -> None:
+    """Run one notebook through papermill; its prints and progress bars are passed on as they come.
+
+    Arguments:
+        source: the notebook.
+        copy: where the executed copy goes; that of a failure goes beside it, as ``<name>.failed.ipynb``.
+        parameters: what papermill injects.
+        log: where it prints to; None: standard output and standard error.
+
+    Raises:
+        NotebookFailedError: it stopped.
+    """
+    import papermill  # slow to import, and a batch that skips everything does without
+
+    running, failed = copy.with_suffix(".running.ipynb"), copy.with_suffix(".failed.ipynb")
+    failed.unlink(missing_ok=True)
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters that the cell leaves out
+    try:
+        papermill.execute_notebook(
+            source,
+            running,
+            parameters=dict(parameters),
+            kernel_name="python3",
+            kernel_manager_class=_OwnKernel,
+            progress_bar=False,
+            start_timeout=_SECONDS_TO_START,
+            iopub_timeout=_SECONDS_TO_HEAR,  # for what a cell prints; by default four seconds
+            stdout_file=_Lines(log or sys.stdout),
+            stderr_file=_Lines(log or sys.stderr),
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # or it prints how it is shut down, as an error
+        )
+        running.replace(copy)
+    except (papermill.PapermillExecutionError, RuntimeError, TimeoutError) as error:
+        where = f"its kernel failed ({' '.join(str(error).split())}): too little memory, or a very busy machine"
+        if isinstance(error, papermill.PapermillExecutionError):
+            first, *_ = error.source.strip().splitlines() or [""]
+            where = f"cell In [{error.exec_count}] ({first!r}): {error.ename}: {error.evalue}"
+        if running.is_file():
+            running.replace(failed)
+        raise NotebookFailedError(f"{source.name} stopped: {where}\nThe executed copy: {failed}") from None
+    finally:
+        running.unlink(missing_ok=True)
+
+
+class _OwnKernel(AsyncKernelManager):
+    """``python3`` means this interpreter, whatever a user has installed under that name."""
+
+    shutdown_wait_time = Float(_SECONDS_TO_STOP)
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        # dask's nanny sets MKL_NUM_THREADS to 1 where it is unset, and torch would compute on one thread.
+        threads = {"MKL_NUM_THREADS": os.environ["OMP_NUM_THREADS"]} if "OMP_NUM_THREADS" in os.environ else {}
+        return KernelSpec(argv=make_ipkernel_cmd(), display_name="Python 3", language="python", env=threads)
+
+
+class _Lines:
+    """Passes text on; off a terminal, each redraw of a progress bar becomes a line of its own, and no line is empty."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.flush = stream, stream.flush
+        self.begun = False  # whether the last line is
+
+    def write(self, text: str) -> None:
+        if not self.stream.isatty():
+            text = re.sub(r"[\r\n]+", "\n", text)
+            text = text if self.begun else text.removeprefix("\n")
+            self.begun = not text.endswith("\n") if text else self.begun
+        self.stream.write(text)
+
+
+# -- many runs -------------------------------------------------------------------------------------------------------
+
+
+def run_many(plans: Sequence[Plan], workers: int = 1, scheduler: str | None = None) -> list[str | None]:
+    """Run every plan to its end or its failure, which stops no other; prints how each ends.
+
+    Arguments:
+        plans: the runs; with a `scheduler` their folders must be the same on every machine.
+        workers: processes on this machine, a run at a time each; 1 runs them here, one after the other.
+        scheduler: ``tcp://host:port`` of a running dask scheduler, whose workers run them.
+
+    Returns:
+        What stopped each, None where it finished, in the order of `plans`.
+
+    Raises:
+        ParameterError: there is no scheduler at that address; nothing has run.
+        WorkersLostError: the scheduler was lost.
+    """
+    workers = min(workers, len(plans))
+    # A local worker has its share of the machine; one of a cluster has what it was started with.
+    threads = max(1, (os.cpu_count() or 1) // workers) if workers > 1 and scheduler is None else None
+    where = f"on {scheduler}" if scheduler else f"{workers} at a time"
+    print(f"{len(plans)} runs, {where}; each prints into its own log:")
+    print(*(f"  {plan.name}: {plan.log}" for plan in plans), sep="\n", flush=True)
+    failures: dict[int, str | None] = {}
+    tasks = [(plan, threads) for plan in plans]
+    for number, (ended, failure) in in_any_order(_run, tasks, workers, scheduler, killed=_killed):
+        failures[number] = failure
+        print(f"[{len(failures)}/{len(plans)}] {plans[number].name}: {ended}", flush=True)
+    return [failures[number] for number in range(len(plans))]
+
+
+def _run(task: tuple[Plan, int | None]) -> tuple[str, str | None]:
+    """Run one plan, printing into its log: how it ended, and what stopped it."""
+    plan, threads = task
+    if threads is not None:  # a process of our own
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+    plan.log.parent.mkdir(parents=True, exist_ok=True)
+    with plan.log.open("a", encoding="utf-8") as log:
+        print(f"--- {datetime.now().isoformat(sep=' ', timespec='seconds')}", file=log, flush=True)
+        try:
+            minutes = [spent for spent in run_notebooks(plan, log).values() if spent is not None]
+        except Exception as error:
+            traceback.print_exc(file=log)
+            return "failed", f"{type(error).__name__}: {error}"
+    return f"done in {sum(minutes):.1f} minutes" if minutes else "unchanged, skipped", None
+
+
+def _killed(_: tuple[Plan, int | None], error: WorkersLostError) -> tuple[str, str]:
+    return "failed", str(error)
+
+
+def write_summary(plans: Sequence[Plan], failures: Sequence[str | None], folder: Path | None = None) -> None:
+    """Gather what the finished runs measured into one table, and print where it is.
+
+    Arguments:
+        plans, failures: see `run_many`.
+        folder: where the table goes; None: ``summary`` in the folder of all runs.
+    """
+    from ageflow.report.summary import Measured, summarise
+
+    # An evaluation that these runs did not come to may be of older weights than theirs.
+    runs = list(zip(plans, failures, strict=True)) if max(plans[0].given) >= "06" else []
+    finished = [Measured(plan.workspace, plan.varied) for plan, failure in runs if failure is None]
+    summary = summarise(finished, [f"Failed, so not in here: {plan.name}" for plan, failure in runs if failure])
+    if summary is None:
+        print("no summary: no run has come to notebook 06, which evaluates", flush=True)
+    else:
+        print("summary", *summary.write(folder or plans[0].workspace.runs_root / "summary"), flush=True)

@@ -328,7 +328,7 @@ class Tables(Settings):
 
 
 class Figures(Settings):
-    """Notebook 08: Figures 1, 4, 6, A.1 and A.2, predicted against target age, and what of the person an age costs."""
+    """Notebook 08: Figures 1, 4, 6, A.1 and A.2, predicted against target age, and the identity–age trade-off."""
 
     step: ClassVar[str] = "figures"
 

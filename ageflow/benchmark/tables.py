@@ -15,7 +15,7 @@ from ageflow.benchmark.measure import Case, MeasurementError, gemm_peak, measure
 from ageflow.config import Benchmarks, validated
 from ageflow.device import device_of
 from ageflow.flows.glow import GlowConfig
-from ageflow.report.picture import Picture
+from ageflow.report.drawing import Figure
 from ageflow.run import Workspace, write_atomically
 from ageflow.work import progress_bar
 
@@ -106,9 +106,9 @@ def large_table(settings: Benchmarks) -> pd.DataFrame:
     return _keep(settings, "large", _summary(pd.DataFrame(rows), ["batch"]))
 
 
-def memory_plot(by_steps: pd.DataFrame, by_batch: pd.DataFrame) -> Picture:
+def memory_plot(by_steps: pd.DataFrame, by_batch: pd.DataFrame) -> Figure:
     """Activations of a training step against steps a level and against the batch, one line a mode."""
-    picture = Picture(9, 3.4)
+    picture = Figure(9, 3.4)
     for axes, table, column, label in zip(
         picture.subplots(1, 2),
         (by_steps, by_batch),

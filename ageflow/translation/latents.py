@@ -60,6 +60,11 @@ class Latents:
             raise CheckpointError(f"{folder / _ARRAY} is damaged: run 03_prototypes.ipynb again, which encodes anew")
         return cls(faces.table, array, inputs["glow"], inputs["faces"])
 
+    @property
+    def dimensions(self) -> int:
+        """Numbers of a latent, D."""
+        return int(self.array.shape[1])
+
     def batch(self, index: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Rows of the latents, float32 [B, D], on the CPU."""
         return torch.from_numpy(self.array[np.asarray(index)])

@@ -9,7 +9,7 @@ import ageflow
 from ageflow.checkpoint import CheckpointError, ConfigChangedError, fingerprint, latest, load_state, release
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import load_glow
-from ageflow.report.origins import origins
+from ageflow.report.results import origins
 from ageflow.run import Workspace
 from ageflow.training.classifier import load_classifier
 from ageflow.training.decoded_age import DecodedAge, train_age_classifier

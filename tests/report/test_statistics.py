@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ageflow.report.estimates import estimate, lead, lead_at_equal_age
+from ageflow.report.statistics import estimate, lead, lead_at_equal_age
 
 
 def _scores(identities, values):

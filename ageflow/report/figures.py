@@ -1,6 +1,8 @@
 """Figures 1, 4, 6, A.1 and A.2 of a run, two that the paper lacks, and the curves of its trainings."""
 
+from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 
 from IPython.display import Markdown
 
@@ -149,14 +151,19 @@ def make_figures(settings: Figures) -> dict[str, Figure | Markdown]:
     bar = progress_bar(FIGURES, unit="figure", title="figures", show=settings.progress)
     made = {name: getattr(run, name)() for name in bar} | run.training_curves()
     left_out = {name: why for name, why in made.items() if isinstance(why, str)}
-    for name, figure in made.items():
-        if name in left_out:
-            for kind in ("png", "pdf"):
-                (folder / f"{name}.{kind}").unlink(missing_ok=True)
-        else:
-            figure.save(folder / name)
+    write_figures(folder, made)
     details = {"figures": [name for name in made if name not in left_out], "left_out": left_out, "missing": run.missing}
     if run.external is not None:
         details["external"] = {"faces": run.external.about, "left_out": run.external.left_out}
     Manifest(fingerprint=digest(details), details=details).write(folder)
     return made | {name: Markdown(f"*Left out: {why}.*") for name, why in left_out.items()}
+
+
+def write_figures(folder: Path, made: Mapping[str, Figure | str]) -> None:
+    """Write figures as PNG and PDF; of one that is left out, no files of an earlier call stay."""
+    for name, figure in made.items():
+        if isinstance(figure, Figure):
+            figure.save(folder / name)
+            continue
+        for kind in ("png", "pdf"):
+            (folder / f"{name}.{kind}").unlink(missing_ok=True)

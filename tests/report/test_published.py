@@ -76,26 +76,6 @@ def test_attribute_preservation_is_that_of_the_papers_lines(table):
     assert found == expected
 
 
-@pytest.mark.parametrize("table", [1, 2])
-def test_ageflow_is_the_best_of_the_published_methods_everywhere(table):
-    best = (
-        published(table).groupby(["dataset", "metric", "group"]).apply(lambda g: g.loc[g["value"].idxmax(), "method"])
-    )
-    assert set(best) == {"AgeFlow"}
-
-
-def test_ageflow_is_the_best_variant_in_age_accuracy_everywhere():
-    numbers = published(3).query("metric == 'age_accuracy'")
-    best = numbers.groupby(["dataset", "group"]).apply(lambda g: g.loc[g["value"].idxmax(), "method"])
-    assert set(best) == {"AgeFlow"}
-
-
-@pytest.mark.parametrize(("one", "other"), [(1, 3), (2, 4)])
-def test_ageflow_has_the_same_numbers_in_both_of_its_tables(one, other):
-    first, second = (published(t).query("method == 'AgeFlow'").reset_index(drop=True) for t in (one, other))
-    assert first.equals(second)
-
-
 def test_a_table_the_paper_does_not_have_is_an_error():
     with pytest.raises(ValueError, match="Tables 1 to 4"):
         published(5)

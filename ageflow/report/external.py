@@ -3,17 +3,16 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ageflow.config import ParameterError
 from ageflow.data.align import DETECTION_BATCH, Aligner
 from ageflow.data.faces import Faces
 from ageflow.data.files import ENDINGS, list_files
 from ageflow.data.pictures import open_image, read_picture
+from ageflow.report.grids import age_labels
 
 
 @dataclass(frozen=True)
@@ -23,13 +22,13 @@ class ExternalFaces:
     Arguments:
         images: uint8 [N, 3, S, S], aligned as the run's faces are.
         labels: what is known of each, short: its age, or nothing.
-        told: where they come from, a sentence.
+        about: where they come from, a sentence.
         left_out: files that gave no face, and why.
     """
 
     images: Tensor
     labels: list[str]
-    told: str
+    about: str
     left_out: dict[str, str] = field(default_factory=dict)
 
 
@@ -68,47 +67,35 @@ def _of_run(external: str, faces: Faces, own: Faces, count: int, seed: int) -> E
     order = unseen.table.sample(frac=1, random_state=seed).sort_values("split", kind="stable")  # "test" before "train"
     order = order.assign(_again=order.groupby("identity").cumcount()).sort_values("_again", kind="stable")
     chosen = order.index[:count].to_numpy()
-    images = _resized(unseen.images(chosen), own.image_size)
-    labels = ["" if pd.isna(age) else f"age {int(age)}" for age in unseen.table["age"].iloc[chosen]]
-    told = f"{len(chosen)} of the {len(unseen):,} faces of {external} whose people the model was not trained on."
+    size = (own.image_size,) * 2
+    images = interpolate(unseen.images(chosen).float(), size, mode="bilinear", antialias=True).round().byte()
+    about = f"{len(chosen)} of the {len(unseen):,} faces of {external} whose people the model was not trained on."
     if faces.image_size != own.image_size:
-        told += f" Prepared at {faces.image_size} pixels, resized to the model's {own.image_size}."
-    return ExternalFaces(images, labels, told)
+        about += f" Prepared at {faces.image_size} pixels, resized to the model's {own.image_size}."
+    return ExternalFaces(images, age_labels(unseen.table["age"].iloc[chosen]), about)
 
 
 def _of_folder(external: str, folder: Path, side: int, count: int) -> ExternalFaces:
     listing = list_files(folder)
-    left_out = dict(listing.refused)
+    left_out, found, read = dict(listing.refused), [], 0
     names = [name for name in listing.files if Path(name).suffix.casefold() in ENDINGS]
-    aligner, found, read = Aligner(side), [], 0
-    for start in range(0, len(names), DETECTION_BATCH):
-        if len(found) >= count:
-            break
-        pictures: dict[str, Image.Image] = {}
-        for name in names[start : start + DETECTION_BATCH]:
+    aligner = Aligner(side)
+    while read < len(names) and len(found) < count:
+        images = {}
+        for name in names[read : read + DETECTION_BATCH]:
             try:
-                pictures[name] = open_image(read_picture(folder, name))
+                images[name] = open_image(read_picture(folder, name))
             except ValueError as error:
                 left_out[name] = str(error)
-        aligned = zip(pictures, aligner.align(list(pictures.values())), strict=True) if pictures else ()
-        for name, face in aligned:
+        read = min(read + DETECTION_BATCH, len(names))
+        for name, face in zip(images, aligner.align(list(images.values())) if images else (), strict=True):
             if isinstance(face, str):
                 left_out[name] = face
             else:
                 found.append(torch.from_numpy(face.image).permute(2, 0, 1))
-        read = min(start + DETECTION_BATCH, len(names))
     if not found:
         why = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:5]) or "it holds no pictures"
         raise ParameterError(f"external = {external!r}: no face is found in {folder} ({why})")
-    images = torch.stack(found[:count])
-    told = f"{len(images)} faces from {external}, {read:,} of its {len(names):,} pictures read."
-    return ExternalFaces(images, [""] * len(images), told, left_out)
-
-
-def _resized(images: Tensor, side: int) -> Tensor:
-    """Faces uint8 [B, 3, S, S] at another size; the template is a share of the side, so the eyes stay in place."""
-    if images.shape[-1] == side:
-        return images
-    pictures = [Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()) for image in images]
-    small = [np.array(picture.resize((side, side), Image.Resampling.LANCZOS)) for picture in pictures]
-    return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2)
+    faces = torch.stack(found[:count])
+    about = f"{len(faces)} faces from {external}, {read:,} of its {len(names):,} pictures read."
+    return ExternalFaces(faces, [""] * len(faces), about, left_out)

@@ -1,81 +1,124 @@
-"""The numbers that the tables show: what they are called, which way is better, and each face's own."""
+"""The metrics of the tables: a label, a format, which way is better, and each face's own number."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 import pandas as pd
 
 from ageflow.data.records import AGE_GROUPS
-from ageflow.evaluation.protocol import CYCLE_COLUMNS
-from ageflow.evaluation.scores import age_scores, attribute_scores, identity_scores, monotonicity, second_age_scores
+from ageflow.evaluation.age import age_scores, second_age_scores
+from ageflow.evaluation.attributes import attribute_scores
+from ageflow.evaluation.continuous import monotonicity
+from ageflow.evaluation.identity import identity_scores
+from ageflow.evaluation.judging import ATTRIBUTES
 from ageflow.report.results import Results
+from ageflow.translation.methods import METHODS
 
-IDENTITY = ("cosine", "cosine_centred", "verified")
-MONOTONICITY = {"rho": "predicted_age", "monotone": "predicted_age", "monotone_second": "second_age"}
-# What the paper does not measure; KID is of crowds and has no number of a face's own.
-BEYOND = ("second_accuracy", *CYCLE_COLUMNS, *MONOTONICITY)
+Scores = Callable[[pd.DataFrame], pd.DataFrame]
+
 TWO_PEOPLE = "photos of two people"  # a row of real faces
-LOWER_IS_BETTER = {"inverse_error", "cycle_error", "kid_face_api", "kid_inception"}
+_RIGHT, _SECOND_RIGHT = "the classifier is right", "the second judge is right"
 
 
-def known(results: Results) -> list[str]:
-    """The metrics of Tables 1-4 that a run has."""
-    return ["age_accuracy", *(name for name in IDENTITY if _judged(results, name)), *results.attributes]
-
-
-def _judged(results: Results, column: str) -> bool:
-    return all(column in judged.rows for judged in results.methods.values())
-
-
-def scores(metric: str, judged: pd.DataFrame) -> pd.DataFrame:
-    """What each translated face scores: columns identity, group (the target) and value.
+@dataclass(frozen=True)
+class Metric:
+    """One metric of the tables.
 
     Arguments:
-        metric: age_accuracy, second_accuracy, one of `IDENTITY` or an attribute that was judged.
-        judged: rows of a method in `Results`.
+        label: what the tables call it.
+        scores: from judged rows to a number a face: columns identity, group (the target, or the face's own where
+            every target is asked for) and value. None: a number of the whole crowd, without one a face.
+        form: format of its numbers; None: a percentage.
+        lower: whether lower is better.
+        measured_in: the part of `Results` that has it; None: the judged faces of each method.
+        real: the same of the real faces, by the name of the row that it makes: the scale to read the metric on.
     """
-    if metric == "age_accuracy":
-        return age_scores(judged)
-    if metric == "second_accuracy":
-        return second_age_scores(judged)
-    if metric in IDENTITY:
-        return identity_scores(judged, metric)
-    return attribute_scores(judged, metric)
+
+    label: str
+    scores: Scores | None = None
+    form: str | None = None
+    lower: bool = False
+    measured_in: str | None = None
+    real: Mapping[str, Scores] = field(default_factory=dict)
+
+    def format(self, value: float, low: float, sign: str = "") -> str:
+        """A number as it is shown: a percentage without an interval as the paper prints it, else with one digit."""
+        return f"{value:{sign}{self.form or ('.2f' if pd.isna(low) else '.1f')}}"
 
 
-def real_scores(metric: str, real: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """What the real test faces score, laid out as `scores`, by the name of the row it makes in a table."""
-    if metric in IDENTITY:
-        kinds = {"two photos of one person": "same", TWO_PEOPLE: "other"}
-        return {name: identity_scores(real, f"{metric}_{kind}") for name, kind in kinds.items()}
-    if metric == "age_accuracy":
-        return {"the classifier is right": age_scores(real)}
-    if metric == "second_accuracy":
-        return {"the second judge is right": second_age_scores(real)}
-    # of all groups, not only of 30-: each stands under its own
-    return {
-        "the classifier is right": pd.concat(
-            [attribute_scores(real, metric, source=group) for group in range(len(AGE_GROUPS))]
-        )
-    }
+def _identity(label: str, column: str, form: str | None = None) -> Metric:
+    real = {"two photos of one person": f"{column}_same", TWO_PEOPLE: f"{column}_other"}
+    real = {name: partial(identity_scores, column=pairs) for name, pairs in real.items()}
+    return Metric(label, partial(identity_scores, column=column), form, real=real)
 
 
-def beyond_scores(metric: str, method: str, results: Results) -> pd.DataFrame | None:
-    """The same of a metric of `BEYOND`; monotonicity's group is the face's own. None where it was not measured."""
-    if metric == "second_accuracy":
-        rows = results.methods[method].rows
-        return second_age_scores(rows) if "second_age" in rows else None
-    measure: Callable[[pd.DataFrame], pd.DataFrame] = _cycle if metric in CYCLE_COLUMNS else _monotone
-    kept = results.cycle if metric in CYCLE_COLUMNS else results.continuous
-    if kept is None or method not in set(kept.rows["method"]):
-        return None
-    return measure(kept.rows[kept.rows["method"] == method], metric)
+def _attribute(name: str) -> Metric:
+    def of_every_group(rows: pd.DataFrame) -> pd.DataFrame:
+        return pd.concat([attribute_scores(rows, name, source) for source in range(len(AGE_GROUPS))])
+
+    # Aged faces are those of 30-, as in the paper.
+    scores = partial(attribute_scores, attribute=name)
+    return Metric(f"{name.capitalize()} preserved (%)", scores, real={_RIGHT: of_every_group})
 
 
-def _cycle(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    return pd.DataFrame({"identity": rows["identity"], "group": rows["target"], "value": rows[metric]})
+def _cycle(label: str, column: str, form: str | None = None) -> Metric:
+    def scores(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows[["identity"]].assign(group=rows["target"], value=rows[column])
+
+    return Metric(label, scores, form, lower=column.endswith("error"), measured_in="cycle")
 
 
-def _monotone(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    told = monotonicity(rows, MONOTONICITY[metric])
-    values = told["rho"] if metric == "rho" else 100.0 * told["monotone"]
-    return pd.DataFrame({"identity": told["identity"], "group": told["source"], "value": values})
+def _continuous(label: str, judge: str, column: str, form: str | None = None) -> Metric:
+    def scores(rows: pd.DataFrame) -> pd.DataFrame:
+        found = monotonicity(rows, judge)
+        values = found[column] if column == "rho" else 100.0 * found[column]
+        return found[["identity"]].assign(group=found["source"], value=values)
+
+    return Metric(label, scores, form, measured_in="continuous")
+
+
+METRICS: dict[str, Metric] = {
+    "age_accuracy": Metric("Age accuracy (%)", age_scores, real={_RIGHT: age_scores}),
+    "cosine": _identity("Cosine similarity", "cosine", ".3f"),
+    "cosine_centred": _identity("Centred cosine", "cosine_centred", ".3f"),
+    "cosine_at_equal_age": Metric("Centred cosine at equal age accuracy", form=".3f"),
+    "verified": _identity("Verified as the same person (%)", "verified"),
+    "gender": _attribute("gender"),
+    "race": _attribute("race"),
+    "second_accuracy": Metric(
+        "Age accuracy, second judge (%)", second_age_scores, real={_SECOND_RIGHT: second_age_scores}
+    ),
+    "inverse_error": _cycle("Inverse error", "inverse_error", ".1e"),
+    "inverse_equal": _cycle("Equal 8-bit values after the inverse (%)", "inverse_equal"),
+    "cycle_error": _cycle("Cycle error (re-translation)", "cycle_error", ".1e"),
+    "cycle_equal": _cycle("Equal 8-bit values after re-translation (%)", "cycle_equal"),
+    "rho": _continuous("Continuous target: rank correlation", "predicted_age", "rho", ".3f"),
+    "monotone": _continuous("Continuous target: monotone faces (%)", "predicted_age", "monotone"),
+    "monotone_second": _continuous("Continuous target, second judge: monotone faces (%)", "second_age", "monotone"),
+    "kid_face_api": Metric("KID × 1000, face-api.js features", form=".2f", lower=True),
+    "kid_inception": Metric("KID × 1000, InceptionV3 features", form=".2f", lower=True),
+}
+IDENTITY = ("cosine", "cosine_centred", "verified")
+KID = ("kid_face_api", "kid_inception")
+
+
+def scores(name: str, method: str, results: Results) -> pd.DataFrame:
+    """What each face of a method scores in a metric, see `Metric.scores`."""
+    metric = METRICS[name]
+    if metric.measured_in is None:
+        return metric.scores(results.methods[method].rows)
+    rows = getattr(results, metric.measured_in).rows
+    return metric.scores(rows[rows["method"] == method])
+
+
+def why_missing(name: str, method: str, results: Results) -> str:
+    """Why a method has no numbers of a metric; empty where it has."""
+    if method not in results.methods:
+        return f"{METHODS[method]} was not judged"
+    if name in ATTRIBUTES and name not in results.attributes:
+        whose = results.real.about.get("external") or results.workspace.dataset
+        return f"no classifier judged {name}: {whose} has no {name} labels, or the training faces only one value"
+    if name.startswith("inverse") and scores(name, method, results)["value"].isna().all():
+        return f"{METHODS[method]} has no inverse"
+    return ""

@@ -1,7 +1,6 @@
-"""One page that gathers a run: what it is, its numbers, tables, figures and executed notebooks."""
+"""One page that gathers a run: verdict, faces, numbers, tables, figures and executed notebooks."""
 
 import base64
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,24 +11,27 @@ from pathlib import Path
 import jinja2
 import nbformat
 import pandas as pd
-from markupsafe import Markup
 from nbconvert import HTMLExporter
-from nbconvert.filters import markdown2html
 
-from ageflow.report.origins import origins
-from ageflow.run import Workspace
+from ageflow.report.results import origins
+from ageflow.report.tables import LAYOUTS
+from ageflow.report.verdict import Tile
+from ageflow.run import Workspace, write_atomically
+from ageflow.training.metrics import read_metrics
 
-# The run's figures by the file's name; whatever else lies in figures/ follows below them under its own name.
-_CAPTIONS = {
-    "figure_1": "Figure 1. The latents of the faces in the plane, by age group and attribute, and the faces of the average "
-    "latents",
+# The run's figures by the file's name, those of faces first; whatever else lies in figures/ follows under its own name.
+_FACES = {
     "figure_4": "Figure 4. Test faces (red frames) in every age group, by AgeFlow",
     "figure_6": "Figure 6. The methods on the same faces (red frames)",
+}
+_CAPTIONS = {
+    "figure_trade_off": "Not in the paper. The identity–age trade-off: each method moving faces less and more of the way "
+    "(large points: as it is), by the run's classifier and by the second judge",
     "figure_ages": "Not in the paper. Predicted age against continuous target age: means over test faces, with 95 % "
     "bootstrap intervals over identities",
-    "figure_strength": "Not in the paper. What each method gives up of the person for an age: moving faces less and more of "
-    "the way (large points: as it is), by the run's classifier and by the second judge",
-    "figure_a1": "Figure A.1. Faces of another set (red frames) in every age group, by AgeFlow, which is not told their age",
+    "figure_1_top": "Figure 1, top. The latents of the faces in the plane, by age group and attribute",
+    "figure_1_bottom": "Figure 1, bottom. The faces of the average latents",
+    "figure_a1": "Figure A.1. Faces of another set (red frames) in every age group, by AgeFlow, from the faces alone",
     "figure_a2": "Figure A.2. Faces drawn from GLOW by temperature, the same noise in a column",
 }
 _TRAINING = "training_"
@@ -45,23 +47,6 @@ class Executed:
     finished: datetime | None = None
 
 
-@dataclass(frozen=True)
-class Headline:
-    """One number of the run and what it is."""
-
-    number: str
-    what: str
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture, embedded so that the page can be sent to someone, and its caption."""
-
-    source: str
-    caption: str
-    training: bool
-
-
 def write_page(workspace: Workspace, preset: str, executed: Sequence[Executed]) -> Path:
     """Write ``report/index.html`` and an HTML copy of every executed notebook beside it.
 
@@ -73,112 +58,74 @@ def write_page(workspace: Workspace, preset: str, executed: Sequence[Executed]) 
     Returns:
         The page.
     """
-    folder = workspace.folder("report")
-    written = {entry.notebook: _notebook_page(workspace, entry.notebook) for entry in executed}
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(resources.files("ageflow.report").joinpath("page.html").read_text())
-    figures = _figures(workspace)
+    files = {file.stem: file for file in sorted(workspace.path("figures").glob("*.png"))}
+    training = {name: name.removeprefix(_TRAINING) for name in files if name.startswith(_TRAINING)}
+    others = {name: name.replace("_", " ") for name in files if name not in _FACES | _CAPTIONS | training}
+    figures = {
+        section: [(caption, _embedded(files[name])) for name, caption in captions.items() if name in files]
+        for section, captions in (("faces", _FACES), ("figures", _CAPTIONS | others), ("trainings", training))
+    }
+    left_out = workspace.manifest("figures").details["left_out"] if workspace.has("figures") else {}
+    shown = workspace.manifest("tables").details if workspace.has("tables") else {}
     dates = [entry.finished for entry in executed if entry.finished]
-    page = template.render(
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    page = environment.from_string(resources.files("ageflow.report").joinpath("page.html").read_text()).render(
         dataset=workspace.dataset,
         run=workspace.run,
         preset=preset,
         finished=f"{max(dates):%-d %B %Y, %H:%M}" if dates else "unfinished",
         minutes=sum(entry.minutes or 0 for entry in executed),
         trained=origins(workspace),
-        headlines=_headlines(workspace),
+        verdict=shown.get("verdict", []),
+        tiles=[*_tiles(workspace), *(Tile(**tile) for tile in shown.get("tiles", []))],
         tables=_tables(workspace),
-        figures=[figure for figure in figures if not figure.training],
-        left_out=_left_out(workspace),
-        trainings=[figure for figure in figures if figure.training],
-        notebooks=[(entry, _title(workspace, entry.notebook), written[entry.notebook]) for entry in executed],
+        left_out={_CAPTIONS[name].partition(":")[0]: why for name, why in left_out.items()},
+        notebooks=[(entry, *_notebook(workspace, entry.notebook)) for entry in executed],
+        **figures,
     )
-    path = folder / "index.html"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(page)
-    temporary.replace(path)
+    path = workspace.folder("report") / "index.html"
+    write_atomically(path, page.encode())
     return path
 
 
-def _headlines(workspace: Workspace) -> list[Headline]:
-    told = []
+def _tiles(workspace: Workspace) -> list[Tile]:
+    """How many faces there are, and how well GLOW fits those held out."""
+    found = []
     if workspace.has("faces"):
         faces = pd.read_parquet(workspace.path("faces", "faces.parquet"), columns=["identity", "split"])
         people = faces["identity"].nunique()
         whose = "no two known to be of one person" if people == len(faces) else f"of {people:,} identities"
-        told.append(Headline(f"{len(faces):,}", f"faces {whose}"))
-        told.append(Headline(f"{(faces['split'] == 'test').sum():,}", "of them held out for testing"))
-    bits = _held_out_bits(workspace.path("glow", "metrics.jsonl"))
-    if bits is not None:
-        told.append(Headline(f"{bits:.2f}", "bits per dimension on held-out faces (GLOW)"))
-    return told + _judged(workspace)
+        held_out = f"{(faces['split'] == 'test').sum():,} of them held out for testing"
+        found.append(Tile(f"{len(faces):,}", f"faces {whose}", held_out))
+    bits = read_metrics(workspace.path("glow")).get("test/bits_per_dim", pd.Series(dtype=float)).dropna()
+    if len(bits):
+        found.append(Tile(f"{bits.iloc[-1]:.2f}", "bits per dimension on held-out faces (GLOW)"))
+    return found
 
 
-def _held_out_bits(metrics: Path) -> float | None:
-    if not metrics.is_file():
-        return None
-    values = [json.loads(line).get("test/bits_per_dim") for line in metrics.read_text().splitlines()]
-    return next((value for value in reversed(values) if value is not None), None)
-
-
-def _judged(workspace: Workspace) -> list[Headline]:
-    if not workspace.has("evaluation"):
-        return []
-    done = workspace.manifest("evaluation").details
-    summary, told = done["summary"].get("ageflow", {}), []
-    where = f", on the test faces of {done['external']}" if done.get("external") else ""
-    if summary.get("age_accuracy") is not None:
-        told.append(Headline(f"{summary['age_accuracy']:.1f} %", f"age accuracy of AgeFlow{where}"))
-    if summary.get("cosine") is not None:
-        told.append(Headline(f"{summary['cosine']:.3f}", f"cosine similarity of face and aged face{where}"))
-    return told
-
-
-def _tables(workspace: Workspace) -> list[Markup]:
-    files = (workspace.path("tables", f"table{number}.md") for number in range(1, 7))
+def _tables(workspace: Workspace) -> list[tuple[str, str]]:
+    """The tables' headings, and the tables as HTML."""
+    files = {number: workspace.path("tables", f"table{number}.html") for number in LAYOUTS}
     # An interval stays in one piece; it may stand below its number where the window is narrow.
-    whole = r"<span>\g<0></span>"
-    return [Markup(_INTERVAL.sub(whole, markdown2html(file.read_text()))) for file in files if file.is_file()]
-
-
-def _figures(workspace: Workspace) -> list[Figure]:
-    files = {file.stem: file for file in sorted(workspace.path("figures").glob("*.png"))}
-    order = [name for name in _CAPTIONS if name in files] + [name for name in files if name not in _CAPTIONS]
-    return [Figure(_embedded(files[name]), _caption(name), name.startswith(_TRAINING)) for name in order]
-
-
-def _left_out(workspace: Workspace) -> dict[str, str]:
-    """The captions of the figures that notebook 08 could not draw, and what would draw them."""
-    if not workspace.has("figures"):
-        return {}
-    left_out = workspace.manifest("figures").details["left_out"]
-    return {_caption(name).partition(":")[0]: why for name, why in left_out.items()}
-
-
-def _caption(name: str) -> str:
-    return _CAPTIONS.get(name) or name.removeprefix(_TRAINING).replace("_", " ")
+    return [
+        (f"Table {number}. {LAYOUTS[number].title}", _INTERVAL.sub(r"<span>\g<0></span>", file.read_text()))
+        for number, file in files.items()
+        if file.is_file()
+    ]
 
 
 def _embedded(picture: Path) -> str:
+    """A picture as the source of an element, so that the page can be sent to someone."""
     return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
 
 
-def _title(workspace: Workspace, notebook: str) -> str:
-    """The notebook's first heading; its name while it has not run."""
-    copy = workspace.path("notebooks", f"{notebook}.ipynb")
-    if copy.is_file():
-        for cell in nbformat.read(copy, as_version=4).cells:
-            if cell.cell_type == "markdown" and cell.source.startswith("# "):
-                return cell.source.splitlines()[0].removeprefix("# ")
-    return notebook
-
-
-def _notebook_page(workspace: Workspace, notebook: str) -> str | None:
-    """Write the executed copy as HTML; the page's link to it, or None while it has not run."""
+def _notebook(workspace: Workspace, notebook: str) -> tuple[str, str | None]:
+    """Write the executed copy as HTML; its first heading and its link, or the name and None while it has not run."""
     copy = workspace.path("notebooks", f"{notebook}.ipynb")
     if not copy.is_file():
-        return None
-    html, _ = HTMLExporter(require_js_url="").from_filename(str(copy))
-    target = workspace.folder("report", "notebooks") / f"{notebook}.html"
-    target.write_text(html)
-    return f"notebooks/{target.name}"
+        return notebook, None
+    node = nbformat.read(copy, as_version=4)
+    html, _ = HTMLExporter(require_js_url="").from_notebook_node(node)
+    write_atomically(workspace.path("report", "notebooks", f"{notebook}.html"), html.encode())
+    headings = (cell.source for cell in node.cells if cell.cell_type == "markdown" and cell.source.startswith("# "))
+    return next(headings, notebook).splitlines()[0].removeprefix("# "), f"notebooks/{notebook}.html"

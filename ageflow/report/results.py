@@ -1,17 +1,19 @@
-"""What the evaluation of a run found, checked to be of one piece."""
+"""What a run's evaluation found, checked to be of one piece, and how its trainings went."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import pandas as pd
 
-from ageflow.checkpoint import checkpoints, fingerprint
+from ageflow.checkpoint import checkpoints, fingerprint, latest
+from ageflow.evaluation.attributes import judged_attributes
 from ageflow.evaluation.judged import Judged, file_name, read_judged
-from ageflow.evaluation.judges import ATTRIBUTES, classifier_names
-from ageflow.evaluation.scores import judged_attributes
-from ageflow.run import Manifest, Workspace
+from ageflow.run import Workspace
 from ageflow.training.metrics import read_metrics
+
+_NAMES = {"glow": "GLOW", "decoded_age": "A behind the decoder", "ictm": "ICTM", "no_ictm": "w/o ICTM"}
+_SOURCES = {None: "from nothing", "pretrained": "from the weights that ship with the kit"}
 
 
 class MixedResultsError(ValueError):
@@ -26,8 +28,8 @@ class Results:
         workspace: of the run.
         real: the real test faces.
         methods: the judged methods, by name.
-        cycle, continuous, strength: rows of `ageflow.evaluation.evaluate.Evaluation` of all methods;
-            None where a version of the kit that did not measure them made the evaluation.
+        cycle, continuous, strength: what was measured of all methods together: faces translated there and back, to
+            a continuous age, and less and more of the way.
 
     Example:
         ``Results.open(Workspace.of(settings)).methods["ageflow"].rows``
@@ -36,9 +38,9 @@ class Results:
     workspace: Workspace
     real: Judged
     methods: dict[str, Judged]
-    cycle: Judged | None = None
-    continuous: Judged | None = None
-    strength: Judged | None = None
+    cycle: Judged
+    continuous: Judged
+    strength: Judged
 
     @classmethod
     def open(cls, workspace: Workspace) -> "Results":
@@ -48,29 +50,18 @@ class Results:
             MissingArtefactError: notebook 06 has not run to its end.
             MixedResultsError: the methods were judged differently.
         """
-        folder = workspace.require("evaluation")
-        names = Manifest.read(folder).details["methods"]
-        real = read_judged(folder / file_name("real"))
-        methods = {name: read_judged(folder / file_name(name)) for name in names}
-        for name, judged in methods.items():
-            theirs, shared = judged.about["fingerprints"], real.about["fingerprints"]
-            differing = [what for what in shared if theirs.get(what) != shared[what]]
-            if differing:
-                raise MixedResultsError(
-                    f"{name} was judged with another {', '.join(differing)} than the real faces in {folder}: "
-                    "run 06_ablations.ipynb again"
-                )
-        beyond = {name: folder / file_name(name) for name in ("cycle", "continuous", "strength")}
-        kept = {name: read_judged(path) for name, path in beyond.items() if path.is_file()}
-        for name, judged in kept.items():
-            for called, made_from in judged.about["fingerprints"].items():
+        folder, methods = workspace.require("evaluation"), workspace.manifest("evaluation").details["methods"]
+        together = ("cycle", "continuous", "strength")
+        found = {name: read_judged(folder / file_name(name)) for name in ("real", *methods, *together)}
+        for name in methods:
+            _check_alike(name, found[name].about["fingerprints"], found["real"].about["fingerprints"])
+        for name in together:
+            for called, made_from in found[name].about["fingerprints"].items():
                 method = called.partition(" at ")[0]  # at each strength by itself
-                if method in methods and not methods[method].about["fingerprints"].items() <= made_from.items():
-                    raise MixedResultsError(
-                        f"{name} of {method} was measured with other faces, weights or judges than the rest in {folder}: "
-                        "run 06_ablations.ipynb again"
-                    )
-        return cls(workspace, real, methods, **kept)
+                if method in methods:
+                    _check_alike(f"{name} of {method}", made_from, found[method].about["fingerprints"])
+        of_all = {name: found[name] for name in ("real", *together)}
+        return cls(workspace, methods={name: found[name] for name in methods}, **of_all)
 
     @property
     def run(self) -> str:
@@ -89,28 +80,45 @@ class Results:
 
     @cached_property
     def trained_since(self) -> str:
-        """`trained_since` of all that was judged."""
-        return trained_since(self.workspace, (self.real, *self.methods.values()))
+        """Which of the run's networks have been trained again since they were judged, and what to do; "" for none."""
+        judged = [each.about["fingerprints"] for each in (self.real, *self.methods.values())]
+        then = {part: found for fingerprints in judged for part, found in fingerprints.items()}
+        folders = {name: folder for name, folder in trainings(self.workspace).items() if name in then}
+        again = [name for name, folder in folders.items() if then[name] != fingerprint(folder)]
+        if not again:
+            return ""
+        return (
+            f"Not of the run as it is now: trained again since 06_ablations.ipynb judged it: {', '.join(again)}. "
+            "Run 06_ablations.ipynb again."
+        )
 
 
-def trained_since(workspace: Workspace, judged: Iterable[Judged]) -> str:
-    """Which of a run's networks have been trained again since they were judged, and what to do; "" for none.
+def _check_alike(name: str, theirs: dict[str, str], shared: dict[str, str]) -> None:
+    differing = [what for what in shared if theirs.get(what) != shared[what]]
+    if differing:
+        raise MixedResultsError(
+            f"{name} was judged with another {', '.join(differing)} than the rest of the evaluation: "
+            "run 06_ablations.ipynb again"
+        )
 
-    A network that is not there any more tells nothing.
-    """
-    parts = ("glow", "ictm", "no_ictm", *(f"classifiers/{name}" for name in ("age", *ATTRIBUTES)))
-    others = set()
-    for one in judged:
-        for part, then in one.about["fingerprints"].items():
-            folder = workspace.path(*part.split("/"))
-            if part in parts and checkpoints(folder) and fingerprint(folder) != then:
-                others.add(part)
-    if not others:
-        return ""
-    return (
-        f"Not of the run as it is now: since 06_ablations.ipynb judged it, {', '.join(sorted(others))} "
-        f"{'has' if len(others) == 1 else 'have'} been trained again. Run 06_ablations.ipynb again."
-    )
+
+def trainings(workspace: Workspace) -> dict[str, Path]:
+    """The folders of the run's trainings that have a checkpoint, by their place in the run: ``classifiers/age``."""
+    judges = sorted(f"classifiers/{folder.name}" for folder in workspace.path("classifiers").glob("*"))
+    folders = {name: workspace.path(name) for name in (*_NAMES, *judges)}
+    return {name: folder for name, folder in folders.items() if checkpoints(folder)}
+
+
+def origins(workspace: Workspace) -> list[str]:
+    """A phrase for every network of the run: the updates it had here, and from what it began or, without any, is."""
+    phrases = []
+    for name, folder in trainings(workspace).items():
+        checkpoint = latest(folder)
+        begun = checkpoint.settings.get("init_from")
+        done = f"{checkpoint.iteration:,} updates" if checkpoint.iteration else "loaded"
+        title = _NAMES.get(name, f"{folder.name} classifier")
+        phrases.append(f"{title} {done} {_SOURCES.get(begun, f'from {begun}')}")
+    return phrases
 
 
 def training_diagnostics(workspace: Workspace) -> pd.DataFrame:
@@ -119,12 +127,8 @@ def training_diagnostics(workspace: Workspace) -> pd.DataFrame:
     One row for the last value of every number that a training wrote to its metrics. Trainings that are not there
     have no rows.
     """
-    folders = {name: workspace.path(name) for name in ("glow", "decoded_age", "ictm", "no_ictm")}
-    if workspace.has("classifiers"):
-        classifiers = workspace.require("classifiers")
-        folders |= {f"classifiers/{name}": classifiers / name for name in classifier_names(classifiers)}
     rows = []
-    for training, folder in folders.items():
+    for training, folder in trainings(workspace).items():
         metrics = read_metrics(folder)
         for quantity in metrics.columns.drop("iteration", errors="ignore"):
             last = metrics[["iteration", quantity]].dropna().tail(1)

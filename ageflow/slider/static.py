@@ -4,7 +4,7 @@ from torch import Tensor
 
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import to_uint8
-from ageflow.report.picture import Picture, bare, show_face
+from ageflow.report.drawing import Figure, bare, show_face
 from ageflow.slider.explorer import Explorer, Portrait, Readings
 from ageflow.slider.pictures import DIFFERENCE_GAIN, difference
 from ageflow.translation.ages import GROUP_CENTRES
@@ -18,7 +18,7 @@ def static_figure(
     method: str,
     strength: float | None = None,
     told: str = "",
-) -> Picture:
+) -> Figure:
     """Before, after and difference above the strip of all groups.
 
     Arguments:
@@ -31,7 +31,7 @@ def static_figure(
     """
     after = explorer.at_age(portrait, age, method, strength)
     groups = explorer.at_ages(portrait, GROUP_CENTRES, method, strength)
-    figure = Picture(8.0, 5.6)
+    figure = Figure(8.0, 5.6)
     figure.suptitle(f"{METHODS[method]}: {portrait.about}", fontsize=11)
     if told:
         figure.supxlabel(told, fontsize=9)

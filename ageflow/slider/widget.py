@@ -18,7 +18,7 @@ from ageflow.config import ParameterError, Slider
 from ageflow.data.pictures import read_picture
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import to_uint8
-from ageflow.report.picture import Picture
+from ageflow.report.drawing import Figure
 from ageflow.run import write_atomically
 from ageflow.slider.explorer import Explorer, Portrait
 from ageflow.slider.latest import Latest
@@ -100,7 +100,7 @@ class AgeSlider(widgets.VBox):
         write_atomically(path, self._file(path.suffix.lower().lstrip(".")))
         return path
 
-    def figure(self) -> Picture | HTML:
+    def figure(self) -> Figure | HTML:
         """What is shown, as a figure: for a page, and for where no front end draws widgets; or why there is nothing."""
         self.wait()
         position = self._position()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import ageflow
-from ageflow.report.diagnosis import glow_diagnosis
+from ageflow.report.plots import glow_diagnosis
 
 from .test_transforms import shake
 

@@ -146,7 +146,7 @@ def test_07_tables_hold_the_papers_numbers_and_this_runs(smoke_run: Run):
 
 
 def test_08_figures_are_drawn(smoke_run: Run):
-    drawn = ("figure_1", "figure_4", "figure_6", "figure_a2", "figure_ages", "figure_strength")
+    drawn = ("figure_1_top", "figure_1_bottom", "figure_4", "figure_6", "figure_a2", "figure_ages", "figure_trade_off")
     for name in (*drawn, "training_glow", "training_ictm"):
         picture = np.array(Image.open(smoke_run.workspace.path("figures", f"{name}.png")).convert("RGB"))
         assert min(picture.shape[:2]) >= 100, name

@@ -1,6 +1,5 @@
 """Judged faces of a run whose numbers are known, as notebook 06 would leave them."""
 
-import json
 import math
 
 import numpy as np
@@ -8,113 +7,124 @@ import pandas as pd
 
 import ageflow
 from ageflow.evaluation.judged import file_name, write_judged
-from ageflow.run import Workspace
+from ageflow.run import Manifest, Workspace
 
 PEOPLE = 40
 FINGERPRINTS = {"faces": "f", "embedder": "e", "chosen": "all", "classifiers/age": "a", "classifiers/gender": "g"}
 GENDERS = np.array(["female", "male"], dtype=object)
+KID = [{"target": group, "kid": 0.001 * group, "spread": 0.0, "faces": 9} for group in range(4)]
+CENTRES = np.array([25.0, 35.0, 45.0, 60.0])
 
 
-def judged_rows(landed, cosine, kept, groups=range(4)):
+def person(rows):
+    return rows["identity"].str[2:].astype(int)
+
+
+def judged_rows(landed, cosine, kept=1.0, groups=range(4)):
     """One face of each group for each of PEOPLE, into the three others; the first share of people lands, and keeps."""
-    rows = [
+    keys = [(who, source, target) for who in range(PEOPLE) for source in groups for target in range(4)]
+    who, source, target = np.array([key for key in keys if key[1] != key[2]]).reshape(-1, 3).T
+    right = who < np.asarray(landed)[target] * PEOPLE
+    same = who < kept * PEOPLE
+    return pd.DataFrame(
         {
-            "face": f"{person}-{source}",
-            "identity": f"id{person}",
+            "face": [f"{a}-{b}" for a, b in zip(who, source, strict=True)],
+            "identity": [f"id{a}" for a in who],
             "source": source,
             "target": target,
-            "gender": GENDERS[person % 2],
-            "predicted": target if person < landed[target] * PEOPLE else (target + 1) % 4,
-            "cosine": cosine[target],
-            "gender_predicted": GENDERS[person % 2 if person < kept * PEOPLE else 1 - person % 2],
+            "gender": GENDERS[who % 2],
+            "predicted": np.where(right, target, (target + 1) % 4),
+            "second_age": CENTRES[target],
+            "cosine": np.asarray(cosine)[target],
+            "cosine_centred": np.asarray(cosine)[target] - 0.4,
+            "verified": who < 0.7 * PEOPLE,
+            "gender_predicted": np.where(same, GENDERS[who % 2], GENDERS[1 - who % 2]),
         }
-        for person in range(PEOPLE)
-        for source in groups
-        for target in range(4)
-        if source != target
-    ]
-    return pd.DataFrame(rows)
+    )
 
 
 def real_rows(right=0.9, groups=range(4)):
-    rows = [
-        {
-            "face": f"{person}-{group}",
-            "identity": f"id{person}",
-            "source": group,
-            "target": group,
-            "gender": GENDERS[person % 2],
-            "predicted": group if person < right * PEOPLE else (group + 1) % 4,
-            "gender_predicted": GENDERS[person % 2],
-            "cosine_same": 0.97,
-            "cosine_other": 0.85,
-        }
-        for person in range(PEOPLE)
-        for group in groups
-    ]
-    return pd.DataFrame(rows)
+    who, group = np.array([(a, b) for a in range(PEOPLE) for b in groups]).T
+    rows = {
+        "face": [f"{a}-{b}" for a, b in zip(who, group, strict=True)],
+        "identity": [f"id{a}" for a in who],
+        "source": group,
+        "target": group,
+        "gender": GENDERS[who % 2],
+        "predicted": np.where(who < right * PEOPLE, group, (group + 1) % 4),
+        "second_age": CENTRES[group],
+        "gender_predicted": GENDERS[who % 2],
+        "verified_same": np.where(who < 0.8 * PEOPLE, 1.0, 0.0),
+    }
+    pairs = {"cosine_same": 0.97, "cosine_other": 0.85, "cosine_centred_same": 0.5, "cosine_centred_other": -0.1}
+    return pd.DataFrame(rows).assign(**pairs, verified_other=0.1)
 
 
-def write_evaluation(runs_root, dataset="demo", methods=None, real=None, **about):
-    settings = ageflow.settings("tables", {"dataset": dataset, "run": "r1", "runs_root": runs_root, "bootstrap": 200})
-    folder = Workspace.of(settings).folder("evaluation")
-    if methods is None:
-        methods = {
-            "glow": judged_rows((0.2, 0.3, 0.4, 0.5), (0.90, 0.91, 0.92, 0.93), 0.5),
-            "ageflow": judged_rows((0.6, 0.7, 0.8, 0.9), (0.80, 0.81, 0.82, 0.83), 0.75),
-        }
-    common = {"dataset": dataset, "run": "r1", "preset": "demo", "evaluated": "2026-01-02T03:04:05+00:00"}
-    common |= {"embedder": "dlib", "faces": 4 * PEOPLE, "identities": PEOPLE, "fingerprints": FINGERPRINTS} | about
-    for name, rows in {"real": real_rows() if real is None else real, **methods}.items():
-        write_judged(folder / file_name(name), rows, {**common, "method": name})
-    (folder / "done.json").write_text(json.dumps({"methods": list(methods)}))
-    return settings
-
-
-def numbers_of(table, source="this run (demo/r1)"):
-    numbers = table.numbers[table.numbers["source"] == source]
-    return numbers.set_index(["metric", "method", "group"])
+def default_methods():
+    return {
+        "glow": judged_rows((0.2, 0.3, 0.4, 0.5), (0.90, 0.91, 0.92, 0.93), 0.5),
+        "ageflow": judged_rows((0.6, 0.7, 0.8, 0.9), (0.80, 0.81, 0.82, 0.83), 0.75),
+    }
 
 
 def continuous_rows(method, falling=0):
     """Ten people of group 1, the first `falling` of whom grow younger."""
     rows = [
-        {"method": method, "face": f"f{person}", "identity": f"id{person}", "source": 1, "target_age": age}
-        | {"predicted_age": -age if person < falling else age, "second_age": age}
-        for person in range(10)
+        {"method": method, "face": f"f{who}", "identity": f"id{who}", "source": 1, "target_age": age}
+        | {"predicted_age": -age if who < falling else age, "second_age": age}
+        for who in range(10)
         for age in np.linspace(20.0, 70.0, 11)
     ]
     return pd.DataFrame(rows)
 
 
-def cycle_rows(method, inverse, condition):
-    rows = judged_rows((1,) * 4, (1,) * 4, 1)[["face", "identity", "source", "target"]]
-    return rows.assign(method=method, inverse_error=inverse, inverse_equal=100.0, cycle_error=condition).assign(
-        cycle_equal=5.0
-    )
+def cycle_rows(method, inverse, cycle, groups=range(4)):
+    rows = judged_rows((1,) * 4, (1,) * 4, groups=groups)[["face", "identity", "source", "target"]]
+    errors = {"inverse_error": inverse, "inverse_equal": 100.0, "cycle_error": cycle, "cycle_equal": 5.0}
+    return rows.assign(method=method, **errors)
 
 
-def write_beyond(settings, **fingerprints):
-    folder = Workspace.of(settings).path("evaluation")
-    about = {"evaluated": "2026-01-02", "fingerprints": dict.fromkeys(("glow", "ageflow"), FINGERPRINTS | fingerprints)}
-    cycles = [cycle_rows("ageflow", 1e-6, 0.02), cycle_rows("glow", math.nan, 0.01)]
-    write_judged(folder / "cycle.parquet", pd.concat(cycles), about)
-    ages = [continuous_rows("ageflow", falling=1), continuous_rows("glow", falling=4)]
-    write_judged(folder / "continuous.parquet", pd.concat(ages), about)
-
-
-def write_strengths(settings, strengths=(0.5, 1.0), **of_method):
-    """For each method, at each strength: a share of people whose face lands, and a centred cosine."""
-    folder = Workspace.of(settings).path("evaluation")
-    rows = [
-        judged_rows((share,) * 4, (cosine,) * 4, 1)
-        .assign(
-            method=method.replace("_attribute", "+attribute"), strength=strength, cosine_centred=cosine, second_age=30.0
-        )
-        .assign(verified=True)
-        for method, numbers in of_method.items()
+def strength_rows(method, numbers, strengths=(0.5, 1.0)):
+    """At each strength a share of people whose face lands, and a centred cosine."""
+    parts = [
+        judged_rows((share,) * 4, (cosine,) * 4).assign(method=method, strength=strength, cosine_centred=cosine)
         for strength, (share, cosine) in zip(strengths, numbers, strict=True)
     ]
-    table = pd.concat(rows, ignore_index=True)
-    each = {f"{method} at {strength!r}": FINGERPRINTS for method in table["method"].unique() for strength in strengths}
-    write_judged(folder / "strength.parquet", table, {"evaluated": "2026-01-02", "fingerprints": each})
+    return pd.concat(parts, ignore_index=True)
+
+
+def write_evaluation(runs_root, dataset="demo", methods=None, real=None, run="r1", **more):
+    """An evaluation; `more`: the parts measured together (cycle, continuous, strength), or what is noted of the rest."""
+    settings = ageflow.settings("tables", {"dataset": dataset, "run": run, "runs_root": runs_root, "bootstrap": 200})
+    folder = Workspace.of(settings).folder("evaluation")
+    methods = default_methods() if methods is None else methods
+    together = {
+        "cycle": pd.concat(cycle_rows(name, math.nan if name == "no_ictm" else 1e-6, 0.02) for name in methods),
+        "continuous": pd.concat(continuous_rows(name) for name in methods),
+        "strength": pd.concat(strength_rows(name, [(0.4, 0.8), (0.8, 0.6)]) for name in methods),
+    }
+    together |= {name: more.pop(name) for name in together if name in more}
+    about = {"dataset": dataset, "run": run, "preset": "demo", "evaluated": "2026-01-02T03:04:05+00:00"}
+    about |= {"embedder": "dlib", "threshold": "distance below 0.6", "faces": 4 * PEOPLE, "identities": PEOPLE}
+    about |= {"fingerprints": FINGERPRINTS, "features": "kid_face_api", "kid": KID} | more
+    for name, rows in {"real": real_rows() if real is None else real, **methods}.items():
+        write_judged(folder / file_name(name), rows, {**about, "method": name})
+    for name, rows in together.items():
+        made_from = dict.fromkeys(methods, about["fingerprints"])
+        write_judged(folder / file_name(name), rows, about | {"fingerprints": made_from})
+    Manifest(details={"methods": list(methods)}).write(folder)
+    return settings
+
+
+def change_judged(settings, name, rows=None, **about):
+    """Write one file of the evaluation again, with other rows or notes."""
+    from ageflow.evaluation.judged import read_judged
+
+    file = Workspace.of(settings).path("evaluation", file_name(name))
+    judged = read_judged(file)
+    write_judged(file, judged.rows if rows is None else rows, judged.about | about)
+
+
+def numbers_of(table, source="this run (demo/r1)"):
+    numbers = table.numbers[table.numbers["source"] == source]
+    return numbers.set_index(["metric", "method", "group"])

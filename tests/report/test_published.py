@@ -2,7 +2,7 @@
 
 import pytest
 
-from ageflow.report.published import CACD, MORPH, published
+from ageflow.report.published import published
 
 # The rows of Tables 1-4 as the paper's text has them, MORPH's columns left of CACD's; Tables 2 and 4: gender MORPH,
 # gender CACD, race MORPH.
@@ -55,7 +55,7 @@ def test_accuracy_and_cosine_are_those_of_the_papers_lines(table):
     for method, cells in _lines(table):
         morph, cacd = cells[:4], cells[5:]
         assert PAPER_NAMES.get(cells[4], cells[4]) == method
-        for dataset, values in ((MORPH, morph), (CACD, cacd)):
+        for dataset, values in (("morph", morph), ("cacd", cacd)):
             for group, value in enumerate(map(float, values)):
                 expected[dataset, "age_accuracy" if value > 1 else "cosine", method, group] = value
     found = published(table).set_index(["dataset", "metric", "method", "group"])["value"].to_dict()
@@ -68,32 +68,12 @@ def test_attribute_preservation_is_that_of_the_papers_lines(table):
     expected = {}
     for method, cells in _lines(table):
         values = list(map(float, cells))
-        for place, (dataset, metric) in enumerate([(MORPH, "gender"), (CACD, "gender"), (MORPH, "race")]):
+        for place, (dataset, metric) in enumerate([("morph", "gender"), ("cacd", "gender"), ("morph", "race")]):
             for column, group in enumerate((1, 2, 3)):
                 expected[dataset, metric, method, group] = values[3 * place + column]
     found = published(table).set_index(["dataset", "metric", "method", "group"])["value"].to_dict()
     assert len(found) == 3 * 4 * 3
     assert found == expected
-
-
-@pytest.mark.parametrize("table", [1, 2])
-def test_ageflow_is_the_best_of_the_published_methods_everywhere(table):
-    best = (
-        published(table).groupby(["dataset", "metric", "group"]).apply(lambda g: g.loc[g["value"].idxmax(), "method"])
-    )
-    assert set(best) == {"AgeFlow"}
-
-
-def test_ageflow_is_the_best_variant_in_age_accuracy_everywhere():
-    numbers = published(3).query("metric == 'age_accuracy'")
-    best = numbers.groupby(["dataset", "group"]).apply(lambda g: g.loc[g["value"].idxmax(), "method"])
-    assert set(best) == {"AgeFlow"}
-
-
-@pytest.mark.parametrize(("one", "other"), [(1, 3), (2, 4)])
-def test_ageflow_has_the_same_numbers_in_both_of_its_tables(one, other):
-    first, second = (published(t).query("method == 'AgeFlow'").reset_index(drop=True) for t in (one, other))
-    assert first.equals(second)
 
 
 def test_a_table_the_paper_does_not_have_is_an_error():

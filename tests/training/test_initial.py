@@ -16,7 +16,7 @@ from ageflow.checkpoint import CheckpointError, ConfigChangedError, find_weights
 from ageflow.config import ParameterError
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import GlowConfig, load_glow
-from ageflow.report.origins import origins
+from ageflow.report.results import origins
 from ageflow.run import FolderInUseError, Workspace, sole_writer
 from ageflow.training.glow import GlowTask, train_glow
 from ageflow.training.ictm import train_translator

@@ -1,0 +1,110 @@
+"""Figures without pyplot's global state, faces in them, and one look for all: width, text, colours."""
+
+import io
+from pathlib import Path
+
+import matplotlib.figure
+import numpy as np
+import torch
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from torch import Tensor
+
+from ageflow.flows.glow import to_uint8
+from ageflow.run import write_atomically
+from ageflow.translation.methods import METHODS
+
+COLUMN = 3.3  # inches, of a page of two columns
+SMALL, NORMAL = 7, 8  # points: the least that is read in print, and titles
+INPUT = "#d62728"  # the paper's red frame around a face that goes in
+# Ordered groups take steps of one scale, attributes take hues (Okabe and Ito's).
+GROUP_COLOURS = ("#fcbf6b", "#ee7b51", "#b5367a", "#3b0f70")
+HUES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# Three ways to tell a method's line from the others, of which one is enough, as seaborn's lineplot takes them.
+METHOD_LOOK: dict[str, dict[str, object]] = {
+    "palette": dict(zip(METHODS.values(), ("#e69f00", "#009e73", "#cc79a7", "#0072b2"), strict=True)),
+    "dashes": dict(zip(METHODS.values(), ((6, 1.5), (5, 1.5, 1, 1.5), (1, 1), ""), strict=True)),
+    "markers": dict(zip(METHODS.values(), "s^Do", strict=True)),
+}
+
+_SCREEN, _COLUMN_SCREEN = 96, 160  # CSS pixels an inch; more for a figure for one column, whose text is small
+_SHARP = 2  # pixels a CSS pixel
+# In a PDF text stays text, in TrueType: Type 3, the default, is what journals refuse.
+_OUTPUT = {"pdf.fonttype": 42, "pdf.use14corefonts": False}
+
+
+class Figure(matplotlib.figure.Figure):
+    """A Matplotlib figure that shows itself sharply in a notebook and saves itself whole.
+
+    Arguments:
+        width, height: inches.
+    """
+
+    def __init__(self, width: float, height: float) -> None:
+        screen = _COLUMN_SCREEN if width <= COLUMN else _SCREEN
+        super().__init__(figsize=(width, height), dpi=screen * _SHARP, layout="constrained")
+        self.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        width, height = (round(inches * self.dpi / _SHARP) for inches in self.get_size_inches())
+        return self._render("png"), {"width": width, "height": height}
+
+    def save(self, path: Path) -> list[Path]:
+        """Write ``<path>.png`` and ``<path>.pdf``, each in one piece or not at all."""
+        files = [path.with_name(f"{path.name}.{kind}") for kind in ("png", "pdf")]
+        for file in files:
+            write_atomically(file, self._render(file.suffix[1:]))
+        return files
+
+    def _render(self, kind: str) -> bytes:
+        engine, content = self.get_layout_engine(), io.BytesIO()
+        if engine is not None:  # laid out once, whatever it is then written as
+            engine.execute(self)
+            self.set_layout_engine("none")
+        # Not `savefig`, which draws everything once more beforehand, faces included.
+        with rc_context(_OUTPUT):
+            if kind == "png":
+                FigureCanvasAgg(self).print_png(content)
+            else:
+                FigureCanvasPdf(self).print_pdf(content)
+        return content.getvalue()
+
+
+def message(text: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = Figure(5.0, 0.5)
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=NORMAL)
+    return figure
+
+
+def tidy(axes: Axes, across: str = "", up: str = "") -> None:
+    """Label the axes, in small letters, and take the frame away above and on the right."""
+    axes.set_xlabel(across, fontsize=SMALL)
+    axes.set_ylabel(up, fontsize=SMALL)
+    axes.tick_params(labelsize=SMALL)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def outside_legend(
+    figure: matplotlib.figure.FigureBase, axes: Axes, place: str = "outside lower center", **more: object
+) -> None:
+    """Take the legend out of `axes` and put it beside all axes of the figure."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc=place, fontsize=SMALL, frameon=False, **more)
+
+
+def bare(axes: Axes) -> None:
+    """Take ticks and frame away, keep the labels."""
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def show_face(axes: Axes, face: Tensor | np.ndarray, box: str | None = None) -> None:
+    """Draw one face [3,S,S] (uint8, or float in [0,1]), in a box of a colour where one is named."""
+    image = to_uint8(torch.as_tensor(face)).permute(1, 2, 0).cpu().numpy()
+    axes.imshow(image, interpolation="lanczos")
+    bare(axes)
+    if box:
+        axes.spines[:].set(visible=True, color=box, linewidth=2)

@@ -1,12 +1,14 @@
 """What a flow does to faces, level by level and step by step: to look at when a training goes wrong."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from ageflow.flows.transform import Chain, Transform
+if TYPE_CHECKING:
+    from ageflow.flows.glow import Glow
 
 
 @dataclass(frozen=True)
@@ -28,42 +30,45 @@ class GlowReport:
     round_trip: float
 
 
-def inspect_level(
-    level: int, chain: Chain, prior: Transform | None, x: Tensor, dimensions: int
-) -> tuple[Tensor, dict[str, float], list[dict[str, float]]]:
-    """Run a level's steps on the squeezed x [B, C, H, W]: its output, its row and its steps' rows.
-
-    Arguments:
-        level: its number.
-        chain: its flow steps.
-        prior: its learned prior, or None.
-        x: what comes in.
-        dimensions: of the image, for the log-determinants.
-    """
-    begin, total, rows = x, torch.zeros((), dtype=x.dtype, device=x.device), []
-    for number, step in enumerate(chain.transforms):
-        y, log_det = step(x)
-        scales = step.actnorm.log_scale.exp()
-        rows.append(
+def inspect(glow: "Glow", x: Tensor) -> GlowReport:
+    """Run x [B, 3, S, S] in [-0.5, 0.5] through every step of `glow`, forth and back."""
+    images, levels, steps = x, [], []
+    for level, (chain, prior) in enumerate(zip(glow.levels, glow.priors, strict=True)):
+        x = squeezed = glow.squeeze(x)[0]
+        log_dets = []
+        for number, step in enumerate(chain.transforms):
+            y, log_det = step(x)
+            scales = step.actnorm.log_scale.exp()
+            log_dets.append(log_det.mean() / glow.dimensions)
+            steps.append(
+                {
+                    "level": level,
+                    "step": number,
+                    "condition": float(torch.linalg.cond(step.linear.weight().double())),
+                    "scale_range": float(scales.max() / scales.min()),
+                    "log_det": float(log_dets[-1]),
+                    "largest": float(y.abs().max()),
+                    "round_trip": _largest_error(step.inverse(y)[0], x),
+                }
+            )
+            x = y
+        y, log_det = prior(x)
+        log_dets.append(log_det.mean() / glow.dimensions)
+        x, latent = glow.split(y, level)
+        levels.append(
             {
                 "level": level,
-                "step": number,
-                "condition": float(torch.linalg.cond(step.linear.weight().double())),
-                "scale_range": float(scales.max() / scales.min()),
-                "log_det": float(log_det.mean() / dimensions),
-                "largest": float(y.abs().max()),
-                "round_trip": largest_error(step.inverse(y)[0], x),
+                "shape": glow.latent_shapes[level],
+                "mean": float(latent.mean()),
+                "standard_deviation": float(latent.std()),
+                "log_det": float(sum(log_dets)),
+                "round_trip": _largest_error(chain.inverse(prior.inverse(y)[0])[0], squeezed),
             }
         )
-        x, total = y, total + log_det.mean()
-    if prior is not None:
-        x, log_det = prior(x)
-        total = total + log_det.mean()
-    back = x if prior is None else prior.inverse(x)[0]
-    back, _ = chain.inverse(back)
-    return x, {"level": level, "log_det": float(total / dimensions), "round_trip": largest_error(back, begin)}, rows
+    round_trip = _largest_error(glow.inverse(glow(images)[0])[0], images)
+    return GlowReport(pd.DataFrame(levels), pd.DataFrame(steps), round_trip)
 
 
-def largest_error(found: Tensor, expected: Tensor) -> float:
+def _largest_error(found: Tensor, expected: Tensor) -> float:
     """Largest absolute difference; not a number where either is not."""
     return float((found - expected).abs().max())

@@ -84,37 +84,27 @@ class _Network(torch.autograd.Function):
     def backward(ctx, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, h1, h2, w1, w2, w3 = ctx.saved_tensors
         # A trained GLOW, decoded with gradients for its latents, needs none of its parameters'.
-        of_w1, of_b1, of_w2, of_b2, of_w3, of_b3 = ctx.needs_input_grad[1:7]
-        gw3 = gb3 = None
+        of_x, of_w1, of_b1, of_w2, of_b2, of_w3, of_b3 = ctx.needs_input_grad[:7]
 
         g = grad_y.to(x.dtype)
-        if of_b3:
-            gb3 = grad_y.sum((0, 2, 3))
+        gb3 = grad_y.sum((0, 2, 3)) if of_b3 else None
         if _is_narrow(w3.shape[0]):
             # Σ over taps, the other way round: gather the 3×3 neighbourhood of the gradient, then 1×1.
-            weight, g = _taps_out(w3), _gather(g)
-            if of_w3:
-                gw3 = _from_taps_out(_weight_gradient(g, h2, weight), w3.shape)
-            g = _input_gradient(g, h2, weight)
+            g, gw3 = _convolution_gradients(_gather(g), h2, _taps_out(w3), True, of_w3)
+            gw3 = _from_taps_out(gw3, w3.shape) if of_w3 else None
         else:
-            if of_w3:
-                gw3 = _weight_gradient(g, h2, w3)
-            g = _input_gradient(g, h2, w3)
+            g, gw3 = _convolution_gradients(g, h2, w3, True, of_w3)
 
         g = _mask(g, h2, ctx.floor)
         gb2 = g.sum((0, 2, 3)) if of_b2 else None
-        gw2 = _weight_gradient(g, h1, w2) if of_w2 else None
-        g = _input_gradient(g, h1, w2)
+        g, gw2 = _convolution_gradients(g, h1, w2, True, of_w2)
 
         g = _mask(g, h1, 0.0)
         gb1 = g.sum((0, 2, 3)) if of_b1 else None
-        gw1 = _weight_gradient(g, x, w1) if of_w1 else None
-        if not ctx.needs_input_grad[0]:
-            gx = None
-        elif _is_narrow(w1.shape[1]):
+        narrow = of_x and _is_narrow(w1.shape[1])
+        gx, gw1 = _convolution_gradients(g, x, w1, of_x and not narrow, of_w1)
+        if narrow:
             gx = _scatter(F.conv2d(g, _taps_in(w1)), w1.shape[1])
-        else:
-            gx = _input_gradient(g, x, w1)
         results = (None if grad is None else grad.to(grad_y.dtype) for grad in (gx, gw1, gb1, gw2, gb2, gw3, gb3))
         return *results, None, None
 
@@ -123,20 +113,13 @@ def _is_narrow(channels: int) -> bool:
     return 9 * channels <= _NARROW
 
 
-# Not torch.nn.grad's: those ask the same operator with made-up tensors, which hide from it that all is channels_last.
-
-
-def _input_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    return _convolution_backward(grad, x, weight, [True, False, False])[0]
-
-
-def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    return _convolution_backward(grad, x, weight, [False, True, False])[1]
-
-
-def _convolution_backward(grad: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor, ...]:
-    one, padding = [1, 1], [weight.shape[2] // 2] * 2
-    return torch.ops.aten.convolution_backward(grad, x, weight, None, one, padding, one, False, [0, 0], 1, wanted)
+def _convolution_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, of_x: bool, of_weight: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients at a convolution's input and weight, each where it is wanted."""
+    # Not torch.nn.grad's: those ask the same operator with made-up tensors, which hide that all is channels_last.
+    one, padding, wanted = [1, 1], [weight.shape[2] // 2] * 2, [of_x, of_weight, False]
+    return torch.ops.aten.convolution_backward(grad, x, weight, None, one, padding, one, False, [0, 0], 1, wanted)[:2]
 
 
 def _mask(grad: Tensor, rectified: Tensor, floor: float) -> Tensor:

@@ -8,9 +8,10 @@ from ageflow.flows.actnorm import ActNorm
 from ageflow.flows.coupling import AdditiveCoupling, AffineCoupling
 from ageflow.flows.linear import InvertibleConv1x1
 from ageflow.flows.prior import ConditionalWhitening, ConstantWhitening
+from ageflow.flows.reversible import Chain
 from ageflow.flows.squeeze import Squeeze
 from ageflow.flows.step import FlowStep
-from ageflow.flows.transform import Chain, NotInitializedError, ShapeError, Transform
+from ageflow.flows.transform import NotInitializedError, ShapeError, Transform
 
 TRANSFORMS = {
     "squeeze": lambda: Squeeze(),

@@ -9,9 +9,6 @@ from torch import Tensor
 from ageflow.flows.network import CouplingNetwork
 from ageflow.flows.transform import ShapeError, Transform
 
-# The rectifier that makes zero padding stand for what is beyond the edge.
-_FLOORS = {"zeros": 0.0, "ones": -1.0}
-
 
 class Coupling(Transform):
     """y₁ = x₁, y₂ = f(x₂; drive(x₁)): what drives the second half is the same in both directions."""
@@ -56,7 +53,7 @@ class AdditiveCoupling(Coupling):
         if channels % 2:
             raise ShapeError(f"a coupling needs an even number of channels, not {channels}")
         half = channels // 2
-        self.network = CouplingNetwork(half, half * self.outputs_per_channel, hidden, precision, _FLOORS[edges])
+        self.network = CouplingNetwork(half, half * self.outputs_per_channel, hidden, precision, edges)
 
     def drive(self, kept: Tensor) -> Tensor:
         return self.network(kept)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import Tensor
+from torch import Generator, Tensor
 
 from ageflow.checkpoint import CheckpointError, latest, load_state
 from ageflow.device import device_of
@@ -97,7 +97,7 @@ class Glow(Transform):
         self.levels = torch.nn.ModuleList()
         self.priors = torch.nn.ModuleList()
         self.latent_shapes: list[tuple[int, int, int]] = []
-        rotations = torch.Generator().manual_seed(config.seed)
+        rotations = Generator().manual_seed(config.seed)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)  # the CPU's, which is put back
             channels, side = config.channels, config.image_size
@@ -195,9 +195,7 @@ class Glow(Transform):
         z, log_det = self(x)
         return -0.5 * (z.square() + _LOG_2PI).sum(1) + log_det
 
-    def dequantize(
-        self, images: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None
-    ) -> Tensor:
+    def dequantize(self, images: Tensor, generator: Generator | None = None, noise: Tensor | None = None) -> Tensor:
         """uint8 [B, 3, S, S] → x in [-0.5, 0.5): cut to `bits`, uniform noise within a bin (`noise`, or drawn)."""
         if images.dtype != torch.uint8:
             raise ShapeError(f"the likelihood is of 8-bit images: expected uint8, not {images.dtype}")
@@ -208,9 +206,7 @@ class Glow(Transform):
             noise = torch.rand(levels.shape, dtype=dtype, device=levels.device, generator=generator)
         return (levels + noise) / bins - 0.5
 
-    def bits_per_dim(
-        self, images: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None
-    ) -> Tensor:
+    def bits_per_dim(self, images: Tensor, generator: Generator | None = None, noise: Tensor | None = None) -> Tensor:
         """Bits per dimension [B] of uint8 images [B, 3, S, S] at `config.bits`, by uniform dequantisation.
 
         −log₂ P(image)/D ≤ (−ln p(x)/D + ln 2^bits)/ln 2: a bin of x is 2^−bits wide in each of D dimensions.
@@ -252,7 +248,7 @@ class Glow(Transform):
     def sample(self, count: int, temperature: float = 1.0, seed: int = 0) -> Tensor:
         """`count` faces [count, 3, S, S], float, from z ~ N(0, temperature²)."""
         parameter = next(self.parameters())
-        generator = torch.Generator().manual_seed(seed)
+        generator = Generator().manual_seed(seed)
         z = torch.randn(count, self.dimensions, generator=generator) * temperature
         return self.decode(z.to(parameter))
 

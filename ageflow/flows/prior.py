@@ -21,17 +21,15 @@ class ConditionalWhitening(Coupling):
 
     Arguments:
         channels: channels of z₁ and z₂ together, even.
-        edges: what the convolution sees beyond the edge, ``zeros`` or ``ones``.
+        edges: see `zero_convolution`.
     """
 
     def __init__(self, channels: int, edges: str = "zeros") -> None:
         super().__init__()
-        self.beyond = {"zeros": 0.0, "ones": 1.0}[edges]
-        self.parameters_of = zero_convolution(channels // 2, channels)
+        self.parameters_of = zero_convolution(channels // 2, channels, edges)
 
     def drive(self, kept: Tensor) -> Tensor:
-        # A convolution that pads kept − 1 with zeros differs from one that pads `kept` with ones by a constant.
-        return self.parameters_of(kept - self.beyond if self.beyond else kept)
+        return self.parameters_of(kept)
 
     def move(self, x: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_sigma = self._moments(drive)

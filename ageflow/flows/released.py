@@ -6,8 +6,8 @@ has no ActNorm and a fixed permutation for the 1×1 convolution). Both write ``t
 keys ``blocks.<level>.flows.<step>.…`` and ``blocks.<level>.prior.…``. Where they differ from `Glow`:
 
 * ActNorm multiplies by a scale that may be negative; its sign goes into the 1×1 convolution's U.
-* The zero convolutions pad with ones and multiply by exp(3·scale): the factor goes into weight and bias, the ones
-  into ``edges="ones"``.
+* The zero convolutions pad with ones (``edges="ones"``) and multiply by exp(3·scale): the factor goes into weight and
+  bias.
 * The affine coupling's network puts out the log-scale first, `Glow`'s the shift.
 * The deepest prior is a convolution of zeros padded with ones: a constant that differs along the edges.
 * Their latents are not whitened; `Glow`'s are: z = (their z − mean)/σ, with the same likelihood. The authors' code
@@ -18,7 +18,7 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -58,12 +58,11 @@ def load_released(
         glow = load_released("generator-1000000", image_size=256, memory="reversible")
     """
     path = Path(path).expanduser()
+    asked = {"memory": memory, "precision": precision} | ({} if bits is None else {"bits": bits})
     if path.is_file() and "part" in file_metadata(path):
-        return _of_the_kit(path, image_size, bits, memory, precision)
+        return _of_the_kit(path, image_size, asked)
     source = _Source(path)
-    config = _config(source, image_size).model_copy(
-        update={"bits": 5 if bits is None else bits, "memory": memory, "precision": precision}
-    )
+    config = _config(source, image_size, asked)
     glow = Glow(config)
     state: dict[str, Tensor] = {}
     for level, steps in enumerate(config.steps_per_level):
@@ -71,14 +70,11 @@ def load_released(
         for step in range(steps):
             tensors = _step(source, f"blocks.{level}.flows.{step}", half, config.coupling == "affine")
             state |= {f"levels.{level}.transforms.{step}.{name}": tensor for name, tensor in tensors.items()}
-        deepest = glow.latent_shapes[level] if level == config.levels - 1 else None
-        prior = _prior(source, f"blocks.{level}.prior", deepest)
+        prior = _prior(source, f"blocks.{level}.prior", config.image_size >> config.levels, level == config.levels - 1)
         state |= {f"priors.{level}.{name}": tensor for name, tensor in prior.items()}
     if source.tensors:
-        unknown = ", ".join(sorted(source.tensors)[:5])
-        raise CheckpointError(
-            f"{path} has {len(source.tensors)} keys that a GLOW of this shape does not have: {unknown}"
-        )
+        unknown = f"{len(source.tensors)} keys that a GLOW of this shape does not have"
+        raise CheckpointError(f"{path} has {unknown}: {', '.join(sorted(source.tensors)[:5])}")
     try:
         glow.load_state_dict(state)
     except RuntimeError as error:
@@ -86,12 +82,11 @@ def load_released(
     return glow
 
 
-def _of_the_kit(path: Path, image_size: int, bits: int | None, memory: str, precision: str) -> Glow:
+def _of_the_kit(path: Path, image_size: int, asked: dict[str, Any]) -> Glow:
     """What `ageflow.checkpoint.release` wrote."""
     weights = read_weights(path, "glow")
     if weights.config["image_size"] != image_size:
         raise CheckpointError(f"{path} is of faces of {weights.config['image_size']} pixels: image_size = {image_size}")
-    asked = {"bits": weights.config["bits"] if bits is None else bits, "memory": memory, "precision": precision}
     glow = Glow(GlowConfig(**weights.config | asked))
     glow.load_state_dict(weights.state)
     return glow
@@ -138,21 +133,19 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     return tensors
 
 
-def _config(source: _Source, image_size: int) -> GlowConfig:
+def _config(source: _Source, image_size: int, asked: dict[str, Any]) -> GlowConfig:
     """The shape, from the keys and shapes."""
     found = {tuple(map(int, key.groups())) for name in source.tensors if (key := _STEP.match(name))}
     counts = [sum(level == place for level, _ in found) for place in range(len({level for level, _ in found}))]
     network = "blocks.0.flows.0.coupling.net"
     if not counts or 0 in counts or f"{network}.0.weight" not in source.tensors:
         first = ", ".join(sorted(source.tensors)[:3])
-        raise CheckpointError(
-            f"{source.path} has no keys blocks.0.flows.0.…, but {first}, …: it is of another public code"
-        )
+        raise source.error(f"it has no keys blocks.0.flows.0.…, but {first}, …: it is of another public code")
     hidden, half = source.tensors[f"{network}.0.weight"].shape[:2]
     affine = source.tensors[f"{network}.4.conv.weight"].shape[0] == 2 * half
     return GlowConfig(
         image_size=image_size, channels=half // 2, levels=len(counts), steps=counts, hidden=hidden,
-        coupling="affine" if affine else "additive", prior="learned", edges="ones",
+        coupling="affine" if affine else "additive", prior="learned", edges="ones", **asked,
     )  # fmt: skip
 
 
@@ -170,17 +163,13 @@ def _step(source: _Source, theirs: str, half: int, affine: bool) -> dict[str, Te
     state |= {f"linear.{name}": tensor for name, tensor in linear.items()}
 
     network = f"{theirs}.coupling.net"
-    weight, bias = _zero_convolution(source, f"{network}.4")
+    for ours, number in (("first", 0), ("middle", 2)):
+        for kind in ("weight", "bias"):
+            state[f"coupling.network.{ours}.{kind}"] = source.take(f"{network}.{number}.{kind}")
+    last = _zero_convolution(source, f"{network}.4")
     if affine:
-        weight, bias = (torch.cat([tensor[half:], tensor[:half]]) for tensor in (weight, bias))
-    return state | {
-        "coupling.network.first.weight": source.take(f"{network}.0.weight"),
-        "coupling.network.first.bias": source.take(f"{network}.0.bias"),
-        "coupling.network.middle.weight": source.take(f"{network}.2.weight"),
-        "coupling.network.middle.bias": source.take(f"{network}.2.bias") - 1,  # see CouplingNetwork, floor
-        "coupling.network.last.weight": weight,
-        "coupling.network.last.bias": bias,
-    }
+        last = tuple(torch.cat([tensor[half:], tensor[:half]]) for tensor in last)
+    return state | dict(zip(("coupling.network.last.weight", "coupling.network.last.bias"), last, strict=True))
 
 
 def _linear(source: _Source, theirs: str, sign: Tensor) -> dict[str, Tensor]:
@@ -205,23 +194,19 @@ def _linear(source: _Source, theirs: str, sign: Tensor) -> dict[str, Tensor]:
 
 
 def _zero_convolution(source: _Source, theirs: str) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution of h − 1, padded with zeros, that does what theirs does of h."""
+    """Weight and bias of a plain convolution padded with ones."""
     if f"{theirs}.linear.weight" in source.tensors:
         raise source.error(f"{theirs} is conditional (a linear layer of labels); GLOW has none")
     factor = (3 * source.take(f"{theirs}.scale")).exp().flatten()
     weight = source.take(f"{theirs}.conv.weight") * factor[:, None, None, None]
-    return weight, source.take(f"{theirs}.conv.bias") * factor + weight.sum((1, 2, 3))
+    return weight, source.take(f"{theirs}.conv.bias") * factor
 
 
-def _prior(source: _Source, theirs: str, deepest: tuple[int, int, int] | None) -> dict[str, Tensor]:
-    """A level's prior; the deepest's, of a latent of that shape, is a constant: the convolution of zeros, worked out."""
+def _prior(source: _Source, theirs: str, side: int, deepest: bool) -> dict[str, Tensor]:
+    """A level's prior. The deepest's, for a latent of that side, is a constant: the convolution of zeros, worked out."""
     weight, bias = _zero_convolution(source, theirs)
-    if deepest is None:
+    if not deepest:
         return {"parameters_of.weight": weight, "parameters_of.bias": bias}
-    channels = deepest[0]
-    if weight.shape[:2] != (2 * channels, channels):
-        expected = f"for {channels} channels expected ({2 * channels}, {channels}, 3, 3)"
-        raise source.error(f"{theirs} is {tuple(weight.shape)}, {expected}")
-    # Of −1 everywhere, as `_zero_convolution` takes h − 1.
-    mean, log_sigma = F.conv2d(weight.new_full((1, *deepest), -1.0), weight, bias, padding=1).chunk(2, dim=1)
+    zeros = F.pad(weight.new_zeros(1, weight.shape[1], side, side), (1, 1, 1, 1), value=1.0)
+    mean, log_sigma = F.conv2d(zeros, weight, bias).chunk(2, dim=1)
     return {"mean": mean, "log_sigma": log_sigma}

@@ -47,15 +47,13 @@ class FlowStep(Transform):
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """ActNorm and the 1×1 convolution as one: (weight [C, C, 1, 1], bias [C])."""
-        return self._cached(self._fold)
-
-    def _fold(self) -> tuple[Tensor, Tensor]:
         weight = self.linear.weight()
         scale = self.actnorm.log_scale.flatten().exp()
         bias = weight @ (scale * self.actnorm.bias.flatten())
         return (weight * scale)[:, :, None, None], bias
 
-    def _fold_inverse(self) -> tuple[Tensor, Tensor]:
+    def folded_inverse(self) -> tuple[Tensor, Tensor]:
+        """What undoes `folded`: (weight [C, C, 1, 1], bias [C])."""
         inverse_scale = (-self.actnorm.log_scale.flatten()).exp()
         weight = inverse_scale[:, None] * self.linear.inverse_weight()
         return weight[:, :, None, None], -self.actnorm.bias.flatten()
@@ -76,11 +74,11 @@ class FlowStep(Transform):
 
     def mix(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """ActNorm and the 1×1 convolution of x [B, C, H, W], with their log-determinant [B]."""
-        return F.conv2d(x, *self.folded()), self._mix_log_det(x)
+        return F.conv2d(x, *self._cached(self.folded)), self._mix_log_det(x)
 
     def unmix(self, y: Tensor) -> Tensor:
         """`mix` undone, [B, C, H, W]."""
-        return F.conv2d(y, *self._cached(self._fold_inverse))
+        return F.conv2d(y, *self._cached(self.folded_inverse))
 
     def _mix_log_det(self, x: Tensor) -> Tensor:
         return over_pixels(self.actnorm.log_scale.sum() + self.linear.log_abs.sum(), x)

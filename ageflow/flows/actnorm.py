@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ageflow.flows.transform import NotInitializedError, Transform
+from ageflow.flows.transform import NotInitializedError, Transform, over_pixels
 
 
 class ActNorm(Transform):
@@ -40,14 +40,11 @@ class ActNorm(Transform):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.check_initialized()
-        return (x + self.bias) * self.log_scale.exp(), self._log_det(x)
+        return (x + self.bias) * self.log_scale.exp(), over_pixels(self.log_scale.sum(), x)
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         self.check_initialized()
-        return y * (-self.log_scale).exp() - self.bias, -self._log_det(y)
-
-    def _log_det(self, x: Tensor) -> Tensor:
-        return (self.log_scale.sum() * (x.shape[2] * x.shape[3])).expand(len(x))
+        return y * (-self.log_scale).exp() - self.bias, -over_pixels(self.log_scale.sum(), y)
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> Tensor:

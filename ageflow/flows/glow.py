@@ -5,21 +5,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import Tensor
+from torch import Generator, Tensor
 
 from ageflow.checkpoint import CheckpointError, latest, load_state
 from ageflow.device import device_of
-from ageflow.flows.diagnosis import GlowReport, inspect_level, largest_error
+from ageflow.flows.diagnosis import GlowReport, inspect
 from ageflow.flows.prior import ConditionalWhitening, ConstantWhitening
-from ageflow.flows.reversible import run_steps, undo_steps
+from ageflow.flows.reversible import Chain
 from ageflow.flows.squeeze import Squeeze
 from ageflow.flows.step import FlowStep
-from ageflow.flows.transform import Chain, ShapeError, Transform, full_precision
+from ageflow.flows.transform import ShapeError, Transform, full_precision
 
-LOG_2PI = math.log(2 * math.pi)
+_LOG_2PI = math.log(2 * math.pi)
 _AT_ONCE = 2**29  # bytes that a coupling network may take where no gradient is asked for
 _BEYOND = 16  # no float picture in [0, 1] reaches this, whatever was done to it; one in 0 … 255 does
 
@@ -94,37 +93,30 @@ class Glow(Transform):
     def __init__(self, config: GlowConfig) -> None:
         super().__init__()
         self.config = config
-        generator = torch.Generator().manual_seed(config.seed)
         self.squeeze = Squeeze()
         self.levels = torch.nn.ModuleList()
         self.priors = torch.nn.ModuleList()
         self.latent_shapes: list[tuple[int, int, int]] = []
+        rotations = Generator().manual_seed(config.seed)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)  # the CPU's, which is put back
             channels, side = config.channels, config.image_size
-            for level, steps in enumerate(config.steps_per_level):
+            for level, count in enumerate(config.steps_per_level):
                 channels, side = channels * 4, side // 2
-                self.levels.append(
-                    Chain(
-                        *(
-                            FlowStep(
-                                channels, config.hidden, config.coupling, config.precision, generator, config.edges
-                            )
-                            for _ in range(steps)
-                        ),
-                    )
-                )
+                shape = (channels, config.hidden, config.coupling, config.precision, rotations, config.edges)
+                self.levels.append(Chain(*(FlowStep(*shape) for _ in range(count)), memory=config.memory))
                 deepest = level == config.levels - 1
-                if config.prior == "learned":
-                    self.priors.append(
-                        ConstantWhitening(channels, side if config.edges == "ones" else 1)
-                        if deepest
-                        else ConditionalWhitening(channels, config.edges)
-                    )
-                if not deepest:
-                    channels //= 2
+                self.priors.append(self._prior(channels, side, deepest))
+                channels = channels if deepest else channels // 2
                 self.latent_shapes.append((channels, side, side))
         self.to(memory_format=torch.channels_last)
+
+    def _prior(self, channels: int, side: int, deepest: bool) -> Transform:
+        if self.config.prior == "standard":
+            return Chain()
+        if deepest:
+            return ConstantWhitening(channels, side if self.config.edges == "ones" else 1)
+        return ConditionalWhitening(channels, self.config.edges)
 
     @property
     def dimensions(self) -> int:
@@ -141,36 +133,32 @@ class Glow(Transform):
         """x [B, 3, S, S] in [-0.5, 0.5] → (z [B, D] standard normal, log_det [B] in nats)."""
         self._check_images(x)
         x = x.contiguous(memory_format=torch.channels_last)
-        log_det = x.new_zeros(len(x))
-        latents = []
-        for level, chain in enumerate(self.levels):
-            x, _ = self.squeeze(x)
-            x, step = run_steps(chain.transforms, x, self.config.memory)
-            log_det = log_det + step
-            if len(self.priors):
-                x, step = self.priors[level](x)
-                log_det = log_det + step
-            if level < len(self.levels) - 1:
-                x, latent = x.chunk(2, dim=1)
-                latents.append(latent)
-        return self.merge_latent([*latents, x]), log_det
+        log_det, latents = x.new_zeros(len(x)), []
+        for level, (chain, prior) in enumerate(zip(self.levels, self.priors, strict=True)):
+            x, of_steps = chain(self.squeeze(x)[0])
+            x, of_prior = prior(x)
+            log_det = log_det + of_steps + of_prior
+            x, latent = self.split(x, level)
+            latents.append(latent)
+        return self.merge_latent(latents), log_det
 
     @full_precision
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """z [B, D] → (x [B, 3, S, S], log_det [B]); differentiable, nothing rounded or clamped."""
         latents = self.split_latent(z)
-        log_det = z.new_zeros(len(z))
-        x = latents[-1].contiguous(memory_format=torch.channels_last)
-        for level in reversed(range(len(self.levels))):
-            if level < len(self.levels) - 1:
-                x = torch.cat([x, latents[level]], dim=1).contiguous(memory_format=torch.channels_last)
-            if len(self.priors):
-                x, step = self.priors[level].inverse(x)
-                log_det = log_det + step
-            x, step = undo_steps(self.levels[level].transforms, x, self.config.memory)
-            log_det = log_det + step
+        x, log_det = latents[-1][:, :0], z.new_zeros(len(z))
+        for latent, chain, prior in zip(latents[::-1], self.levels[::-1], self.priors[::-1], strict=True):
+            x = torch.cat([x, latent], dim=1).contiguous(memory_format=torch.channels_last)
+            x, of_prior = prior.inverse(x)
+            x, of_steps = chain.inverse(x)
+            log_det = log_det + of_prior + of_steps
             x, _ = self.squeeze.inverse(x)
         return x, log_det
+
+    def split(self, x: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        """x [B, C, H, W] after a level's steps → what goes deeper, and the level's latent: all of it at the deepest."""
+        channels = self.latent_shapes[level][0]
+        return x.split([x.shape[1] - channels, channels], dim=1)
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> Tensor:
@@ -184,14 +172,11 @@ class Glow(Transform):
             raise ValueError("initialize(x) was given values that are not finite: look at the faces for NaNs")
         x = x.contiguous(memory_format=torch.channels_last)
         latents = []
-        for level, chain in enumerate(self.levels):
-            x = chain.initialize(self.squeeze(x)[0])
-            if len(self.priors):
-                x = self.priors[level].initialize(x)
-            if level < len(self.levels) - 1:
-                x, latent = x.chunk(2, dim=1)
-                latents.append(latent)
-        return self.merge_latent([*latents, x])
+        for level, (chain, prior) in enumerate(zip(self.levels, self.priors, strict=True)):
+            x = prior.initialize(chain.initialize(self.squeeze(x)[0]))
+            x, latent = self.split(x, level)
+            latents.append(latent)
+        return self.merge_latent(latents)
 
     @torch.inference_mode()
     @full_precision
@@ -201,30 +186,16 @@ class Glow(Transform):
         Values that are not finite are reported, not refused: they are what one looks for.
         """
         self._check_images(x)
-        begin, levels, steps = x, [], []
-        for level, chain in enumerate(self.levels):
-            prior = self.priors[level] if len(self.priors) else None
-            x, row, its_steps = inspect_level(level, chain, prior, self.squeeze(x)[0], self.dimensions)
-            latent = x
-            if level < len(self.levels) - 1:
-                x, latent = x.chunk(2, dim=1)
-            row |= {"mean": float(latent.mean()), "standard_deviation": float(latent.std())}
-            levels.append({"shape": self.latent_shapes[level]} | row)
-            steps += its_steps
-        columns = ["level", "shape", "mean", "standard_deviation", "log_det", "round_trip"]
-        round_trip = largest_error(self.inverse(self(begin)[0])[0], begin)
-        return GlowReport(pd.DataFrame(levels)[columns], pd.DataFrame(steps), round_trip)
+        return inspect(self, x)
 
     # -- likelihood ---------------------------------------------------------------------------------------------
 
     def log_prob(self, x: Tensor) -> Tensor:
         """ln p(x) [B], nats, of x [B, 3, S, S] in [-0.5, 0.5] (Eq. 4: log p(z) + ln |det dG/dI|)."""
         z, log_det = self(x)
-        return -0.5 * (z.square() + LOG_2PI).sum(1) + log_det
+        return -0.5 * (z.square() + _LOG_2PI).sum(1) + log_det
 
-    def dequantize(
-        self, images: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None
-    ) -> Tensor:
+    def dequantize(self, images: Tensor, generator: Generator | None = None, noise: Tensor | None = None) -> Tensor:
         """uint8 [B, 3, S, S] → x in [-0.5, 0.5): cut to `bits`, uniform noise within a bin (`noise`, or drawn)."""
         if images.dtype != torch.uint8:
             raise ShapeError(f"the likelihood is of 8-bit images: expected uint8, not {images.dtype}")
@@ -235,9 +206,7 @@ class Glow(Transform):
             noise = torch.rand(levels.shape, dtype=dtype, device=levels.device, generator=generator)
         return (levels + noise) / bins - 0.5
 
-    def bits_per_dim(
-        self, images: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None
-    ) -> Tensor:
+    def bits_per_dim(self, images: Tensor, generator: Generator | None = None, noise: Tensor | None = None) -> Tensor:
         """Bits per dimension [B] of uint8 images [B, 3, S, S] at `config.bits`, by uniform dequantisation.
 
         −log₂ P(image)/D ≤ (−ln p(x)/D + ln 2^bits)/ln 2: a bin of x is 2^−bits wide in each of D dimensions.
@@ -260,7 +229,13 @@ class Glow(Transform):
                 f"float faces are in [0, 1], and these reach from {images.min():.4g} to {images.max():.4g}: divide those "
                 "in 0 … 255 by 255, or pass them as uint8"
             )
-        x = self._centred(images)
+        dtype = next(self.parameters()).dtype
+        if images.dtype == torch.uint8:
+            x = images.to(dtype) / 255 - 0.5
+        elif images.is_floating_point():
+            x = images.to(dtype) - 0.5
+        else:
+            raise ShapeError(f"faces are uint8, or float in [0, 1]; not {images.dtype}")
         self._check_images(x)
         return self._in_pieces(lambda some: self(some)[0], x)
 
@@ -273,7 +248,7 @@ class Glow(Transform):
     def sample(self, count: int, temperature: float = 1.0, seed: int = 0) -> Tensor:
         """`count` faces [count, 3, S, S], float, from z ~ N(0, temperature²)."""
         parameter = next(self.parameters())
-        generator = torch.Generator().manual_seed(seed)
+        generator = Generator().manual_seed(seed)
         z = torch.randn(count, self.dimensions, generator=generator) * temperature
         return self.decode(z.to(parameter))
 
@@ -287,14 +262,6 @@ class Glow(Transform):
         # Its first hidden layer is the widest at the full resolution, and its second stands beside it.
         of_one = 2 * self.config.hidden * (self.config.image_size // 2) ** 2 * x.element_size()
         return torch.cat([compute(some) for some in x.split(max(1, _AT_ONCE // of_one))])
-
-    def _centred(self, images: Tensor) -> Tensor:
-        dtype = next(self.parameters()).dtype
-        if images.dtype == torch.uint8:
-            return images.to(dtype) / 255 - 0.5
-        if not images.is_floating_point():
-            raise ShapeError(f"faces are uint8, or float in [0, 1]; not {images.dtype}")
-        return images.to(dtype) - 0.5
 
     # -- latents ------------------------------------------------------------------------------------------------
 

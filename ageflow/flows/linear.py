@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ageflow.flows.transform import Transform
+from ageflow.flows.transform import Transform, over_pixels
 
 
 class InvertibleConv1x1(Transform):
@@ -51,15 +51,8 @@ class InvertibleConv1x1(Transform):
         half = torch.linalg.solve_triangular(lower, self.permutation.T, upper=False, unitriangular=True)
         return torch.linalg.solve_triangular(upper, half, upper=True)
 
-    def log_det_per_pixel(self) -> Tensor:
-        """ln |det W|, a scalar in nats."""
-        return self.log_abs.sum()
-
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return F.conv2d(x, self.weight()[:, :, None, None]), self._log_det(x)
+        return F.conv2d(x, self.weight()[:, :, None, None]), over_pixels(self.log_abs.sum(), x)
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        return F.conv2d(y, self.inverse_weight()[:, :, None, None]), -self._log_det(y)
-
-    def _log_det(self, x: Tensor) -> Tensor:
-        return (self.log_det_per_pixel() * (x.shape[2] * x.shape[3])).expand(len(x))
+        return F.conv2d(y, self.inverse_weight()[:, :, None, None]), -over_pixels(self.log_abs.sum(), y)

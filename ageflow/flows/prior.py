@@ -3,47 +3,46 @@
 import torch
 from torch import Tensor, nn
 
+from ageflow.flows.coupling import Coupling
 from ageflow.flows.network import zero_convolution
-from ageflow.flows.transform import Transform
+from ageflow.flows.transform import Transform, over_pixels
 
 # Of faces log σ lies within ±3 (the weights that ship). Far from any latent of a face it grows without end, as z₁ is
 # whatever a finer prior's exponential made it: at three times a face's z the decoded picture was not finite.
-LARGEST_LOG_SIGMA = 7.0
+_LARGEST_LOG_SIGMA = 7.0
 
 
-class ConditionalWhitening(Transform):
+class ConditionalWhitening(Coupling):
     """The prior at a split: [z₁, z₂] → [z₁, ε] with ε = (z₂ − mean(z₁)) · exp(−log σ(z₁)).
 
     GLOW says z₂ ~ N(mean(z₁), σ(z₁)²); then ε ~ N(0, 1), and ln |det| = −Σ log σ(z₁) carries the rest of the
-    likelihood. It starts as the identity (zero-initialised convolution). log σ is kept within ± `LARGEST_LOG_SIGMA`,
-    so a latent that is no face's is decoded to a finite picture too, and through it gradients are finite.
+    likelihood. It starts as the identity (zero-initialised convolution). log σ is kept within ±7, so a latent that is
+    no face's is decoded to a finite picture too, and through it gradients are finite.
 
     Arguments:
         channels: channels of z₁ and z₂ together, even.
-        edges: what the convolution sees beyond the edge, ``zeros`` or ``ones``.
+        edges: see `zero_convolution`.
     """
 
     def __init__(self, channels: int, edges: str = "zeros") -> None:
         super().__init__()
-        self.beyond = {"zeros": 0.0, "ones": 1.0}[edges]
-        self.parameters_of = zero_convolution(channels // 2, channels)
+        self.parameters_of = zero_convolution(channels // 2, channels, edges)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        first, second = x.chunk(2, dim=1)
-        mean, log_sigma = self._moments(first)
-        epsilon = (second - mean) * (-log_sigma).exp()
-        return torch.cat([first, epsilon], dim=1), -log_sigma.flatten(1).sum(1)
+    def drive(self, kept: Tensor) -> Tensor:
+        return self.parameters_of(kept)
 
-    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        first, epsilon = y.chunk(2, dim=1)
-        mean, log_sigma = self._moments(first)
-        second = epsilon * log_sigma.exp() + mean
-        return torch.cat([first, second], dim=1), log_sigma.flatten(1).sum(1)
+    def move(self, x: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_sigma = self._moments(drive)
+        return (x - mean) * (-log_sigma).exp(), -log_sigma.flatten(1).sum(1)
 
-    def _moments(self, first: Tensor) -> tuple[Tensor, Tensor]:
-        # A convolution that pads first − 1 with zeros differs from one that pads `first` with ones by a constant.
-        mean, log_sigma = self.parameters_of(first - self.beyond if self.beyond else first).chunk(2, dim=1)
-        return mean, log_sigma.clamp(-LARGEST_LOG_SIGMA, LARGEST_LOG_SIGMA)
+    def move_back(self, y: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_sigma = self._moments(drive)
+        return y * log_sigma.exp() + mean, log_sigma.flatten(1).sum(1)
+
+    @staticmethod
+    def _moments(drive: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_sigma = drive.chunk(2, dim=1)
+        return mean, log_sigma.clamp(-_LARGEST_LOG_SIGMA, _LARGEST_LOG_SIGMA)
 
 
 class ConstantWhitening(Transform):
@@ -66,5 +65,4 @@ class ConstantWhitening(Transform):
         return y * self.log_sigma.exp() + self.mean, self._log_det(y)
 
     def _log_det(self, x: Tensor) -> Tensor:
-        places = x.shape[2] * x.shape[3] / (self.mean.shape[2] * self.mean.shape[3])
-        return (self.log_sigma.sum() * places).expand(len(x))
+        return over_pixels(self.log_sigma.mean((2, 3)).sum(), x)

@@ -6,8 +6,8 @@ has no ActNorm and a fixed permutation for the 1×1 convolution). Both write ``t
 keys ``blocks.<level>.flows.<step>.…`` and ``blocks.<level>.prior.…``. Where they differ from `Glow`:
 
 * ActNorm multiplies by a scale that may be negative; its sign goes into the 1×1 convolution's U.
-* The zero convolutions pad with ones and multiply by exp(3·scale): the factor goes into weight and bias, the ones
-  into ``edges="ones"``.
+* The zero convolutions pad with ones (``edges="ones"``) and multiply by exp(3·scale): the factor goes into weight and
+  bias.
 * The affine coupling's network puts out the log-scale first, `Glow`'s the shift.
 * The deepest prior is a convolution of zeros padded with ones: a constant that differs along the edges.
 * Their latents are not whitened; `Glow`'s are: z = (their z − mean)/σ, with the same likelihood. The authors' code
@@ -15,6 +15,7 @@ keys ``blocks.<level>.flows.<step>.…`` and ``blocks.<level>.prior.…``. Where
 """
 
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,8 @@ from torch import Tensor
 
 from ageflow.checkpoint import CheckpointError, file_metadata, read_weights
 from ageflow.flows.glow import Glow, GlowConfig
+
+_STEP = re.compile(r"blocks\.(\d+)\.flows\.(\d+)\.")
 
 
 def load_released(
@@ -55,24 +58,23 @@ def load_released(
         glow = load_released("generator-1000000", image_size=256, memory="reversible")
     """
     path = Path(path).expanduser()
+    asked = {"memory": memory, "precision": precision} | ({} if bits is None else {"bits": bits})
     if path.is_file() and "part" in file_metadata(path):
-        more = {"memory": memory, "precision": precision} | ({} if bits is None else {"bits": bits})
-        return _own(path, image_size, more)
-    source = _Source(path, _read(path))
-    config = _config(source, image_size).model_copy(
-        update={"bits": 5 if bits is None else bits, "memory": memory, "precision": precision}
-    )
+        return _of_the_kit(path, image_size, asked)
+    source = _Source(path)
+    config = _config(source, image_size, asked)
     glow = Glow(config)
     state: dict[str, Tensor] = {}
     for level, steps in enumerate(config.steps_per_level):
+        half = glow.levels[level].transforms[0].linear.sign.numel() // 2
         for step in range(steps):
-            theirs, ours = f"blocks.{level}.flows.{step}", f"levels.{level}.transforms.{step}"
-            half = glow.levels[level].transforms[step].linear.sign.numel() // 2
-            state |= {f"{ours}.{name}": tensor for name, tensor in _step(source, theirs, half, config).items()}
-        deepest = level == config.levels - 1
-        prior = _deepest_prior(source, level, glow.latent_shapes[level]) if deepest else _prior(source, level)
+            tensors = _step(source, f"blocks.{level}.flows.{step}", half, config.coupling == "affine")
+            state |= {f"levels.{level}.transforms.{step}.{name}": tensor for name, tensor in tensors.items()}
+        prior = _prior(source, f"blocks.{level}.prior", config.image_size >> config.levels, level == config.levels - 1)
         state |= {f"priors.{level}.{name}": tensor for name, tensor in prior.items()}
-    source.check_all_used()
+    if source.tensors:
+        unknown = f"{len(source.tensors)} keys that a GLOW of this shape does not have"
+        raise CheckpointError(f"{path} has {unknown}: {', '.join(sorted(source.tensors)[:5])}")
     try:
         glow.load_state_dict(state)
     except RuntimeError as error:
@@ -80,49 +82,38 @@ def load_released(
     return glow
 
 
-def _own(path: Path, image_size: int, more: dict[str, Any]) -> Glow:
+def _of_the_kit(path: Path, image_size: int, asked: dict[str, Any]) -> Glow:
     """What `ageflow.checkpoint.release` wrote."""
     weights = read_weights(path, "glow")
     if weights.config["image_size"] != image_size:
         raise CheckpointError(f"{path} is of faces of {weights.config['image_size']} pixels: image_size = {image_size}")
-    glow = Glow(GlowConfig(**weights.config | more))
+    glow = Glow(GlowConfig(**weights.config | asked))
     glow.load_state_dict(weights.state)
     return glow
 
 
 class _Source:
-    """Tensors by name; knows which have been asked for."""
+    """A state dict whose tensors are taken one by one, so that what is left at the end is unknown."""
 
-    def __init__(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-        self._used: set[str] = set()
+        self.tensors = {name.removeprefix("module."): tensor for name, tensor in _read(path).items()}
 
-    def __contains__(self, name: str) -> bool:
-        return name in self.tensors
+    def error(self, words: str) -> CheckpointError:
+        """An error of this file."""
+        return CheckpointError(f"{self.path}: {words}")
 
-    def __getitem__(self, name: str) -> Tensor:
-        """float64, so that folding costs no digits."""
+    def take(self, name: str) -> Tensor:
+        """A tensor in float64, so that folding costs no digits."""
         if name not in self.tensors:
             raise CheckpointError(
                 f"{self.path} has no {name!r}: it is not a checkpoint of glow-pytorch or of the authors' code, or of "
                 "another number of steps in some level"
             )
-        self._used.add(name)
-        tensor = self.tensors[name]
-        if not bool(torch.isfinite(tensor.double()).all()):
-            raise CheckpointError(f"{self.path}: {name!r} holds values that are not finite")
-        return tensor.double()
-
-    def ignore(self, *names: str) -> None:
-        """Constants that follow from the shapes."""
-        self._used.update(names)
-
-    def check_all_used(self) -> None:
-        if unknown := sorted(self.tensors.keys() - self._used):
-            raise CheckpointError(
-                f"{self.path} has {len(unknown)} keys that a GLOW of this shape does not have: {', '.join(unknown[:5])}"
-            )
+        tensor = self.tensors.pop(name).double()
+        if not bool(torch.isfinite(tensor).all()):
+            raise self.error(f"{name!r} holds values that are not finite")
+        return tensor
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
@@ -130,122 +121,92 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         raise CheckpointError(f"{path} is not a file: name the public code's checkpoint itself")
     try:
         if path.suffix == ".safetensors":
-            tensors = load_file(path)
-        else:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
+            return load_file(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise CheckpointError(
             f"{path} cannot be read as a state dict ({str(error).splitlines()[0]}): save it by "
             "torch.save(model.state_dict(), …); whole modules are pickles that may run code, and are refused"
         ) from None
-    if not isinstance(tensors, Mapping) or not tensors or not all(torch.is_tensor(t) for t in tensors.values()):
+    if not isinstance(tensors, Mapping) or not all(torch.is_tensor(tensor) for tensor in tensors.values()):
         raise CheckpointError(f"{path} holds {type(tensors).__name__}, not a state dict of names and tensors")
     return tensors
 
 
-def _config(source: _Source, image_size: int) -> GlowConfig:
-    """The shape that the keys and shapes tell."""
-    steps: dict[int, int] = {}
-    for name in source.tensors:
-        parts = name.split(".")
-        if len(parts) > 3 and parts[0] == "blocks" and parts[2] == "flows":
-            level = int(parts[1])
-            steps[level] = max(steps.get(level, 0), int(parts[3]) + 1)
-    if not steps or sorted(steps) != list(range(len(steps))):
-        first = ", ".join(sorted(source.tensors)[:3])
-        raise CheckpointError(
-            f"{source.path} has no keys blocks.0.flows.0.…, but {first}, …: it is of another public code"
-        )
+def _config(source: _Source, image_size: int, asked: dict[str, Any]) -> GlowConfig:
+    """The shape, from the keys and shapes."""
+    found = {tuple(map(int, key.groups())) for name in source.tensors if (key := _STEP.match(name))}
+    counts = [sum(level == place for level, _ in found) for place in range(len({level for level, _ in found}))]
     network = "blocks.0.flows.0.coupling.net"
-    hidden, half = source[f"{network}.0.weight"].shape[:2]
-    affine = source[f"{network}.4.conv.weight"].shape[0] == 2 * half
-    counts = [steps[level] for level in range(len(steps))]
+    if not counts or 0 in counts or f"{network}.0.weight" not in source.tensors:
+        first = ", ".join(sorted(source.tensors)[:3])
+        raise source.error(f"it has no keys blocks.0.flows.0.…, but {first}, …: it is of another public code")
+    hidden, half = source.tensors[f"{network}.0.weight"].shape[:2]
+    affine = source.tensors[f"{network}.4.conv.weight"].shape[0] == 2 * half
     return GlowConfig(
         image_size=image_size, channels=half // 2, levels=len(counts), steps=counts, hidden=hidden,
-        coupling="affine" if affine else "additive", prior="learned", edges="ones",
+        coupling="affine" if affine else "additive", prior="learned", edges="ones", **asked,
     )  # fmt: skip
 
 
-def _step(source: _Source, theirs: str, half: int, config: GlowConfig) -> dict[str, Tensor]:
+def _step(source: _Source, theirs: str, half: int, affine: bool) -> dict[str, Tensor]:
     """One step's state."""
-    sign = torch.ones(2 * half, dtype=torch.float64)
-    if f"{theirs}.actnorm.scale" in source or f"{theirs}.invconv.indices" not in source:
-        if not bool(source[f"{theirs}.actnorm.initialized"]):
-            raise CheckpointError(f"{source.path}: {theirs}.actnorm has no values yet: it was saved before training")
-        scale, bias = source[f"{theirs}.actnorm.scale"], source[f"{theirs}.actnorm.loc"]
+    scale, bias = torch.ones(1, 2 * half, 1, 1).double(), torch.zeros(1, 2 * half, 1, 1).double()
+    if f"{theirs}.actnorm.scale" in source.tensors or f"{theirs}.invconv.indices" not in source.tensors:
+        scale, bias = source.take(f"{theirs}.actnorm.scale"), source.take(f"{theirs}.actnorm.loc")
+        if not bool(source.take(f"{theirs}.actnorm.initialized")):
+            raise source.error(f"{theirs}.actnorm has no values yet: it was saved before training")
         if bool((scale == 0).any()):
-            raise CheckpointError(f"{source.path}: {theirs}.actnorm.scale has a zero, so that step has no inverse")
-        sign = scale.sign().flatten()
-    else:  # network_config 1
-        scale, bias = (make(1, 2 * half, 1, 1, dtype=torch.float64) for make in (torch.ones, torch.zeros))
+            raise source.error(f"{theirs}.actnorm.scale has a zero, so that step has no inverse")
     state = {"actnorm.bias": bias, "actnorm.log_scale": scale.abs().log(), "actnorm.initialized": torch.tensor(True)}
-    state |= {f"linear.{name}": tensor for name, tensor in _linear(source, f"{theirs}.invconv", sign).items()}
+    linear = _linear(source, f"{theirs}.invconv", scale.sign().flatten())
+    state |= {f"linear.{name}": tensor for name, tensor in linear.items()}
 
     network = f"{theirs}.coupling.net"
-    weight, bias = _zero_convolution(source, f"{network}.4")
-    if config.coupling == "affine":
-        weight, bias = (torch.cat([tensor[half:], tensor[:half]]) for tensor in (weight, bias))
-    return state | {
-        "coupling.network.first.weight": source[f"{network}.0.weight"],
-        "coupling.network.first.bias": source[f"{network}.0.bias"],
-        "coupling.network.middle.weight": source[f"{network}.2.weight"],
-        "coupling.network.middle.bias": source[f"{network}.2.bias"] - 1,  # see CouplingNetwork, floor
-        "coupling.network.last.weight": weight,
-        "coupling.network.last.bias": bias,
-    }
+    for ours, number in (("first", 0), ("middle", 2)):
+        for kind in ("weight", "bias"):
+            state[f"coupling.network.{ours}.{kind}"] = source.take(f"{network}.{number}.{kind}")
+    last = _zero_convolution(source, f"{network}.4")
+    if affine:
+        last = tuple(torch.cat([tensor[half:], tensor[:half]]) for tensor in last)
+    return state | dict(zip(("coupling.network.last.weight", "coupling.network.last.bias"), last, strict=True))
 
 
 def _linear(source: _Source, theirs: str, sign: Tensor) -> dict[str, Tensor]:
     """P, L and U of the 1×1 convolution, W·diag(`sign`) = P L (U·diag(sign))."""
-    channels = len(sign)
-    if f"{theirs}.indices" in source:  # output i is input indices[i]
-        indices = source[f"{theirs}.indices"].long()
-        source.ignore(f"{theirs}.indices_inverse")
-        permutation = torch.eye(channels, dtype=torch.float64)[indices]
-        lower, upper = torch.eye(channels, dtype=torch.float64), torch.eye(channels, dtype=torch.float64)
-    elif f"{theirs}.weight" in source:  # not decomposed (glow-pytorch's --no_lu)
-        permutation, lower, upper = torch.linalg.lu(source[f"{theirs}.weight"].flatten(1))
+    for name in ("indices_inverse", "u_mask", "l_mask", "l_eye"):  # constants that follow from the shapes
+        source.tensors.pop(f"{theirs}.{name}", None)
+    if f"{theirs}.indices" in source.tensors:  # a fixed permutation: output i is input indices[i]
+        lower = upper = torch.eye(len(sign), dtype=torch.float64)
+        permutation = lower[source.take(f"{theirs}.indices").long()]
+    elif f"{theirs}.weight" in source.tensors:  # not decomposed (glow-pytorch's --no_lu)
+        permutation, lower, upper = torch.linalg.lu(source.take(f"{theirs}.weight").flatten(1))
     else:
-        permutation, lower, upper = (source[f"{theirs}.{name}"] for name in ("w_p", "w_l", "w_u"))
-        diagonal = source[f"{theirs}.s_sign"] * source[f"{theirs}.w_s"].exp()
+        permutation, lower, upper = (source.take(f"{theirs}.{name}") for name in ("w_p", "w_l", "w_u"))
+        diagonal = source.take(f"{theirs}.s_sign") * source.take(f"{theirs}.w_s").exp()
         upper = upper.triu(1) + torch.diag(diagonal)
-        source.ignore(*(f"{theirs}.{name}" for name in ("u_mask", "l_mask", "l_eye")))
     upper = upper * sign
     diagonal = upper.diagonal()
     if bool((diagonal == 0).any()):
-        raise CheckpointError(f"{source.path}: the 1×1 convolution {theirs} is singular")
-    return {
-        "permutation": permutation,
-        "lower": lower.tril(-1),
-        "upper": upper.triu(1),
-        "log_abs": diagonal.abs().log(),
-        "sign": diagonal.sign(),
-    }
+        raise source.error(f"the 1×1 convolution {theirs} is singular")
+    triangles = {"permutation": permutation, "lower": lower.tril(-1), "upper": upper.triu(1)}
+    return triangles | {"log_abs": diagonal.abs().log(), "sign": diagonal.sign()}
 
 
 def _zero_convolution(source: _Source, theirs: str) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution of h − 1, padded with zeros, that does what theirs does of h."""
-    if f"{theirs}.linear.weight" in source:
-        raise CheckpointError(f"{source.path}: {theirs} is conditional (a linear layer of labels); GLOW has none")
-    factor = (3 * source[f"{theirs}.scale"]).exp().flatten()
-    weight = source[f"{theirs}.conv.weight"] * factor[:, None, None, None]
-    return weight, source[f"{theirs}.conv.bias"] * factor + weight.sum((1, 2, 3))
+    """Weight and bias of a plain convolution padded with ones."""
+    if f"{theirs}.linear.weight" in source.tensors:
+        raise source.error(f"{theirs} is conditional (a linear layer of labels); GLOW has none")
+    factor = (3 * source.take(f"{theirs}.scale")).exp().flatten()
+    weight = source.take(f"{theirs}.conv.weight") * factor[:, None, None, None]
+    return weight, source.take(f"{theirs}.conv.bias") * factor
 
 
-def _prior(source: _Source, level: int) -> dict[str, Tensor]:
-    weight, bias = _zero_convolution(source, f"blocks.{level}.prior")
-    return {"parameters_of.weight": weight, "parameters_of.bias": bias}
-
-
-def _deepest_prior(source: _Source, level: int, shape: tuple[int, int, int]) -> dict[str, Tensor]:
-    """The convolution of a level of zeros, worked out: of −1 everywhere, as `_zero_convolution` takes h − 1."""
-    weight, bias = _zero_convolution(source, f"blocks.{level}.prior")
-    channels, height, width = shape
-    minus_one = -torch.ones(1, channels, height, width, dtype=torch.float64)
-    if weight.shape[:2] != (2 * channels, channels):
-        raise CheckpointError(
-            f"{source.path}: blocks.{level}.prior is {tuple(weight.shape)}, for {channels} channels expected "
-            f"({2 * channels}, {channels}, 3, 3)"
-        )
-    mean, log_sigma = F.conv2d(minus_one, weight, bias, padding=1).chunk(2, dim=1)
+def _prior(source: _Source, theirs: str, side: int, deepest: bool) -> dict[str, Tensor]:
+    """A level's prior. The deepest's, for a latent of that side, is a constant: the convolution of zeros, worked out."""
+    weight, bias = _zero_convolution(source, theirs)
+    if not deepest:
+        return {"parameters_of.weight": weight, "parameters_of.bias": bias}
+    zeros = F.pad(weight.new_zeros(1, weight.shape[1], side, side), (1, 1, 1, 1), value=1.0)
+    mean, log_sigma = F.conv2d(zeros, weight, bias).chunk(2, dim=1)
     return {"mean": mean, "log_sigma": log_sigma}

@@ -9,7 +9,7 @@ from torch import Tensor
 from ageflow.flows.actnorm import ActNorm
 from ageflow.flows.coupling import AdditiveCoupling, AffineCoupling
 from ageflow.flows.linear import InvertibleConv1x1
-from ageflow.flows.transform import Transform
+from ageflow.flows.transform import Transform, over_pixels
 
 _FACES_AT_A_TIME = 8  # while ActNorm is initialised
 COUPLINGS = {"additive": AdditiveCoupling, "affine": AffineCoupling}
@@ -47,28 +47,18 @@ class FlowStep(Transform):
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """ActNorm and the 1×1 convolution as one: (weight [C, C, 1, 1], bias [C])."""
-        return self._cached("forward", self._fold)
-
-    def folded_inverse(self) -> tuple[Tensor, Tensor]:
-        """What undoes `folded`: (weight [C, C, 1, 1], bias [C])."""
-        return self._cached("inverse", self._fold_inverse)
-
-    def linear_inverse(self, y: Tensor) -> Tensor:
-        """ActNorm and the 1×1 convolution undone, [B, C, H, W]."""
-        return F.conv2d(y, *self.folded_inverse())
-
-    def _fold(self) -> tuple[Tensor, Tensor]:
         weight = self.linear.weight()
         scale = self.actnorm.log_scale.flatten().exp()
         bias = weight @ (scale * self.actnorm.bias.flatten())
         return (weight * scale)[:, :, None, None], bias
 
-    def _fold_inverse(self) -> tuple[Tensor, Tensor]:
+    def folded_inverse(self) -> tuple[Tensor, Tensor]:
+        """What undoes `folded`: (weight [C, C, 1, 1], bias [C])."""
         inverse_scale = (-self.actnorm.log_scale.flatten()).exp()
         weight = inverse_scale[:, None] * self.linear.inverse_weight()
         return weight[:, :, None, None], -self.actnorm.bias.flatten()
 
-    def _cached(self, name: str, compute: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    def _cached(self, compute: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """`compute`'s result, kept while encoding and decoding (evaluation mode, no gradients), dropped in training."""
         if self.training or torch.is_grad_enabled():
             self._kept.clear()
@@ -77,25 +67,32 @@ class FlowStep(Transform):
         weights = (*self.actnorm.parameters(), *self.linear.parameters())
         if any(weight.is_inference() for weight in weights):  # a flow made under inference_mode counts no versions
             return compute()
-        state = tuple((weight.data_ptr(), weight._version) for weight in weights)
+        state, name = tuple((weight.data_ptr(), weight._version) for weight in weights), compute.__name__
         if self._kept.get(name, (None,))[0] != state:
             self._kept[name] = (state, compute())
         return self._kept[name][1]
 
-    def linear_log_det(self, x: Tensor) -> Tensor:
-        """ln |det| of `folded` on x [B, C, H, W]: [B]."""
-        per_pixel = self.actnorm.log_scale.sum() + self.linear.log_det_per_pixel()
-        return (per_pixel * (x.shape[2] * x.shape[3])).expand(len(x))
+    def mix(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """ActNorm and the 1×1 convolution of x [B, C, H, W], with their log-determinant [B]."""
+        return F.conv2d(x, *self._cached(self.folded)), self._mix_log_det(x)
+
+    def unmix(self, y: Tensor) -> Tensor:
+        """`mix` undone, [B, C, H, W]."""
+        return F.conv2d(y, *self._cached(self.folded_inverse))
+
+    def _mix_log_det(self, x: Tensor) -> Tensor:
+        return over_pixels(self.actnorm.log_scale.sum() + self.linear.log_abs.sum(), x)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.actnorm.check_initialized()
-        y, log_det = self.coupling(F.conv2d(x, *self.folded()))
-        return y, log_det + self.linear_log_det(x)
+        mixed, log_det = self.mix(x)
+        y, of_coupling = self.coupling(mixed)
+        return y, of_coupling + log_det
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         self.actnorm.check_initialized()
-        x, log_det = self.coupling.inverse(y)
-        return self.linear_inverse(x), log_det - self.linear_log_det(y)
+        mixed, log_det = self.coupling.inverse(y)
+        return self.unmix(mixed), log_det - self._mix_log_det(y)
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -55,41 +54,6 @@ class Transform(nn.Module, ABC):
         return self(x)[0]
 
 
-class Chain(Transform):
-    """Transforms one after the other.
-
-    Example:
-        >>> from ageflow.flows.squeeze import Squeeze
-        >>> y, log_det = Chain(Squeeze(), Squeeze())(torch.zeros(2, 3, 8, 8))
-        >>> y.shape, log_det.tolist()
-        (torch.Size([2, 48, 2, 2]), [0.0, 0.0])
-    """
-
-    def __init__(self, *transforms: Transform) -> None:
-        super().__init__()
-        self.transforms = nn.ModuleList(transforms)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        log_det = x.new_zeros(len(x))
-        for transform in self.transforms:
-            x, step = transform(x)
-            log_det = log_det + step
-        return x, log_det
-
-    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        log_det = y.new_zeros(len(y))
-        for transform in reversed(self.transforms):
-            y, step = transform.inverse(y)
-            log_det = log_det + step
-        return y, log_det
-
-    @torch.no_grad()
-    def initialize(self, x: Tensor) -> Tensor:
-        for transform in self.transforms:
-            x = transform.initialize(x)
-        return x
-
-    def append(self, transform: Transform) -> Self:
-        """Add `transform` at the end."""
-        self.transforms.append(transform)
-        return self
+def over_pixels(log_det: Tensor, x: Tensor) -> Tensor:
+    """The log-determinant [B] of a transform of x [B, C, H, W] that has `log_det`, a scalar, at every pixel."""
+    return (log_det * (x.shape[2] * x.shape[3])).expand(len(x))

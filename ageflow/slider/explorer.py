@@ -1,53 +1,58 @@
-"""Faces of a run, or of a picture, at any age by any method the run has trained; no widgets."""
+"""Faces of a run, or of a picture, at any age by any method that the run has trained; no widgets."""
 
+import contextlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from ageflow.checkpoint import latest
+from ageflow.checkpoint import CheckpointError, checkpoints, file_metadata
 from ageflow.config import ParameterError, Slider
 from ageflow.data.align import Aligner
 from ageflow.data.faces import Faces
 from ageflow.data.pictures import open_image
 from ageflow.device import device_of
 from ageflow.evaluation.identity import Embedder, load_embedder
-from ageflow.evaluation.judges import ATTRIBUTES, classifier_names
 from ageflow.flows.glow import load_glow, to_uint8
-from ageflow.parameters import settings as settings_of
-from ageflow.run import MissingArtefactError, Workspace
-from ageflow.training.classifier import load_classifier
+from ageflow.run import Workspace
+from ageflow.training.classifier import Classifier, load_classifier
 from ageflow.translation.ages import GROUP_CENTRES, OLDEST, YOUNGEST, age_to_weights
-from ageflow.translation.methods import METHODS, LatentMethod, load_method
+from ageflow.translation.methods import LatentMethod, load_method
 
-_STEP = 0.5  # of the slider, years
-# What a run must hold for a method to be offered.
-_PARTS = {
-    "glow": ("glow", "prototypes"),
-    "glow+attribute": ("glow", "prototypes"),
-    "no_ictm": ("glow", "no_ictm"),
-    "ageflow": ("glow", "ictm"),
-}
+AGE_STEP = 0.5  # of the slider, years
+_ATTRIBUTES = ("gender", "race")  # columns of the faces' table
 _SMALLEST = 32  # pixels of a picture's shorter side
+_COLUMNS = ("data set", "run", "image size", "has", "GLOW trained")
+# What a run with a trained GLOW may have besides, in the order of the notebooks.
+_ALSO = {
+    "faces": "faces",
+    "prototypes": "averages",
+    "ictm": "ICTM",
+    "no_ictm": "w/o ICTM",
+    "classifiers": "classifiers",
+}
 
 
 class NoFaceError(ValueError):
-    """A picture that no face could be taken from; the message says why."""
+    """A picture without a usable face; the message gives the reason."""
 
 
-@dataclass(frozen=True, eq=False)  # told apart by identity: a latent is kept for each
+@dataclass(frozen=True, eq=False)  # compared by identity: a latent is kept for each
 class Portrait:
     """A face to be shown at other ages.
 
     Arguments:
         image: aligned, uint8 [3, S, S].
-        age: its own age, years, as the data set tells it or, for a picture, as the classifier estimates it.
+        age: its own age, years: the data set's, or for a picture the classifier's estimate.
         attributes: its attributes by name.
-        about: who it is, in a few words.
+        about: a caption.
     """
 
     image: Tensor
@@ -56,38 +61,40 @@ class Portrait:
     about: str
 
     @property
-    def own(self) -> float:
-        """The place of its own age on the slider, years."""
-        return float(np.clip(round(self.age / _STEP) * _STEP, YOUNGEST, OLDEST))
+    def own_age(self) -> float:
+        """Its own age as a value of the slider, years."""
+        return float(np.clip(round(self.age / AGE_STEP) * AGE_STEP, YOUNGEST, OLDEST))
 
 
 @dataclass(frozen=True)
-class Readings:
-    """What the judges say of a face that is shown; None where the run has no judge.
+class View:
+    """Everything a picture depends on.
 
     Arguments:
-        cosine: similarity to the face before, in [−1, 1], by the embedder of that name.
-        embedder: its name.
-        age: estimated by the age classifier, years.
+        portrait: the face.
+        age: years; between two groups, their weights are mixed (`age_to_weights`).
+        method: a key of `METHODS`.
+        strength: how much of the way it is moved (`LatentMethod.at`).
     """
 
-    cosine: float
-    embedder: str
-    age: float | None
+    portrait: Portrait
+    age: float
+    method: str = "ageflow"
+    strength: float = 1.0
 
 
 class Explorer:
-    """Faces of a run at any age, by any method the run has trained.
+    """Faces of a run at any age, by any method that the run has trained.
 
     Arguments:
         settings: of notebook 09.
 
     Raises:
         MissingArtefactError: the run has no faces or no GLOW; the message names the notebook to run.
-        ParameterError: nobody's age is known in the run's data set, so that it has no directions.
+        ParameterError: the run's faces have no ages.
 
     Example:
-        ``explorer.at_age(explorer.portrait(3), 62.0)`` → uint8 [3, S, S]
+        ``explorer.at_age(View(explorer.portrait(3), 62.0))`` → uint8 [3, S, S]
     """
 
     def __init__(self, settings: Slider) -> None:
@@ -96,12 +103,12 @@ class Explorer:
         faces = Faces.open(self.workspace.require("faces"))
         if not faces.ages_known:
             raise ParameterError(
-                f"{settings.dataset}/{self.workspace.run}: its data set tells no ages, so nothing was learned about "
-                "them; choose a run on faces with ages (it may have begun from this one's GLOW, by init_from)"
+                f"{settings.dataset}/{settings.run}: its data set has no ages, so nothing was learned about them; choose "
+                "a run on faces with ages (its GLOW may begin from this run's, by init_from)"
             )
         self.faces = faces.select(split="test") or faces
         self.glow = load_glow(self.workspace.require("glow"), settings.device)
-        self._loaded: dict[str, LatentMethod] = {}
+        self._method = lru_cache(self._load_method)
         # A face is encoded once, however far the slider is dragged; two faces are kept.
         self._latent = lru_cache(maxsize=2)(self._encode)
 
@@ -109,29 +116,17 @@ class Explorer:
         """How many test faces there are."""
         return len(self.faces)
 
-    @property
-    def methods(self) -> list[str]:
-        """The methods whose parts the run holds."""
-        return [name for name, parts in _PARTS.items() if all(map(self.workspace.has, parts))]
-
-    @cached_property
-    def scale(self) -> float:
-        """s of the two GLOW methods (Eq. 5): what the run's ICTM learned from, or else the data set's."""
-        trained = latest(self.workspace.path("ictm"))
-        default = settings_of("train_ictm", {"dataset": self.settings.dataset}).scale
-        return float(trained.settings["scale"] if trained else default)
-
     def portrait(self, index: int) -> Portrait:
         """A test face, `index` from 0."""
         row = self.faces.table.iloc[index]
-        attributes = {name: None if pd.isna(row[name]) else row[name] for name in ATTRIBUTES if name in row}
+        attributes = {name: None if pd.isna(row[name]) else row[name] for name in _ATTRIBUTES}
         known = [attributes[name] for name in self.faces.attributes if attributes[name]]
-        told = [f"test face {index}", f"{round(row['age'], 1):g} years", *known]
+        about = [f"test face {index}", f"{round(row['age'], 1):g} years", *known]
         image = self.faces.images([index])[0].contiguous()
-        return Portrait(image, float(row["age"]), attributes, ", ".join(told))
+        return Portrait(image, float(row["age"]), attributes, ", ".join(about))
 
-    def uploaded(self, content: bytes) -> list[Portrait]:
-        """The faces of a picture file, left to right, aligned as the run's are; age and attributes as judged.
+    def portraits_in(self, content: bytes) -> list[Portrait]:
+        """The faces of a picture file, left to right, aligned as the run's are; age and attributes are estimated.
 
         Arguments:
             content: of the file; upright by its EXIF tag, any colours.
@@ -141,7 +136,7 @@ class Explorer:
 
         Raises:
             NoFaceError: no picture, a refused one, or no face in it.
-            MissingArtefactError: the run has no classifiers to judge it (notebook 05).
+            MissingArtefactError: the run has no classifiers (notebook 05).
         """
         try:
             picture = open_image(content)
@@ -150,128 +145,115 @@ class Explorer:
         if min(picture.size) < _SMALLEST:
             size = f"{picture.width}×{picture.height}"
             raise NoFaceError(f"the picture is too small, {size} pixels: a face needs {_SMALLEST}×{_SMALLEST} or more")
-        aligned = self._aligner.align_all(picture)
+        aligned = Aligner(self.faces.image_size, device_of(self.settings.device)).align_all(picture)
         if not aligned:
             raise NoFaceError(
                 "no face was found: it must be seen from the front, and be no smaller than an eighth of the picture"
             )
-        images = [torch.from_numpy(face.image).permute(2, 0, 1).contiguous() for face in aligned]
-        return [self._judged(image) for image in images]
+        portraits = []
+        for face in aligned:
+            image = torch.from_numpy(face.image).permute(2, 0, 1).contiguous()
+            age, attributes = self.estimate(image)
+            about = ", ".join(["your picture, estimated", f"{age:.0f} years", *attributes.values()])
+            portraits.append(Portrait(image, age, dict.fromkeys(_ATTRIBUTES) | attributes, about))
+        return portraits
 
-    @torch.inference_mode()
-    def at_age(
-        self, portrait: Portrait, age: float, method: str | None = None, strength: float | None = None
-    ) -> Tensor:
-        """The face at an age.
-
-        Arguments:
-            portrait: from `portrait` or `uploaded`.
-            age: years; between two groups, their weights are mixed (`age_to_weights`).
-            method: a key of `METHODS`; None for the settings'.
-            strength: how much of the way (`LatentMethod.at`); None for the settings'.
-
-        Returns:
-            uint8 [3, S, S].
+    def at_age(self, view: View) -> Tensor:
+        """The face at an age, uint8 [3, S, S].
 
         Raises:
             MissingArtefactError, CheckpointError: the method's parts; the message names the notebook to run.
         """
-        return self.at_ages(portrait, [age], method, strength)[0]
+        return self.at_ages(view, [view.age])[0]
 
     @torch.inference_mode()
-    def at_ages(
-        self, portrait: Portrait, ages: Sequence[float], method: str | None = None, strength: float | None = None
-    ) -> Tensor:
-        """The same at several ages, decoded together: uint8 [ages, 3, S, S]."""
-        moving, z, target, source, attributes = self._prepared(portrait, ages, method, strength)
-        return to_uint8(self.glow.decode(moving.move(z, target, source, attributes))).cpu()
+    def at_ages(self, view: View, ages: Sequence[float]) -> Tensor:
+        """The same at several ages in place of the view's, decoded together: uint8 [ages, 3, S, S]."""
+        method, arguments = self._prepared(view, ages)
+        return to_uint8(self.glow.decode(method.move(*arguments))).cpu()
 
     @torch.inference_mode()
-    def back(
-        self, portrait: Portrait, age: float, method: str | None = None, strength: float | None = None
-    ) -> Tensor | None:
-        """The face moved to an age and back by the exact inverse, float [3, S, S]; None: the method has none."""
-        moving, z, target, source, attributes = self._prepared(portrait, [age], method, strength)
-        if not moving.invertible:
-            return None
-        return self.glow.decode(moving.round_trip(z, target, source, attributes))[0].cpu()
+    def back(self, view: View) -> Tensor | None:
+        """The face moved to the age and back by the exact inverse, float [3, S, S]; None: the method has none."""
+        method, arguments = self._prepared(view, [view.age])
+        return self.glow.decode(method.round_trip(*arguments))[0].cpu() if method.invertible else None
 
     @torch.inference_mode()
-    def read(self, portrait: Portrait, shown: Tensor) -> Readings:
-        """What the judges say of `shown`, uint8 [3, S, S], beside the portrait.
+    def cosine(self, portrait: Portrait, shown: Tensor) -> float:
+        """Similarity of `shown`, uint8 [3, S, S], to the portrait by `embedder`, in [−1, 1].
 
         Raises:
             EmbedderError: the embedder of the settings cannot be loaded.
         """
-        before, after = self._embedder(torch.stack([portrait.image, shown]))
-        age = self.estimated_age(shown) if self.workspace.has("classifiers") else None
-        return Readings(float(before @ after), self._embedder.name, age)
+        before, after = self.embedder(torch.stack([portrait.image, shown]))
+        return float(before @ after)
 
     @torch.inference_mode()
-    def estimated_age(self, image: Tensor) -> float:
-        """The groups' centres averaged by the age classifier's probabilities, years, of a face uint8 [3, S, S]."""
-        probabilities = self._logits("age", image).softmax(dim=0)
-        return float(probabilities @ probabilities.new_tensor(GROUP_CENTRES))
+    def estimate(self, image: Tensor) -> tuple[float, dict[str, str]]:
+        """The age (the groups' centres, weighted by their probabilities) and the attributes of a face uint8 [3, S, S].
 
-    def missing(self, method: str) -> str | None:
-        """Why a method cannot be shown, with the notebook that makes what it lacks; None where it can."""
-        try:
-            for part in _PARTS[method]:
-                self.workspace.require(part)
-        except MissingArtefactError as error:
-            return f"{METHODS[method]} is not there: {error}"
-        return None
+        Raises:
+            MissingArtefactError: the run has no classifiers (notebook 05).
+        """
+        device = next(self.glow.parameters()).device
+        answers = {name: network(image[None].to(device))[0].cpu() for name, network in self._classifiers.items()}
+        age = float(answers.pop("age").softmax(dim=0) @ torch.tensor(GROUP_CENTRES))
+        return age, {name: self._classifiers[name].labels[int(logits.argmax())] for name, logits in answers.items()}
 
-    def _prepared(
-        self, portrait: Portrait, ages: Sequence[float], name: str | None, strength: float | None
-    ) -> tuple[LatentMethod, Tensor, Tensor, Tensor, dict[str, list]]:
-        method = self._method(name or self.settings.method)
-        method = method.at(self.settings.strength if strength is None else strength)
-        count = len(ages)
-        z = self._latent(portrait).expand(count, -1)
-        # The face's own age stands between the groups as the target does, so that nothing moves where they meet.
-        target, source = (
-            torch.stack([age_to_weights(age) for age in years]).to(z.device) for years in (ages, [portrait.own] * count)
-        )
-        return method, z, target, source, {name: [value] * count for name, value in portrait.attributes.items()}
+    @cached_property
+    def embedder(self) -> Embedder:
+        """The embedder of the settings."""
+        return load_embedder(self.settings.embedder, self.settings.device)
 
-    def _method(self, name: str) -> LatentMethod:
-        """A method, loaded when first asked for; all of them share one GLOW."""
-        if name not in self._loaded:
-            if problem := self.missing(name):
-                raise MissingArtefactError(problem)
-            chosen = self.settings
-            method = load_method(name, chosen.dataset, chosen.run, chosen.runs_root, chosen.device, self.scale)
-            method.glow = self.glow
-            self._loaded[name] = method
-        return self._loaded[name]
+    def _prepared(self, view: View, ages: Sequence[float]) -> tuple[LatentMethod, tuple]:
+        """The method, and what it takes to move the face to each age."""
+        method, count = self._method(view.method).at(view.strength), len(ages)
+        z = self._latent(view.portrait).expand(count, -1)
+        # The face's own age is mixed as the target is, so that nothing moves where the two are equal.
+        both = (ages, [view.portrait.own_age] * count)
+        target, source = (torch.stack([age_to_weights(age) for age in years]).to(z.device) for years in both)
+        return method, (z, target, source, {name: [value] * count for name, value in view.portrait.attributes.items()})
+
+    def _load_method(self, name: str) -> LatentMethod:
+        chosen = self.settings
+        method = load_method(name, chosen.dataset, chosen.run, chosen.runs_root, chosen.device)
+        method.glow = self.glow  # one for all
+        return method
 
     @torch.inference_mode()
     def _encode(self, portrait: Portrait) -> Tensor:
         return self.glow.encode(portrait.image[None].to(next(self.glow.parameters()).device))
 
     @cached_property
-    def _aligner(self) -> Aligner:
-        return Aligner(self.faces.image_size, device_of(self.settings.device))
+    def _classifiers(self) -> dict[str, Classifier]:
+        names = self.workspace.manifest("classifiers").details["classifiers"]
+        return {name: load_classifier(self.workspace.path("classifiers", name), self.settings.device) for name in names}
 
-    @cached_property
-    def _embedder(self) -> Embedder:
-        return load_embedder(self.settings.embedder, self.settings.device)
 
-    @cached_property
-    def _classifiers(self) -> dict[str, torch.nn.Module]:
-        folder = self.workspace.require("classifiers")
-        return {name: load_classifier(folder / name, self.settings.device) for name in classifier_names(folder)}
+def find_models(runs_root: Path) -> pd.DataFrame:
+    """Every run with a trained GLOW, the newest first.
 
-    @torch.inference_mode()
-    def _logits(self, name: str, image: Tensor) -> Tensor:
-        classifier = self._classifiers[name]
-        return classifier(image[None].to(next(classifier.parameters()).device))[0]
+    Arguments:
+        runs_root: folder of all runs; one that does not exist holds none.
 
-    def _judged(self, image: Tensor) -> Portrait:
-        attributes: dict[str, str | None] = {name: None for name in ATTRIBUTES if name in self.faces.table}
-        for name in self._classifiers.keys() - {"age"}:
-            attributes[name] = self._classifiers[name].labels[int(self._logits(name, image).argmax())]
-        age = self.estimated_age(image)
-        told = ["your picture, judged", f"{age:.0f} years", *filter(None, attributes.values())]
-        return Portrait(image, age, attributes, ", ".join(told))
+    Returns:
+        Columns ``data set``, ``run``, ``image size`` (pixels; missing where the newest checkpoint cannot be read),
+        ``has`` (what else is there, in words) and ``GLOW trained`` (when, to the minute).
+    """
+    rows = []
+    for marker in sorted(Path(runs_root).glob("*/*/glow/manifest.json"), key=lambda file: -file.stat().st_mtime):
+        dataset, run = marker.parts[-4:-2]
+        with contextlib.suppress(ParameterError):  # a folder that no run could have made
+            workspace = Workspace(Path(runs_root), dataset, run)
+            also = ", ".join(words for artefact, words in _ALSO.items() if workspace.has(artefact))
+            trained = f"{datetime.fromtimestamp(marker.stat().st_mtime):%Y-%m-%d %H:%M}"
+            rows.append((dataset, run, _image_size(marker.parent), also or "nothing else", trained))
+    return pd.DataFrame(rows, columns=_COLUMNS).astype({"image size": "Int64"})
+
+
+def _image_size(folder: Path) -> int | None:
+    """From the newest checkpoint's metadata alone: whether the file is whole, choosing that run will show."""
+    with contextlib.suppress(CheckpointError, IndexError, KeyError, ValueError):
+        _, path = checkpoints(folder)[-1]
+        return json.loads(file_metadata(path)["networks"])["glow"]["image_size"]
+    return None

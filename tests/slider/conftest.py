@@ -15,14 +15,33 @@ from tests.conftest import Run
 
 def in_format(picture: Image.Image, kind: str, **options: object) -> bytes:
     """The content of a picture file."""
-    held = io.BytesIO()
-    picture.save(held, kind, **options)
-    return held.getvalue()
+    content = io.BytesIO()
+    picture.save(content, kind, **options)
+    return content.getvalue()
 
 
 def astronaut() -> Image.Image:
     """A photograph of a person, 512×512."""
     return Image.fromarray(skimage.data.astronaut())
+
+
+def two_faces() -> Image.Image:
+    """The photograph, and beside it its mirror image."""
+    both, crop = Image.new("RGB", (860, 512)), astronaut().crop((0, 0, 430, 512))
+    both.paste(crop, (0, 0))
+    both.paste(crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (430, 0))
+    return both
+
+
+# Content of a file, and what is said of it.
+REFUSED = {
+    "a text file renamed": (b"this is no picture at all\n", "does not open as a picture"),
+    "an empty file": (b"", "empty"),
+    "cut short": (in_format(astronaut(), "JPEG")[:2000], "does not open as a picture"),
+    "one pixel": (in_format(Image.new("RGB", (1, 1)), "PNG"), "too small, 1×1"),
+    "no face": (in_format(Image.new("RGB", (300, 200), (90, 90, 90)), "PNG"), "no face"),
+    "144 million pixels": (in_format(Image.new("1", (12_000, 12_000)), "PNG"), "12000×12000"),
+}
 
 
 def slider_settings(of: Run, **parameters: object) -> Slider:
@@ -36,9 +55,17 @@ def explorer(smoke_run: Run) -> Explorer:
     return Explorer(slider_settings(smoke_run))
 
 
+@pytest.fixture(scope="package")
+def shared_slider(smoke_run: Run) -> AgeSlider:
+    return AgeSlider(slider_settings(smoke_run, age=40.0))
+
+
 @pytest.fixture
-def slider(smoke_run: Run) -> Iterator[AgeSlider]:
-    made = AgeSlider(slider_settings(smoke_run, age=40.0))
-    assert made.wait()
-    yield made
-    made.wait()
+def slider(shared_slider: AgeSlider) -> Iterator[AgeSlider]:
+    """A slider at 40 years by AgeFlow, on the first test face."""
+    controls = shared_slider.controls
+    controls.method.value, controls.strength.value, controls.age.value = "ageflow", 1.0, 40.0
+    shared_slider._choose_test_face(0)
+    assert shared_slider.wait()
+    yield shared_slider
+    assert shared_slider.wait()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ageflow
-from ageflow.slider import AgeSlider, age_slider
+from ageflow.slider import AgeSlider
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.benchmark
@@ -28,29 +28,29 @@ def demo_sized(tmp_path_factory: pytest.TempPathFactory) -> AgeSlider:
     command += ["--notebooks", "01-04", *(word for value in little for word in ("-p", *value.split()))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return age_slider(ageflow.settings("age_slider", {"runs_root": Path(root)}))
+    return AgeSlider(ageflow.settings("age_slider", {"runs_root": Path(root)}))
 
 
 def _moves(slider: AgeSlider, count: int) -> list[float]:
     """Seconds of each move, begun once the picture of the one before is there."""
     taken: list[float] = []
     there = threading.Event()
-    slider.parts.aged.observe(lambda _: there.set(), "value")
+    slider.controls.aged.observe(lambda _: there.set(), "value")
     for place in range(count):
         there.clear()
         # By the golden ratio, each age is a dozen years or more from the one before: another picture every time.
         age = 25 + 32 * (place * 0.618034 % 1)
         started = time.perf_counter()
-        slider.parts.age.value = age
+        slider.controls.age.value = age
         assert there.wait(5), f"no picture at {age}"
         taken.append(time.perf_counter() - started)
-    slider.parts.aged.unobserve_all("value")
+    slider.controls.aged.unobserve_all("value")
     return taken
 
 
 @pytest.mark.parametrize("method", ["glow", "ageflow"])
 def test_a_move_is_shown_at_once(demo_sized: AgeSlider, method: str):
-    demo_sized.parts.method.value = method
+    demo_sized.controls.method.value = method
     assert demo_sized.wait()
     # Other work on the machine only ever adds time, so the quietest of three rounds is the slider's own.
     rounds = [_moves(demo_sized, 200) for _ in range(3)]

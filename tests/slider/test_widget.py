@@ -1,7 +1,9 @@
 """The slider's widgets without a browser: every one does what it says, and what goes wrong is told."""
 
+import base64
 import io
 import json
+import re
 import shutil
 import time
 from datetime import datetime
@@ -14,11 +16,11 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ageflow.slider import AgeSlider, Explorer, age_slider, find_models
+from ageflow.checkpoint import checksum
+from ageflow.slider import AgeSlider, Explorer, View, find_models
 from ageflow.translation.methods import METHODS
 from tests.conftest import Run
-from tests.slider.conftest import astronaut, in_format, slider_settings
-from tests.slider.test_explorer import REFUSED
+from tests.slider.conftest import REFUSED, astronaut, in_format, slider_settings, two_faces
 
 
 def shown(content: bytes) -> np.ndarray:
@@ -27,38 +29,38 @@ def shown(content: bytes) -> np.ndarray:
 
 def upload(slider: AgeSlider, content: bytes, name: str = "me.jpg") -> None:
     file = {"name": name, "type": "image/jpeg", "size": len(content), "last_modified": datetime.now()}
-    slider.parts.upload.value = [file | {"content": memoryview(content)}]
+    slider.controls.upload.value = [file | {"content": memoryview(content)}]
     assert slider.wait()
 
 
 def test_every_widget_changes_the_picture(slider: AgeSlider):
-    parts = slider.parts
-    seen = [parts.aged.value]
-    moves = [(parts.age, 25.0), (parts.method, "glow"), (parts.age, 60.0), (parts.strength, 0.5)]
+    controls = slider.controls
+    seen = [controls.aged.value]
+    moves = [(controls.age, 25.0), (controls.method, "glow"), (controls.age, 60.0), (controls.strength, 0.5)]
     for widget, value in moves:
         widget.value = value
         assert slider.wait()
-        assert parts.aged.value not in seen, f"{widget.description} = {value} changes nothing"
-        seen.append(parts.aged.value)
-    assert parts.said.value == "at 60.0: 100% 51+"
-    assert shown(parts.original.value).shape == (256, 256, 3)
-    before = parts.original.value
-    parts.gallery._row.children[1].click()
+        assert controls.aged.value not in seen, f"{widget.description} = {value} changes nothing"
+        seen.append(controls.aged.value)
+    assert controls.caption.value == "at 60.0: 100% 51+"
+    assert shown(controls.original.value).shape == (256, 256, 3)
+    before = controls.original.value
+    controls.test_faces._row.children[1].click()
     assert slider.wait()
-    assert parts.original.value != before
-    assert "test face 1" in parts.about.value
+    assert controls.original.value != before
+    assert "test face 1" in controls.about.value
 
 
 def test_every_method_is_shown_with_its_readings_and_strip(slider: AgeSlider):
     for method in METHODS:
-        slider.parts.method.value = method
+        slider.controls.method.value = method
         assert slider.wait()
-        assert slider.parts.problem_text == ""
-        assert "cosine to the face before" in slider.parts.readings.value
-        assert "estimated age" in slider.parts.readings.value
-        assert ("0 of 3072 values differ" in slider.parts.readings.value) == (method != "no_ictm")
-        for image, centre in zip(slider.parts.groups, (25.0, 35.5, 45.5, 57.0), strict=True):
-            expected = slider.explorer.at_age(slider.portrait, centre, method, slider.parts.strength.value)
+        assert slider.controls.problem_text == ""
+        assert "cosine to the face before" in slider.controls.readings.value
+        assert "estimated age" in slider.controls.readings.value
+        assert ("0 of 3072 values differ" in slider.controls.readings.value) == (method != "no_ictm")
+        for image, centre in zip(slider.controls.strip, (25.0, 35.5, 45.5, 57.0), strict=True):
+            expected = slider.explorer.at_age(View(slider.portrait, centre, method, slider.controls.strength.value))
             small = Image.fromarray(expected.permute(1, 2, 0).contiguous().numpy()).resize((256, 256), 3)
             assert np.array_equal(shown(image.value), np.array(small))
     page = shown(slider.figure()._repr_png_()[0])
@@ -66,94 +68,92 @@ def test_every_method_is_shown_with_its_readings_and_strip(slider: AgeSlider):
 
 
 def test_back_at_the_own_age_it_is_the_input_every_value(slider: AgeSlider):
-    parts = slider.parts
+    controls = slider.controls
     for method in ("glow", "glow+attribute", "ageflow"):
-        for number in [n for n in range(len(slider.explorer)) if slider.explorer.portrait(n).own < 50][:3]:
+        for number in [n for n in range(len(slider.explorer)) if slider.explorer.portrait(n).own_age < 50][:3]:
             slider._choose_test_face(number)
-            parts.method.value, parts.age.value = method, 65.0
+            controls.method.value, controls.age.value = method, 65.0
             assert slider.wait()
-            assert parts.aged.value != parts.original.value
-            parts.own.click()
+            assert controls.aged.value != controls.original.value
+            controls.own_age.click()
             assert slider.wait()
-            assert parts.age.value == slider.portrait.own
+            assert controls.age.value == slider.portrait.own_age
             assert torch.equal(slider.shown, slider.portrait.image)
-            assert parts.aged.value == parts.original.value
-            assert "back from 65.0" in parts.said.value
-            assert (shown(parts.difference.value) == 128).all()
+            assert controls.aged.value == controls.original.value
+            assert "back from 65.0" in controls.caption.value
+            assert (shown(controls.difference.value) == 128).all()
 
 
 def test_moves_faster_than_pictures_are_dropped_and_the_last_is_shown(slider: AgeSlider):
     drawn: list[bytes] = []
-    slider.parts.aged.observe(lambda change: drawn.append(change["new"]), "value")
+    slider.controls.aged.observe(lambda change: drawn.append(change["new"]), "value")
     started = time.perf_counter()
     for age in np.linspace(20, 65, 400):
-        slider.parts.age.value = float(age)
+        slider.controls.age.value = float(age)
     moving = time.perf_counter() - started
     assert slider.wait()
     assert moving < 2, "a move waits for a picture"
     assert len(drawn) < 200
-    last = slider.explorer.at_age(slider.portrait, 65.0, "ageflow")
+    last = slider.explorer.at_age(View(slider.portrait, 65.0))
     assert torch.equal(slider.shown, last)
-    assert slider.parts.said.value == "at 65.0: 100% 51+"
+    assert slider.controls.caption.value == "at 65.0: 100% 51+"
 
 
 def test_a_face_is_encoded_once_however_far_the_slider_moves(slider: AgeSlider):
+    slider.explorer._latent.cache_clear()
     slider._choose_test_face(1)
     for age in (25.0, 45.0, 65.0):
-        slider.parts.age.value = age
+        slider.controls.age.value = age
         assert slider.wait()
     for method in METHODS:
-        slider.parts.method.value = method
+        slider.controls.method.value = method
         assert slider.wait()
-    assert slider.explorer._latent.cache_info().misses == 2  # the face shown first and this one
+    assert slider.explorer._latent.cache_info().misses == 1
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_bad_upload_is_told_and_leaves_the_face(slider: AgeSlider, name: str):
     content, words = REFUSED[name]
-    before = (slider.parts.original.value, slider.parts.aged.value)
+    before = (slider.controls.original.value, slider.controls.aged.value)
     upload(slider, content)
-    assert words in slider.parts.problem_text
-    assert "Traceback" not in slider.parts.problem.value
-    assert words in slider.parts.problem.value
-    assert (slider.parts.original.value, slider.parts.aged.value) == before
-    slider.parts.age.value = 33.0
+    assert words in slider.controls.problem_text
+    assert "Traceback" not in slider.controls.problem.value
+    assert words in slider.controls.problem.value
+    assert (slider.controls.original.value, slider.controls.aged.value) == before
+    slider.controls.age.value = 33.0
     assert slider.wait()
-    assert slider.parts.problem.value == ""
+    assert slider.controls.problem.value == ""
 
 
 def test_a_photograph_is_aged_and_saved(slider: AgeSlider, tmp_path: Path):
+    controls = slider.controls
     upload(slider, in_format(astronaut(), "JPEG"))
-    assert slider.parts.problem_text == ""
-    assert "your picture" in slider.parts.about.value
-    assert slider.parts.found_row.layout.display == "none"
-    slider.parts.save_png.click()
-    assert 'download="face_40_ageflow.png"' in slider.parts.link.value
-    slider.parts.save_gif.click()
-    assert 'download="face_25-57_ageflow.gif"' in slider.parts.link.value
-    picture = Image.open(slider.save(tmp_path / "face.png"))
-    assert np.array_equal(np.array(picture), shown(slider.parts.aged.value))
-    film = Image.open(slider.save(tmp_path / "face.gif"))
+    assert controls.problem_text == ""
+    assert "your picture" in controls.about.value
+    assert controls.found_row.layout.display == "none"
+    controls.save_png.click()
+    assert 'download="face_40_ageflow.png"' in controls.download.value
+    controls.save_gif.click()
+    assert 'download="face_25-57_ageflow.gif"' in controls.download.value
+    film = Image.open(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]*)", controls.download.value)[1])))
     assert film.n_frames > 10
     assert film.size == (256, 256)
+    assert np.array_equal(shown(slider.save(tmp_path / "face.png").read_bytes()), shown(controls.aged.value))
     with pytest.raises(ValueError, match=r"\.png or \.gif"):
         slider.save(tmp_path / "face.bmp")
 
 
 def test_of_two_faces_either_can_be_chosen(slider: AgeSlider):
-    both = Image.new("RGB", (1024, 512))
-    both.paste(astronaut(), (0, 0))
-    both.paste(astronaut().transpose(Image.Transpose.FLIP_LEFT_RIGHT), (512, 0))
-    upload(slider, in_format(both, "PNG"))
-    assert slider.parts.found_row.layout.display == ""
-    first, second = slider.parts.found._row.children
-    left = slider.parts.original.value
+    upload(slider, in_format(two_faces(), "PNG"))
+    assert slider.controls.found_row.layout.display == ""
+    first, second = slider.controls.found._row.children
+    left = slider.controls.original.value
     second.click()
     assert slider.wait()
-    assert slider.parts.original.value != left
+    assert slider.controls.original.value != left
     first.click()
     assert slider.wait()
-    assert slider.parts.original.value == left
+    assert slider.controls.original.value == left
 
 
 def test_a_photo_may_be_a_parameter(smoke_run: Run, tmp_path: Path):
@@ -161,10 +161,10 @@ def test_a_photo_may_be_a_parameter(smoke_run: Run, tmp_path: Path):
     photo.write_bytes(in_format(astronaut(), "PNG"))
     made = AgeSlider(slider_settings(smoke_run, photo=photo))
     assert made.wait()
-    assert "your picture" in made.parts.about.value
+    assert "your picture" in made.controls.about.value
     missing = AgeSlider(slider_settings(smoke_run, photo=tmp_path / "not there.png"))
     assert missing.wait()
-    assert f"photo = {tmp_path / 'not there.png'}: the file cannot be read" in missing.parts.problem_text
+    assert f"photo = {tmp_path / 'not there.png'}: the file cannot be read" in missing.controls.problem_text
     assert (missing.portrait, missing.shown) == (None, None), "nobody is shown in its place"
     assert "cannot be read" in missing.figure().data
 
@@ -172,7 +172,7 @@ def test_a_photo_may_be_a_parameter(smoke_run: Run, tmp_path: Path):
 def test_a_face_that_is_not_there_is_named(smoke_run: Run):
     made = AgeSlider(slider_settings(smoke_run, face=999))
     assert made.wait()
-    assert "face = 999: demo/smoke has" in made.parts.problem_text
+    assert "face = 999: demo/smoke has" in made.controls.problem_text
     assert made.shown is None
 
 
@@ -192,67 +192,67 @@ def partial_runs(smoke_run: Run, tmp_path: Path) -> Path:
     [("none", "01_prepare_data"), ("one", "02_train_glow"), ("two", "04_train_ictm"), ("three", "04_train_ictm")],
 )
 def test_a_missing_model_is_told_with_its_notebook(partial_runs: Path, smoke_run: Run, run: str, notebook: str):
-    made = age_slider(slider_settings(smoke_run, runs_root=partial_runs, run=run))
+    made = AgeSlider(slider_settings(smoke_run, runs_root=partial_runs, run=run))
     assert made.wait()
-    assert f"run {notebook}.ipynb first" in made.parts.problem_text
+    assert f"run {notebook}.ipynb first" in made.controls.problem_text
     assert f"run {notebook}.ipynb first" in made._repr_mimebundle_()["text/plain"]
     assert f"run {notebook}.ipynb first" in made.figure().data
 
 
 def test_what_a_run_has_can_be_shown_whatever_it_lacks(partial_runs: Path, smoke_run: Run):
-    made = age_slider(slider_settings(smoke_run, runs_root=partial_runs, run="three"))
-    made.parts.method.value = "glow"
+    made = AgeSlider(slider_settings(smoke_run, runs_root=partial_runs, run="three"))
+    made.controls.method.value = "glow"
     assert made.wait()
-    assert made.parts.problem_text == ""
+    assert made.controls.problem_text == ""
     assert made.shown is not None
-    assert "05_train_classifiers" in made.parts.readings.value
-    made.parts.method.value = "no_ictm"
+    assert "05_train_classifiers" in made.controls.readings.value
+    made.controls.method.value = "no_ictm"
     assert made.wait()
-    assert "run 06_ablations.ipynb first" in made.parts.problem_text
+    assert "run 06_ablations.ipynb first" in made.controls.problem_text
     assert made.shown is None
     upload(made, in_format(astronaut(), "PNG"))
-    assert "run 05_train_classifiers.ipynb first" in made.parts.problem_text
-    made.parts.strength.value = 0.6
-    made.parts.model.value = ("demo", "four")
-    made.parts.method.value = "ageflow"
+    assert "run 05_train_classifiers.ipynb first" in made.controls.problem_text
+    made.controls.strength.value = 0.6
+    made.controls.model.value = ("demo", "four")
+    made.controls.method.value = "ageflow"
     assert made.wait()
-    assert made.parts.problem_text == ""
+    assert made.controls.problem_text == ""
     assert made.explorer.settings.run == "four"
-    assert made.parts.strength.value == 0.6, "runs are compared at one strength"
+    assert made.controls.strength.value == 0.6, "runs are compared at one strength"
 
 
 def test_no_face_of_another_method_stays_where_one_fails(partial_runs: Path, smoke_run: Run, tmp_path: Path):
     """The ICTM is there, and was trained on the latents of another GLOW."""
-    folder = partial_runs / "demo" / "four" / "ictm"
-    for file in folder.glob("checkpoint-*.safetensors"):
-        with safe_open(file, framework="pt") as held:
-            tensors, metadata = {name: held.get_tensor(name) for name in held.keys()}, held.metadata()  # noqa: SIM118
-        config = json.loads(metadata["config"]) | {"glow": "another"}
-        save_file(tensors, file, {"iteration": metadata["iteration"], "config": json.dumps(config)})
-    made = age_slider(slider_settings(smoke_run, runs_root=partial_runs, run="four", method="glow", age=60.0))
+    for file in (partial_runs / "demo" / "four" / "ictm").glob("checkpoint-*.safetensors"):
+        with safe_open(file, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            metadata = {name: value for name, value in opened.metadata().items() if name != "checksum"}
+        metadata["inputs"] = json.dumps(json.loads(metadata["inputs"]) | {"glow": "another"})
+        save_file(tensors, file, metadata | {"checksum": checksum(tensors, metadata)})
+    made = AgeSlider(slider_settings(smoke_run, runs_root=partial_runs, run="four", method="glow", age=60.0))
     assert made.wait()
     assert made.shown is not None
-    made.parts.method.value = "ageflow"
+    made.controls.method.value = "ageflow"
     assert made.wait()
-    assert "was trained on the latents of GLOW another" in made.parts.problem_text
+    assert "was trained on the latents of GLOW another" in made.controls.problem_text
     assert made.shown is None
-    assert made.parts.readings.value == ""
+    assert made.controls.readings.value == ""
     assert "was trained on the latents" in made.figure().data
     with pytest.raises(ValueError, match="no face to save"):
         made.save(tmp_path / "face.png")
-    made.parts.method.value = "glow"
+    made.controls.method.value = "glow"
     assert made.wait()
     assert made.shown is not None
 
 
 def test_a_failure_that_the_hand_has_left_behind_is_not_told(slider: AgeSlider):
-    before = slider._position()
-    slider.parts.age.value = 55.0
+    before = slider._view()
+    slider.controls.age.value = 55.0
     slider._fail_at(ValueError("of before"), before)
     assert slider.wait()
-    assert slider.parts.problem_text == ""
-    slider._fail_at(ValueError("of now"), slider._position())
-    assert slider.parts.problem_text == "of now"
+    assert slider.controls.problem_text == ""
+    slider._fail_at(ValueError("of now"), slider._view())
+    assert slider.controls.problem_text == "of now"
 
 
 def test_every_run_with_a_glow_is_listed(partial_runs: Path):
@@ -268,17 +268,15 @@ def test_every_run_with_a_glow_is_listed(partial_runs: Path):
     assert find_models(partial_runs).set_index("run")["image size"].isna()["two"]
 
 
-def test_the_gallery_turns_pages(smoke_run: Run, explorer: Explorer):
-    made = AgeSlider(slider_settings(smoke_run))
-    assert made.wait()
-    gallery = made.parts.gallery
+def test_the_test_faces_come_in_pages(slider: AgeSlider, explorer: Explorer):
+    faces = slider.controls.test_faces
     assert len(explorer) > 12
-    assert len(gallery._row.children) == 12
-    gallery._on.click()
-    gallery._row.children[0].click()
-    assert made.wait()
-    assert made.parts.about.value == explorer.portrait(12).about
-    assert "ageflow-chosen" in gallery._row.children[0]._dom_classes
-    gallery._back.click()
-    assert gallery._back.disabled
-    assert not any("ageflow-chosen" in button._dom_classes for button in gallery._row.children)
+    assert len(faces._row.children) == 12
+    faces.page.value = 2
+    assert len(faces._row.children) == min(12, len(explorer) - 12)
+    faces._row.children[0].click()
+    assert slider.wait()
+    assert slider.controls.about.value == explorer.portrait(12).about
+    assert "ageflow-chosen" in faces._row.children[0]._dom_classes
+    faces.page.value = 1
+    assert not any("ageflow-chosen" in button._dom_classes for button in faces._row.children)

@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from ageflow.data.align import EYES
 from ageflow.data.faces import Faces
 from ageflow.data.pictures import open_image, read_picture
-from ageflow.data.prepare import rejections
+from ageflow.data.prepare import rejections, source_folder
 from ageflow.data.records import AGE_GROUPS, GROUP_EDGES, NO_GROUP
-from ageflow.data.source import source_folder
 from ageflow.report.picture import Picture, bare, show_face
 from ageflow.report.style import GROUP_COLOURS, SMALL
 

@@ -20,7 +20,7 @@ from ageflow.batch.plan import Plan
 from ageflow.batch.sweep import Sweep
 from ageflow.config import ParameterError
 from ageflow.data.faces import Faces
-from ageflow.data.source import source_folder
+from ageflow.data.prepare import source_folder
 from ageflow.run import Workspace
 from tests.batch.test_batch import MAKE, write_notebook
 from tests.conftest import ROOT

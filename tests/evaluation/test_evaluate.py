@@ -10,7 +10,7 @@ import pytest
 
 import ageflow
 from ageflow.config import ParameterError
-from ageflow.data.faces import SETTINGS_FILE, TABLE_FILE, Faces, shard_file
+from ageflow.data.faces import TABLE_FILE, Faces, shard_file
 from ageflow.evaluation.evaluate import by_group, evaluate, evaluate_all, evaluate_real
 from ageflow.evaluation.held_out import held_out_faces
 from ageflow.evaluation.judged import NotJudgedError, read_judged
@@ -138,10 +138,10 @@ def test_a_name_counts_within_its_own_set_and_the_demo_s_within_its_seed(run):
     assert len(other_faces(run).unseen_by(mine)) == len(mine.select(split="test"))
     drawn = other_faces(run, source=lambda _: "demo")
     for seed, left in ((0, 24), (3, 120)):
-        (drawn.folder / SETTINGS_FILE).write_text(json.dumps({"seed": str(seed)}))
+        Manifest(settings={"seed": seed}).write(drawn.folder)
         first = Faces(run / "nowhere", drawn.table)
         first.folder.mkdir(exist_ok=True)
-        (first.folder / SETTINGS_FILE).write_text(json.dumps({"seed": "0"}))
+        Manifest(settings={"seed": 0}).write(first.folder)
         assert len(drawn.unseen_by(first)) == left
 
 
@@ -154,8 +154,8 @@ def test_a_picture_of_a_folder_that_names_nobody_is_of_nobody_in_another_folder(
     for root, count in left.items():
         theirs = Faces(run / "another folder", mine.table)
         theirs.folder.mkdir(exist_ok=True)
-        (theirs.folder / SETTINGS_FILE).write_text(json.dumps({"data_root": root}))
-        (mine.folder / SETTINGS_FILE).write_text(json.dumps({"data_root": "/data/a"}))
+        Manifest(settings={"data_root": root}).write(theirs.folder)
+        Manifest(settings={"data_root": "/data/a"}).write(mine.folder)
         assert len(theirs.unseen_by(mine)) == count
 
 

@@ -1,39 +1,35 @@
 """Faces brought to one template: MTCNN's five points, then a similarity transform that puts the eyes in place.
 
-The transform turns too, which facenet-pytorch's own crop does not. MTCNN's last network saw few turned faces, so it
-looks at each face a second and third time, turned upright by what it found before. The eyes come to lie at (0.36, 0.465) and
+The transform rotates too, which facenet-pytorch's own crop does not. O-Net, MTCNN's last network, was trained on few
+rotated faces. So it sees each face a second and a third time, upright by the points found before, and mirrored as well:
+its errors to the left in the one are errors to the right in the other. The eyes come to lie at (0.36, 0.465) and
 (0.64, 0.465) of the side, as in the paper's Fig. 2; what lies outside the picture is black.
+
+The networks run on one thread, because their last bits may depend on the number of threads; more processors are for
+more processes. The bits do depend on the pictures in a batch: whoever wants the same bits again takes the same batches.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ageflow.data.mtcnn import MTCNN
+if TYPE_CHECKING:
+    from facenet_pytorch import MTCNN
 
 EYES = ((0.36, 0.465), (0.64, 0.465))  # of the side: the eye on the left of the picture, the one on the right
 DETECTION_BATCH = 8  # pictures searched at a time; more no longer fit a processor's cache and take longer
+_LOOKS = 2  # of O-Net at the upright face
+_ONET_SIDE = 48  # pixels
 _CROP = (1.25, 0.97, 2.5)  # what O-Net looks at again: left of and above the eyes' middle, side; in eye distances
-_LOOKS = 2
-_MIN_EYE_DISTANCE = 2.0  # pixels; below, the two points say nothing about size and turn
-
-
-@dataclass(frozen=True)
-class Detection:
-    """A face in a picture.
-
-    Arguments:
-        points: [5, 2] pixels (x, y): left eye, right eye, nose, left and right corner of the mouth, as seen.
-        found: how many faces the picture holds; `points` belong to the one that is largest and nearest the centre.
-    """
-
-    points: np.ndarray
-    found: int
+_MIRRORED = [1, 0, 2, 4, 3]  # which of the five points each is in a mirror
+_MIN_EYE_DISTANCE = 2.0  # pixels; below, the two points say nothing about size and rotation
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,8 @@ class Aligned:
 
     Arguments:
         image: uint8 [S, S, 3], RGB.
-        landmarks: [5, 2], the five points in pixels of `image`.
+        landmarks: [5, 2] pixels (x, y) of `image`: left eye, right eye, nose, left and right corner of the mouth, as
+            seen in the picture.
         found: how many faces the picture holds.
     """
 
@@ -71,7 +68,7 @@ class Aligner:
         self._device = torch.device(device)
 
     def align(self, images: Sequence[Image.Image], points: Sequence[np.ndarray] | None = None) -> list[Aligned | str]:
-        """Align one face of each picture.
+        """Align one face of each picture: the one that is largest and nearest the centre.
 
         Arguments:
             images: RGB pictures, any sizes.
@@ -80,93 +77,115 @@ class Aligner:
         Returns:
             For each picture the aligned face, or the reason why there is none.
         """
-        if points is None:
-            found = self._search(images, upright=True)
-        else:
-            found = [Detection(np.asarray(five, dtype=np.float64), 1) for five in points]
+        found = self.locate(images) if points is None else [five[None] for five in points]
         return [
-            face if isinstance(face, str) else self.warp(image, face) for image, face in zip(images, found, strict=True)
+            self.warp(image, faces[0], len(faces)) if len(faces) else "MTCNN finds no face"
+            for image, faces in zip(images, found, strict=True)
         ]
 
-    def detect(self, images: Sequence[Image.Image]) -> list[Detection | str]:
-        """The face of each picture as MTCNN finds it, or the reason why there is none."""
-        return self._search(images, upright=False)
-
-    def locate(self, images: Sequence[Image.Image]) -> list[Detection | str]:
-        """The same with the points that `align` uses: found again in the face turned upright."""
-        return self._search(images, upright=True)
-
     def align_all(self, image: Image.Image) -> list[Aligned]:
-        """Every face of one picture, aligned, from left to right; none where MTCNN finds none.
-
-        Arguments:
-            image: RGB, any size.
-        """
-        canvas, size = _canvas(image, self.detection_size)
-        ((_, points),) = self._detector.detect(np.stack([np.asarray(canvas)]))
-        seen: list[Detection | str] = [Detection(five.astype(np.float64), len(points)) for five in points]
-        for _ in range(_LOOKS if seen else 0):
-            seen = self._look_again([canvas] * len(seen), seen)
-        faces = [Detection(face.points * image.size / size, face.found) for face in seen if not isinstance(face, str)]
-        faces.sort(key=lambda face: face.points[:, 0].mean())
-        aligned = [self.warp(image, face) for face in faces]
+        """Every face of one RGB picture, aligned, from left to right; none where MTCNN finds none."""
+        (faces,) = self.locate([image])
+        aligned = [self.warp(image, face, len(faces)) for face in sorted(faces, key=lambda five: five[:, 0].mean())]
         return [face for face in aligned if isinstance(face, Aligned)]
 
-    def _search(self, images: Sequence[Image.Image], upright: bool) -> list[Detection | str]:
-        found: list[Detection | str] = []
-        for start in range(0, len(images), DETECTION_BATCH):
-            batch = images[start : start + DETECTION_BATCH]
-            canvases, sizes = zip(*(_canvas(image, self.detection_size) for image in batch), strict=True)
-            seen = self._detector.detect(np.stack([np.asarray(canvas) for canvas in canvases]))
-            faces = [_choose(boxes, points, size) for (boxes, points), size in zip(seen, sizes, strict=True)]
-            for _ in range(_LOOKS if upright else 0):
-                faces = self._look_again(canvases, faces)
-            found += [
-                face if isinstance(face, str) else Detection(face.points * image.size / size, face.found)
-                for face, image, size in zip(faces, batch, sizes, strict=True)
-            ]
+    def locate(self, images: Sequence[Image.Image]) -> list[np.ndarray]:
+        """The five points of every face of each picture, [faces, 5, 2] pixels (x, y).
+
+        The face that is largest and nearest the centre comes first.
+        """
+        found: list[np.ndarray] = []
+        with _one_thread():
+            for start in range(0, len(images), DETECTION_BATCH):
+                batch = images[start : start + DETECTION_BATCH]
+                canvases, sizes = zip(*(_canvas(image, self.detection_size) for image in batch), strict=True)
+                several = [
+                    points[_order(boxes, size)]
+                    for (boxes, points), size in zip(self._detect(canvases), sizes, strict=True)
+                ]
+                for _ in range(_LOOKS):
+                    several = self._look_again(canvases, several)
+                found += [
+                    points * np.divide(image.size, size)
+                    for points, image, size in zip(several, batch, sizes, strict=True)
+                ]
         return found
 
-    def _look_again(self, canvases: Sequence[Image.Image], faces: list[Detection | str]) -> list[Detection | str]:
-        """The faces with their points found anew by O-Net, in the face turned upright."""
-        faces = list(faces)
-        side = self._detector.closest
-        left, above, width = _CROP
-        places, turns, crops = [], [], []
-        for place, face in enumerate(faces):
-            if isinstance(face, str) or _eye_distance(face.points) < _MIN_EYE_DISTANCE:
-                continue
-            eyes = [complex(*eye) for eye in face.points[:2]]
-            across = eyes[1] - eyes[0]
-            a, b = across * width / side, (eyes[0] + eyes[1]) / 2 - across * complex(left, above)
-            places.append(place), turns.append((a, b)), crops.append(_resample(canvases[place], a, b, side))
-        if not crops:
-            return faces
-        points, sure = self._detector.points(np.stack(crops))
-        for place, (a, b), five, certain in zip(places, turns, points.astype(np.float64), sure, strict=True):
-            if certain:  # else the first look was better: a face in profile is more than the crop
-                seen = (five[:, 0] + 1j * five[:, 1]) * a + b
-                faces[place] = Detection(np.stack([seen.real, seen.imag], axis=1), faces[place].found)
-        return faces
+    def warp(self, image: Image.Image, points: np.ndarray, found: int = 1) -> Aligned | str:
+        """Put the eyes of a face onto the template, or say why not.
 
-    def warp(self, image: Image.Image, detection: Detection) -> Aligned | str:
-        """Put the eyes of a found face onto the template."""
-        eyes = detection.points[:2]
-        if not np.isfinite(detection.points).all() or _eye_distance(detection.points) < _MIN_EYE_DISTANCE:
-            return f"the eyes, at {eyes.round(1).tolist()}, are too close to tell the face's size"
+        Arguments:
+            image: RGB.
+            points: [5, 2] pixels, as of `locate`.
+            found: how many faces the picture holds.
+        """
+        eyes = points[:2]
+        if not np.isfinite(points).all() or np.hypot(*(eyes[1] - eyes[0])) < _MIN_EYE_DISTANCE:
+            return f"the eyes, at {eyes.round(1).tolist()}, are too close together to give the face's size"
         # A similarity of the plane is z ↦ a·z + b in complex numbers; two pairs of points give a and b.
-        side = self.image_size
-        template = [complex(x * side, y * side) for x, y in EYES]
-        source = [complex(*eye) for eye in eyes]
+        template = [complex(x, y) * self.image_size for x, y in EYES]
+        source = _to_complex(points)
         a = (source[1] - source[0]) / (template[1] - template[0])
         b = source[0] - a * template[0]
-        to_template = [(complex(*point) - b) / a for point in detection.points]
-        landmarks = np.array([(point.real, point.imag) for point in to_template], dtype=np.float32)
-        return Aligned(_resample(image, a, b, side), landmarks, detection.found)
+        landmarks = _to_pairs((source - b) / a).astype(np.float32)
+        return Aligned(_resample(image, a, b, self.image_size), landmarks, found)
 
     @cached_property
-    def _detector(self) -> MTCNN:
-        return MTCNN(min_face_size=self.detection_size // 8, device=self._device)
+    def _mtcnn(self) -> "MTCNN":
+        from facenet_pytorch import MTCNN  # takes seconds to import
+
+        detector = MTCNN(min_face_size=self.detection_size // 8, keep_all=True, device=self._device).eval()
+        # Its convolutions have few channels, and are vectorised only with these last in memory.
+        return detector.to(memory_format=torch.channels_last)
+
+    def _detect(self, canvases: Sequence[Image.Image]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The boxes [n, 4] (left, top, right, bottom) and five points [n, 5, 2] of every face, as MTCNN finds them."""
+        # Colour by colour in memory, where it averages the pictures fastest.
+        pixels = torch.from_numpy(np.stack([np.asarray(canvas).transpose(2, 0, 1) for canvas in canvases]))
+        try:
+            found_boxes, _, found_points = self._mtcnn.detect(pixels.permute(0, 2, 3, 1), landmarks=True)
+        except IndexError:  # facenet-pytorch fails at a candidate that lies outside its picture altogether
+            if len(canvases) > 1:
+                return [self._detect([canvas])[0] for canvas in canvases]
+            found_boxes, found_points = [None], [None]
+        none = np.empty((0, 4)), np.empty((0, 5, 2))
+        return [
+            none if boxes is None else (boxes.astype(np.float64), points.astype(np.float64))
+            for boxes, points in zip(found_boxes, found_points, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _look_again(self, canvases: Sequence[Image.Image], found: list[np.ndarray]) -> list[np.ndarray]:
+        """The points of each picture found anew by O-Net in every face made upright.
+
+        Where it is not sure of a face they stay: a face in profile is more than the crop shows.
+        """
+        points = _to_complex(np.concatenate(found))
+        if not len(points):
+            return found
+        left, above, width = _CROP
+        across = points[:, 1] - points[:, 0]
+        a = across * width / _ONET_SIDE
+        b = (points[:, 0] + points[:, 1]) / 2 - across * complex(left, above)
+        owners = [canvas for canvas, several in zip(canvases, found, strict=True) for _ in several]
+        crops = np.stack([_resample(*face, _ONET_SIDE) for face in zip(owners, a, b, strict=True)])
+        pixels = (torch.from_numpy(crops).to(self._device).permute(0, 3, 1, 2) - 127.5) / 128
+        _, places, probabilities = self._mtcnn.onet(torch.cat([pixels, pixels.flip(3)]))
+        x, y = places.cpu().double().numpy().reshape(2, -1, 2, 5).transpose(2, 0, 1, 3)  # [2, n, 5] each
+        seen = (x[0] + 1 - x[1][:, _MIRRORED] + 1j * (y[0] + y[1][:, _MIRRORED])) / 2 * _ONET_SIDE
+        sure = (probabilities[:, 1] > self._mtcnn.thresholds[2]).view(2, -1).all(dim=0).cpu().numpy()
+        again = np.where(sure[:, None], seen * a[:, None] + b[:, None], points)
+        return np.split(_to_pairs(again), np.cumsum([len(several) for several in found])[:-1])
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _canvas(image: Image.Image, side: int) -> tuple[Image.Image, tuple[int, int]]:
@@ -178,20 +197,21 @@ def _canvas(image: Image.Image, side: int) -> tuple[Image.Image, tuple[int, int]
     return canvas, size
 
 
-def _choose(boxes: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> Detection | str:
-    """Of several faces the one that is largest and nearest the centre of a picture of that size."""
-    if len(boxes) == 0:
-        return "MTCNN finds no face"
-    boxes = boxes.astype(np.float64)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    half = np.array(size) / 2
-    off_centre = np.linalg.norm(((boxes[:, 2:] + boxes[:, :2]) / 2 - half) / max(half), axis=1)
-    best = int(np.argmax(sides.prod(axis=1) / (1 + off_centre) ** 4))
-    return Detection(points[best].astype(np.float64), len(boxes))
+def _order(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The order of a picture's faces: those that are large and near its centre first."""
+    sides, centres, half = boxes[:, 2:] - boxes[:, :2], (boxes[:, 2:] + boxes[:, :2]) / 2, np.divide(size, 2)
+    off_centre = np.linalg.norm((centres - half) / max(half), axis=1)
+    return np.argsort(-sides.prod(axis=1) / (1 + off_centre) ** 4, kind="stable")
 
 
-def _eye_distance(points: np.ndarray) -> float:
-    return float(np.hypot(*(points[1] - points[0])))
+def _to_complex(points: np.ndarray) -> np.ndarray:
+    """Points [..., 2] as complex numbers x + iy [...]."""
+    return points[..., 0] + 1j * points[..., 1]
+
+
+def _to_pairs(points: np.ndarray) -> np.ndarray:
+    """Complex numbers x + iy [...] as points [..., 2]."""
+    return np.stack([points.real, points.imag], axis=-1)
 
 
 def _resample(image: Image.Image, a: complex, b: complex, side: int) -> np.ndarray:

@@ -1,35 +1,30 @@
 """Prepared faces, read back: a table of labels over memory-mapped shards."""
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as parquet
 import torch
 
 from ageflow.config import ParameterError
 from ageflow.data.records import AGE_GROUPS, NO_GROUP
-from ageflow.run import digest
+from ageflow.run import Manifest, digest
 
 TABLE_FILE = "faces.parquet"
-SETTINGS_FILE = "settings.json"  # of the preparation, those that decide its outcome
 
 
 def shard_file(folder: Path, shard: int) -> Path:
-    """The file of a shard: uint8 [faces, S, S, 3]."""
+    """The file of a shard: uint8 [rows, S, S, 3]."""
     return folder / f"shard-{shard:05d}.npy"
 
 
 def find_faces(name: str, runs_root: Path) -> Path | None:
     """The folder of another run's prepared faces, by ``dataset/run`` or its folder's path; None where there are none."""
-    for folder in (runs_root / name, Path(name).expanduser().resolve()):
-        for place in (folder / "faces", folder):
-            if (place / TABLE_FILE).is_file():
-                return place
-    return None
+    folders = (runs_root / name, Path(name).expanduser().resolve())
+    places = (place for folder in folders for place in (folder / "faces", folder))
+    return next((place for place in places if (place / TABLE_FILE).is_file()), None)
 
 
 class Faces:
@@ -37,8 +32,8 @@ class Faces:
 
     Arguments:
         folder: what `prepare` made: ``faces.parquet`` and the shards.
-        table: the rows of this view; columns face, shard, row, file, identity, age, group, gender, race, split,
-            landmarks, found (faces in the picture), checksum, source. Its index counts from 0.
+        table: the rows of this view; columns face, shard, row (in the shard), file, identity, age, group, gender, race,
+            split, landmarks, found (faces in the picture), checksum, source. Its index counts from 0.
 
     Example: two training faces of the oldest group, uint8 [2, 3, S, S]::
 
@@ -60,7 +55,7 @@ class Faces:
         file = Path(folder) / TABLE_FILE
         if not file.is_file():
             raise FileNotFoundError(f"{file} is not there: 01_prepare_data.ipynb makes it")
-        return cls(Path(folder), parquet.read_table(file).to_pandas())
+        return cls(Path(folder), pd.read_parquet(file))
 
     @classmethod
     def find(cls, name: str, runs_root: Path) -> "Faces | None":
@@ -140,14 +135,14 @@ class Faces:
         return self._view(~self._people().isin(trained_on._people()))
 
     def _people(self) -> pd.MultiIndex:
-        """Whose each face is, by a name that counts in every set."""
-        settings = self.folder / SETTINGS_FILE
-        noted = json.loads(settings.read_text()) if settings.is_file() else {}
-        of = self.table["source"].where(self.table["source"] != "demo", f"demo, seed {noted.get('seed')}")
-        nameless = (self.table["source"] == "folder") & (self.table["identity"] == self.table["file"])
-        return pd.MultiIndex.from_arrays(
-            [of.where(~nameless, f"folder {noted.get('data_root')}"), self.table["identity"]]
-        )
+        """Whose each face is, by a name that is unique over all sets."""
+        manifest = Manifest.read(self.folder)
+        settings = manifest.settings if manifest else {}
+        table = self.table
+        sets = table["source"].where(table["source"] != "demo", f"demo, seed {settings.get('seed')}")
+        nameless = (table["source"] == "folder") & (table["identity"] == table["file"])
+        sets = sets.where(~nameless, f"folder {settings.get('data_root')}")
+        return pd.MultiIndex.from_arrays([sets, table["identity"]])
 
     def _view(self, keep: np.ndarray) -> "Faces":
         view = Faces(self.folder, self.table[keep])
@@ -159,13 +154,13 @@ class Faces:
         """Age group of every face, int64 [N].
 
         Raises:
-            ParameterError: the data set tells no ages.
+            ParameterError: the data set has no ages.
         """
         if not self.ages_known:
             raise ParameterError(
-                f"the faces in {self.folder} have no ages, and this step needs their age groups: such a set serves to "
-                "pre-train GLOW (02_train_glow.ipynb) and as the external set of Figure A.1 (08_figures.ipynb). Name a data "
-                "set with ages."
+                f"the faces in {self.folder} have no ages, and this step needs their age groups: name a data set with "
+                "ages. One without serves to pre-train GLOW (02_train_glow.ipynb) and as the external set of Figure A.1 "
+                "(08_figures.ipynb)"
             )
         return self.table["group"].to_numpy(dtype=np.int64)
 
@@ -177,7 +172,7 @@ class Faces:
     @property
     def identities(self) -> np.ndarray:
         """Identity of every face, strings [N]."""
-        return self.table["identity"].to_numpy(dtype=str)
+        return np.array(self.table["identity"].tolist(), dtype=str)
 
     @property
     def attributes(self) -> list[str]:
@@ -186,7 +181,7 @@ class Faces:
 
     @property
     def fingerprint(self) -> str:
-        """Of the table file, whose metadata hold the shards' own: it names labels and pixels."""
+        """Of the table file, which holds the shards' own: it names labels and pixels."""
         return digest((self.folder / TABLE_FILE).read_bytes())
 
     def _shard(self, shard: int) -> np.ndarray:
@@ -196,9 +191,9 @@ class Faces:
 
 
 def warn_of_known_people(init_from: str, path: Path, faces: Faces) -> None:
-    """Warn where the run that weights come from learned from people who are to test here.
+    """Warn where the run that weights come from was trained on people who are to test here.
 
-    Only runs hold whose faces they learned from; a released file does not (the kit's own have it in their model card).
+    Only a run's own faces are known; of a released file's nothing is (the kit's own have them in their model card).
 
     Arguments:
         init_from: the parameter that named the weights.
@@ -213,7 +208,7 @@ def warn_of_known_people(init_from: str, path: Path, faces: Faces) -> None:
     if known:
         warnings.warn(
             f"init_from = {init_from!r}: {known:,} of the {len(test):,} test faces are of people whom those weights "
-            "learned from, so what is measured on them flatters. Begin from other weights, or prepare faces of other "
+            "were trained on, so what is measured on them flatters. Begin from other weights, or prepare faces of other "
             "people",
             stacklevel=3,
         )

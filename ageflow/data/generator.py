@@ -3,17 +3,22 @@
 It is a MobileStyleGAN in OpenVINO's format, 1024×1024, published under Apache-2.0 and derived from FFHQ. Its
 last layer writes a face as the four Haar bands of 512×512; the first band is the face at half the size. Where
 that is enough, the graph is cut there, which gives the very face that averaging 2×2 pixels would.
+
+`AgeDirection` says where to move a face in the generator's style space so that it is judged older.
 """
 
 import importlib.metadata
 import importlib.util
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
 
 RESOLUTIONS = (256, 512, 1024)
 WIDTH = 512  # numbers in a draw, in a style w
 TRUNCATION = 0.75
+DIRECTION_FILE = Path(__file__).with_name("age_direction.safetensors")
 _MEAN_DRAWS = 4096
 _BANDS = "Add_754"  # the node that writes the 4 Haar bands × 3 colours
 # First and last node of the two widest of the seven inverse Haar transforms between layers.
@@ -44,6 +49,27 @@ def resolution_for(image_size: int) -> int:
     return next((resolution for resolution in RESOLUTIONS if resolution >= 1.5 * image_size), RESOLUTIONS[-1])
 
 
+@dataclass(frozen=True)
+class AgeDirection:
+    """A direction in w, fitted once (``tools/fit_age_direction.py``) and kept in ``age_direction.safetensors``.
+
+    Arguments:
+        unit: [512], length 1, pointing to the old.
+        years_per_step: years that a move of length 1 adds on average.
+        facts: how it was fitted (draws, R² held out, package version).
+    """
+
+    unit: np.ndarray
+    years_per_step: float
+    facts: dict[str, str]
+
+    @classmethod
+    def load(cls, file: Path = DIRECTION_FILE) -> "AgeDirection":
+        """Read a fitted direction."""
+        with safe_open(file, framework="numpy") as stored:
+            return cls(stored.get_tensor("unit"), float(stored.get_tensor("years_per_step")[0]), stored.metadata())
+
+
 class FaceGenerator:
     """Draws faces.
 
@@ -66,12 +92,14 @@ class FaceGenerator:
         self._core = openvino.Core()
         # The package's own module does not import with a current openvino; its two networks are plain files.
         self._folder = Path(importlib.util.find_spec("random_face").submodule_search_locations[0]) / "data"
+        mapping = self._core.read_model(self._folder / "MappingNetwork.xml")
+        mapping.reshape({"var": [-1, WIDTH]})
+        self._mapping = self._core.compile_model(mapping, "CPU", _PRECISION)
         synthesis = self._compile_synthesis()
         # As many faces at a time as there are processors for; each is an inference of its own, so its pixels do not
         # depend on the others. Not openvino's AsyncInferQueue: its Python callbacks can dead-lock with its destructor.
         at_a_time = synthesis.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._requests = [synthesis.create_infer_request() for _ in range(at_a_time)]
-        self._mappings: dict[int, object] = {}
         # A fixed seed of its own: the centre belongs to the generator, not to a run.
         self.mean = self._map(np.random.default_rng(0).standard_normal((_MEAN_DRAWS, WIDTH))).mean(axis=0)
 
@@ -95,28 +123,21 @@ class FaceGenerator:
         Returns:
             uint8 [n, resolution, resolution, 3], RGB.
         """
-        side = self.resolution
-        images = np.empty((len(styles), side, side, 3), dtype=np.uint8)
-
+        images = np.empty((len(styles), self.resolution, self.resolution, 3), dtype=np.uint8)
         styles = np.asarray(styles, dtype=np.float32)
         for start in range(0, len(styles), len(self._requests)):
-            several = styles[start : start + len(self._requests)]
-            under_way = self._requests[: len(several)]
-            for request, style in zip(under_way, several, strict=True):
+            # Not strict: fewer faces than requests are left in the end.
+            under_way = list(zip(self._requests, styles[start : start + len(self._requests)], strict=False))
+            for request, style in under_way:
                 request.start_async({0: style[None]})
-            for place, request in enumerate(under_way, start):
+            for place, (request, _) in enumerate(under_way, start):
                 request.wait()
                 images[place] = self._to_image(request.get_output_tensor(0).data[0])
         return images
 
     def _map(self, draws: np.ndarray) -> np.ndarray:
-        """Styles before truncation; a network is compiled for each number of draws."""
-        draws = np.asarray(draws, dtype=np.float32)
-        if len(draws) not in self._mappings:
-            network = self._core.read_model(self._folder / "MappingNetwork.xml")
-            network.reshape({"var": draws.shape})
-            self._mappings[len(draws)] = self._core.compile_model(network, "CPU", _PRECISION)
-        return self._mappings[len(draws)]({0: draws})[0]
+        """Styles before truncation."""
+        return self._mapping({0: np.asarray(draws, dtype=np.float32)})[0]
 
     def _compile_synthesis(self) -> object:
         network = self._core.read_model(self._folder / "SynthesisNetwork.xml")
@@ -141,14 +162,8 @@ class FaceGenerator:
         for channel in range(channels):
             high = channels + 3 * channel
             kernel[[channel, high, high + 1, high + 2], channel] = signs
-        joined = opset13.convolution_backprop_data(
-            first.output(0),
-            opset13.constant(kernel),
-            strides=[2, 2],
-            pads_begin=[0, 0],
-            pads_end=[0, 0],
-            dilations=[1, 1],
-        )
+        weights = opset13.constant(kernel)
+        joined = opset13.convolution_backprop_data(first.output(0), weights, [2, 2], None, [0, 0], [0, 0], [1, 1])
         for target in list(last.output(0).get_target_inputs()):
             target.replace_source_output(joined.output(0))
 

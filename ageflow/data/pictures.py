@@ -10,31 +10,21 @@ What is decided here:
 * More than 100 million pixels or 256 MiB are refused before they are decoded.
 """
 
+import contextlib
 import io
-import os
 import stat
 import warnings
 from functools import cache
 from pathlib import Path, PurePath
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 MOST_PIXELS = 100_000_000
 MOST_BYTES = 2**28
 # Not all that Pillow knows: it hands EPS to Ghostscript, and no data set of faces comes in the others.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
-_KINDS = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
-_ORIENTATION = 0x0112  # EXIF
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_TOO_LARGE = f"the picture has more than {MOST_PIXELS // 10**6} million pixels: shrink it"
 
 
 class _RefusedError(ValueError):
@@ -55,16 +45,14 @@ def read_picture(root: Path, file: str) -> bytes:
         raise ValueError("the path leads out of the data folder")
     path = root / file
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            kind = next((name for test, name in _KINDS if test(mode)), "device")
-            raise _RefusedError(f"it is a {kind}, not a file")
-        with open(path, "rb", opener=_without_waiting) as opened:
-            content = opened.read(MOST_BYTES + 1)
-    except _RefusedError:
-        raise
+        content = None
+        if stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for a writer
+            with path.open("rb") as opened:
+                content = opened.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:  # a ValueError is a name that no file can have
         raise ValueError(f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if content is None:
+        raise ValueError("it is a folder, a pipe or a device, not a file")
     if len(content) > MOST_BYTES:
         raise ValueError(f"the file is larger than {MOST_BYTES // 2**20} MiB: shrink the picture")
     return content
@@ -76,30 +64,24 @@ def open_image(content: bytes) -> Image.Image:
     Raises:
         ValueError: it is none, it is damaged, or it is refused; the message says so.
     """
-    if not content:
-        raise ValueError("the file does not open as a picture: it is empty")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures and odd metadata, about which it is decided here
             with Image.open(io.BytesIO(content), formats=_formats()) as image:
                 _check(image)
                 image.load()
-                return _three_colours(_upright(image))
+                with contextlib.suppress(Exception):  # damaged metadata give no orientation: as good as none
+                    ImageOps.exif_transpose(image, in_place=True)
+                return _three_colours(image)
     except (_RefusedError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise ValueError(
-            f"the file does not open as a picture: its content is none of {', '.join(_formats())}"
-        ) from None
+        what = f"its content is none of {', '.join(_formats())}" if content else "it is empty"
+        raise ValueError(f"the file does not open as a picture: {what}") from None
     except Image.DecompressionBombError:
-        raise ValueError(_too_large("")) from None
+        raise ValueError(_TOO_LARGE) from None
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise ValueError(f"the file does not open as a picture: {error or type(error).__name__}") from None
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a file; should it have become a pipe by now, that must not wait for a writer."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 @cache
@@ -110,27 +92,14 @@ def _formats() -> list[str]:
 
 def _check(image: Image.Image) -> None:
     """Refuse by what the header says."""
-    width, height = image.size
-    if width * height > MOST_PIXELS:
-        raise _RefusedError(_too_large(f" ({width}×{height})"))
+    if image.width * image.height > MOST_PIXELS:
+        raise _RefusedError(_TOO_LARGE)
     if image.format != "MPO" and getattr(image, "is_animated", False):
         raise _RefusedError(
             "the file holds several pictures (an animation, or pages), and which is meant is not known: save that one"
         )
     if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
         raise _RefusedError(f"its pixels ({image.mode}) have no agreed white: save it with 8 or 16 bits a colour")
-
-
-def _too_large(size: str) -> str:
-    return f"the picture{size} has more than {MOST_PIXELS // 10**6} million pixels: shrink it"
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged metadata tell no orientation, and the picture is as good as any without
-        turn = None
-    return image if turn is None else image.transpose(turn)
 
 
 def _three_colours(image: Image.Image) -> Image.Image:

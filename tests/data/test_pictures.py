@@ -105,7 +105,7 @@ def test_what_is_no_ordinary_file_is_refused_without_waiting(tmp_path: Path):
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     for file, told in (
-        ("pipe.jpg", "it is a pipe"),
+        ("pipe.jpg", "a pipe or a device, not a file"),
         ("folder.jpg", "it is a folder"),
         ("loop.jpg", "cannot be read: Too many levels of symbolic links"),
         ("gone.jpg", "cannot be read: No such file"),

@@ -13,8 +13,7 @@ from ageflow.config import ParameterError, PrepareData
 from ageflow.data.faces import Faces
 from ageflow.data.files import Listing
 from ageflow.data.matching import join
-from ageflow.data.prepare import READERS, prepare, rejections
-from ageflow.data.source import source_folder
+from ageflow.data.prepare import READERS, prepare, rejections, source_folder
 from tests.conftest import ROOT
 from tests.data.trees import TREES, Drawn
 

@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from ageflow.data.faces import Faces
-from ageflow.data.source import source_folder
+from ageflow.data.prepare import source_folder
 
 GENDERS = {"M": "male", "F": "female", "1": "male", "-1": "female"}
 

@@ -20,7 +20,7 @@ from ageflow.run import Workspace
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # These tests look at the run of all the notebooks, which takes minutes: one worker makes it, once.
-ON_THE_SMOKE_RUN = ("tests/explore/", "tests/notebooks/test_pipeline.py")
+ON_THE_SMOKE_RUN = ("tests/slider/", "tests/notebooks/test_pipeline.py")
 
 ROOT = Path(__file__).resolve().parents[1]
 

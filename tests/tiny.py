@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 import ageflow
-from ageflow.data.faces import shard_file
+from ageflow.data.faces import Faces, shard_file
+from ageflow.run import Manifest
 
 BRIGHTNESS = (0.8, 0.6, 0.4, 0.2)
 SIDE, PEOPLE = 32, 30
@@ -49,6 +50,7 @@ def write_faces(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     np.save(shard_file(folder, 0), np.stack(pixels))
     pd.DataFrame(rows).to_parquet(folder / "faces.parquet")
+    Manifest(fingerprint=Faces.open(folder).fingerprint).write(folder)
 
 
 def parameters(runs_root: Path, **more: object) -> dict[str, object]:
@@ -72,12 +74,12 @@ def encoded_run(runs_root: Path, **glow: object) -> None:
 @cache
 def tiny_run(runs_root: Path) -> Path:
     """Run steps 01 to 06 up to the trained methods and judges; returns `runs_root`."""
-    from ageflow.training.ictm import train_translator
+    from ageflow.training.ictm import train_translator, train_without_ictm
     from ageflow.training.judges import train_classifiers
 
     given = parameters(runs_root)
     encoded_run(runs_root)
     train_translator(ageflow.settings("train_ictm", given))
-    train_translator(ageflow.settings("ablations", given), "no_ictm")
+    train_without_ictm(ageflow.Workspace(runs_root, "demo", "tiny"))
     train_classifiers(ageflow.settings("train_classifiers", given | {"iterations": 2, "checkpoint_every": 100}))
     return runs_root

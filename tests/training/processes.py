@@ -19,7 +19,7 @@ from ageflow.checkpoint import latest
 from ageflow.config import Settings
 from ageflow.run import Workspace
 from ageflow.train import main
-from ageflow.training.task import Piece, Task
+from ageflow.training.task import MicroBatch, Task
 from tests.conftest import ROOT
 from tests.tiny import write_faces
 
@@ -43,10 +43,10 @@ def interrupted_at(number: int, task: type[Task], monkeypatch: pytest.MonkeyPatc
     """Have a task stop in the middle of an update, counted from 0, as Ctrl-C does between two checkpoints."""
     loss = task.loss
 
-    def stopping(self: Task, piece: Piece) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        if piece.number == number:
+    def stopping(self: Task, part: MicroBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        if part.number == number:
             raise KeyboardInterrupt
-        return loss(self, piece)
+        return loss(self, part)
 
     monkeypatch.setattr(task, "loss", stopping)
 

@@ -13,7 +13,7 @@ from ageflow.run import write_atomically
 
 
 class Metrics:
-    """Writes one JSON object a line to ``metrics.jsonl`` and the same numbers to ``tensorboard/``.
+    """Writes one JSON object a line to ``metrics.jsonl`` and the same numbers to ``tensorboard/``, while the block lasts.
 
     Arguments:
         folder: the training's folder.
@@ -22,13 +22,29 @@ class Metrics:
     """
 
     def __init__(self, folder: Path, resume_at: int = 0) -> None:
+        self.folder = folder
+        self._open(resume_at)
+
+    def _open(self, resume_at: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and reading metrics does without
 
-        self.path = folder / "metrics.jsonl"
-        kept = [line for line in _lines(self.path) if line["iteration"] <= resume_at]
-        write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        self._file = self.path.open("a")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1)
+        path = self.folder / "metrics.jsonl"
+        kept = [line for line in _lines(path) if line["iteration"] <= resume_at]
+        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._file = path.open("a")
+        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=resume_at + 1)
+
+    def __enter__(self) -> "Metrics":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+        self._board.close()
+
+    def rewind(self, iteration: int) -> None:
+        """Drop what was written after `iteration`: training has gone back to it."""
+        self.__exit__()
+        self._open(iteration)
 
     def write(self, iteration: int, values: dict[str, float]) -> None:
         """Record `values` of one iteration."""
@@ -40,11 +56,6 @@ class Metrics:
     def write_seconds(self, iteration: int, seconds: float) -> None:
         """Record the seconds since training began, on TensorBoard only: they differ from run to run."""
         self._board.add_scalar("seconds", seconds, iteration)
-
-    def close(self) -> None:
-        """Close both files."""
-        self._file.close()
-        self._board.close()
 
 
 def read_metrics(folder: Path) -> pd.DataFrame:

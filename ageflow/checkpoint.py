@@ -378,22 +378,21 @@ def read_weights(path: Path, part: str | None = None) -> Weights | None:
     return Weights(path, metadata["part"], json.loads(metadata["config"]), state)
 
 
-def release(folder: Path, path: Path, part: str | None = None, half: bool = False) -> Path:
+def release(folder: Path, path: Path, half: bool = False) -> Path:
     """Write the averaged weights of a training folder's newest checkpoint as one file to pass on.
 
     Arguments:
         folder: a training's folder, ``runs/<dataset>/<run>/glow``, or a file that was released before.
         path: the file to write, ``….safetensors``.
-        part: ``glow``, ``translator`` or ``classifier``; None: the one that is there.
         half: store numbers in half precision, at half the size; they are read back as float32.
 
     Raises:
-        CheckpointError: no such training or file, one of another part, or numbers too large for half precision.
+        CheckpointError: no such training or file, or numbers too large for half precision.
         ValueError: `path` is not called ``….safetensors``.
     """
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: released weights are called ….safetensors")
-    weights = read_weights(folder, part) if folder.exists() else None
+    weights = read_weights(folder) if folder.exists() else None
     if weights is None:
         raise CheckpointError(f"no checkpoint in {folder}, and it is no released file")
     state = {name: tensor.contiguous() for name, tensor in weights.state.items()}
@@ -414,11 +413,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, help="a training's folder, runs/<dataset>/<run>/glow, or a released file")
     parser.add_argument("file", type=Path, help="what to write, weights.safetensors")
-    parser.add_argument("--part", choices=PARTS, help="which network; by default the one that is there")
     parser.add_argument("--half", action="store_true", help="store numbers in half precision")
     given = parser.parse_args(arguments)
     try:
-        release(given.folder, given.file, given.part, given.half)
+        release(given.folder, given.file, given.half)
     except (CheckpointError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ageflow.checkpoint import (
+    Checkpoint,
     check_same_training,
     checkpoint_file,
     fingerprint,
@@ -141,19 +142,23 @@ def _train(task: Task, settings: Training, folder: Path) -> Path:
 
 def _begin(task: Task, settings: Training, folder: Path, together: Processes) -> State:
     """The state to continue from: the newest checkpoint's, or a new one, which the first process makes for all."""
-    checkpoint = latest(folder) if together.first else None
-    number = together.broadcast(checkpoint.iteration if checkpoint else -1)
-    if number < 0:
-        if together.first:
-            torch.manual_seed(settings.seed)
-            task.start()
-        together.broadcast_module(task.modules)
-        return State(task, settings.ema, device_of(settings.device))
-    checkpoint = checkpoint or read_checkpoint(checkpoint_file(folder, number))
-    check_same_training(checkpoint, task.manifest, folder, settings.step)
+    checkpoint = _on_all(latest(folder) if together.first else None, folder, together)
+    if checkpoint is not None:
+        check_same_training(checkpoint, task.manifest, folder, settings.step)
+    elif together.first:
+        torch.manual_seed(settings.seed)
+        task.start()
+    together.broadcast_module(task.modules)
     state = State(task, settings.ema, device_of(settings.device))
-    state.load(checkpoint)
+    if checkpoint is not None:
+        state.load(checkpoint)
     return state
+
+
+def _on_all(found: Checkpoint | None, folder: Path, together: Processes) -> Checkpoint | None:
+    """The checkpoint that the first process has found, or None, for every process, whatever its machine lists yet."""
+    number = together.broadcast(found.iteration if found else -1)
+    return found if found or number < 0 else read_checkpoint(checkpoint_file(folder, number))
 
 
 def _iterate(state: State, settings: Training, folder: Path, together: Processes, stopping: Stopping) -> None:
@@ -184,8 +189,7 @@ def _iterate(state: State, settings: Training, folder: Path, together: Processes
                     continue
                 numbers = {name: float(value) for name, value in values.items()}
                 if metrics:
-                    metrics.write(state.iteration, numbers | {"skipped": total})
-                    metrics.write_seconds(state.iteration, time.perf_counter() - began)
+                    metrics.write(state.iteration, numbers | {"skipped": total}, time.perf_counter() - began)
                 bar.set_postfix_str(_headline(numbers), refresh=False)
             if metrics and (state.iteration % settings.preview_every == 0 or last):
                 preview = task.preview(state.averaged.eval(), folder / "samples", state.iteration)
@@ -304,15 +308,16 @@ def _go_back(state: State, settings: Training, folder: Path, together: Processes
             f"{what}, after {_MOST_SETBACKS} setbacks: {advice}; the last checkpoint in {folder} is whole"
         )
     before = (checkpoint for checkpoint in readable(folder) if not checkpoint.tensors("counts.")["skipped"][1])
-    checkpoint = next(before, None) if together.first else None
-    number = together.broadcast(checkpoint.iteration if checkpoint else -1)
-    if number < 0:
+    checkpoint = _on_all(next(before, None) if together.first else None, folder, together)
+    if checkpoint is None:
         raise TrainingDivergedError(f"{what}, and there is no checkpoint from before to go back to: {advice}")
-    state.load(checkpoint or read_checkpoint(checkpoint_file(folder, number)))
+    state.load(checkpoint)
     state.setbacks = setbacks
     state.skipped = torch.tensor([total, 0, 0], device=state.device)
     if together.first:
-        warnings.warn(f"{what}: back to iteration {number}, at {state.rate:g} of the learning rate", stacklevel=3)
+        warnings.warn(
+            f"{what}: back to iteration {checkpoint.iteration}, at {state.rate:g} of the learning rate", stacklevel=3
+        )
 
 
 def _headline(numbers: dict[str, float]) -> str:

@@ -46,16 +46,12 @@ class Metrics:
         self.__exit__()
         self._open(iteration)
 
-    def write(self, iteration: int, values: dict[str, float]) -> None:
-        """Record `values` of one iteration."""
+    def write(self, iteration: int, values: dict[str, float], seconds: float | None = None) -> None:
+        """Record `values` of one iteration; `seconds` since training began on TensorBoard only: they differ from run to run."""
         self._file.write(json.dumps({"iteration": iteration, **values}) + "\n")
         self._file.flush()
-        for name, value in values.items():
+        for name, value in (values if seconds is None else values | {"seconds": seconds}).items():
             self._board.add_scalar(name, value, iteration)
-
-    def write_seconds(self, iteration: int, seconds: float) -> None:
-        """Record the seconds since training began, on TensorBoard only: they differ from run to run."""
-        self._board.add_scalar("seconds", seconds, iteration)
 
 
 def read_metrics(folder: Path) -> pd.DataFrame:

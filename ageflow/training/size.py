@@ -44,7 +44,7 @@ def choose_micro_batch(task: Task, settings: Training, together: Processes, devi
     fits = 1
     while fits < share and 2 * fits * a_face <= free:
         fits *= 2
-    return together.smallest(min(fits, share))
+    return -together.largest(-min(fits, share))  # the smallest of any process
 
 
 def _forward_backward(task: Task, faces: int) -> None:
@@ -56,6 +56,7 @@ def _forward_backward(task: Task, faces: int) -> None:
 def _free_memory(device: torch.device, together: Processes) -> float:
     """Bytes that this process may still take."""
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # what torch keeps of the passes that were measured is free, too
         return torch.cuda.mem_get_info(device)[0]
     from distributed.system import memory_limit  # slow to import
 

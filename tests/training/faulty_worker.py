@@ -1,6 +1,7 @@
 """Started by torchrun: GLOW on the tiny faces, where the second process's loss is not finite in some updates.
 
-faulty_worker.py RUNS_ROOT 4,9: those updates, counted from 1, each the first time that it comes.
+faulty_worker.py RUNS_ROOT 4,9: those updates, counted from 1, each the first time that it comes. It begins anew from the
+weights that are in its own folder.
 """
 
 import sys
@@ -28,7 +29,8 @@ class Faulty(GlowTask):
 
 def main(root: Path, broken: str) -> None:
     """Train, and write down the weights that this process ended with."""
-    values = {"iterations": 50, "checkpoint_every": 10, "log_every": 1, "preview_every": 50}
+    values = {"iterations": 50, "checkpoint_every": 10, "preview_every": 50}
+    values |= {"restart": True, "init_from": "demo/faulty"}
     settings = settings_of("train_glow", root, "faulty", device="cpu", **values)
     folder = workspace(root, "faulty").path("glow")
     with join("cpu"):

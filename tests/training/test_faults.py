@@ -34,18 +34,12 @@ RANKS_KILLED = [1, pytest.param(5, marks=_MANY)]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """The folder of a training that nothing happened to, by the number of its processes."""
-    folders = {}
-
-    def train(gpus: int) -> Path:
-        if gpus not in folders:
-            root = tmp_path_factory.mktemp("undisturbed")
-            folders[gpus] = with_faces(root, "whole").path("glow")
-            trained("train_glow", root, "whole", gpus=gpus, **VALUES)
-        return folders[gpus]
-
-    return train
+def undisturbed(tmp_path_factory) -> Path:
+    """The folder of a training that nothing happened to."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    folder = with_faces(root, "whole").path("glow")
+    trained("train_glow", root, "whole", **VALUES)
+    return folder
 
 
 def same(folder: Path, whole: Path) -> None:
@@ -61,38 +55,40 @@ def test_killed_at_a_random_moment_it_ends_with_the_same_weights(undisturbed, ro
     moments, reached = random.Random(times), set()
     for number in range(times):
         folder = with_faces(root, f"killed{number}").path("glow")
-        began = time.monotonic()
         process = start(command("train_glow", root, f"killed{number}", **VALUES), root)
-        if number % 4 == 1 and number > 1:  # most of them while it trains: starting takes longer than training
-            time.sleep(moments.uniform(0, seconds))
-        else:
+        if number % 4:  # most of them while it trains: starting takes longer than training
             at = moments.randrange(60)
             assert wait_until(lambda folder=folder, at=at: len(lines(folder)) > at), finish(process, 5)
-            seconds = time.monotonic() - began
             time.sleep(moments.uniform(0, 0.1))  # a line was just written: anywhere in the next update
+        else:
+            time.sleep(moments.uniform(0, 10))
         process.send_signal(signal.SIGKILL)
         process.wait()
         reached.add(len(lines(folder)))
         trained("train_glow", root, f"killed{number}", **VALUES)
-        same(folder, undisturbed(1))
+        same(folder, undisturbed)
         print(f"{number + 1} of {times} kills, with {sorted(reached)} lines of metrics written")
 
 
 @pytest.mark.parametrize("times", RANKS_KILLED)
-def test_a_killed_process_of_two_is_started_again_and_both_end_the_same(undisturbed, root, times):
-    """SIGKILL of one rank: torchrun starts both again, from the last checkpoint, in the same call."""
-    moments = random.Random(times)
+def test_a_killed_process_of_two_is_started_again_and_both_end_the_same(root, times):
+    """SIGKILL of one rank: torchrun starts both again, from the last checkpoint, in the same call.
+
+    The training was begun anew in the call, and is not so once more: what was there is the one that nothing happened to.
+    """
+    moments, folder = random.Random(times), with_faces(root, "killed").path("glow")
+    trained("train_glow", root, "killed", gpus=2, **VALUES)
     for number in range(times):
-        folder = with_faces(root, f"killed{number}").path("glow")
-        process = start(command("train_glow", root, f"killed{number}", gpus=2, **VALUES), root)
-        at = moments.randrange(8, 40)
-        assert wait_until(lambda folder=folder, at=at: len(lines(folder)) >= at), finish(process, 5)
+        process = start(command("train_glow", root, "killed", gpus=2, restart=True, **VALUES), root)
+        aside, at = folder.with_name(f"glow.{number + 1}"), moments.randrange(8, 40)
+        assert wait_until(lambda aside=aside, at=at: aside.is_dir() and len(lines(folder)) >= at), finish(process, 5)
         ranks(root)[number % 2].send_signal(signal.SIGKILL)
         reached = len(lines(folder))
         printed = finish(process)
         assert process.returncode == 0, printed
         assert reached < 60, "it was killed after its end"
-        same(folder, undisturbed(2))
+        same(folder, folder.with_name("glow.1"))
+        assert not folder.with_name(f"glow.{number + 2}").exists()
         assert left_behind(root) == []
 
 
@@ -114,7 +110,7 @@ def test_told_to_stop_it_saves_first(undisturbed, root, gpus, number):
     if gpus == 1:
         trained("train_glow", root, "stopped", **VALUES | {"iterations": max(60, reached)})
         if reached <= 60:
-            assert different(folder, undisturbed(1)) == []
+            assert different(folder, undisturbed) == []
 
 
 def test_on_a_full_disk_it_says_so_and_the_last_checkpoint_is_whole(undisturbed, root):
@@ -136,4 +132,4 @@ def test_on_a_full_disk_it_says_so_and_the_last_checkpoint_is_whole(undisturbed,
         assert read_checkpoint(folder / "checkpoint-00000014.safetensors").iteration == 14
         other.unlink()
         trained("train_glow", small_disk, "full", **VALUES)
-        assert different(folder, undisturbed(1)) == []
+        assert different(folder, undisturbed) == []

@@ -75,14 +75,14 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def test_released_weights_are_the_averages_to_the_last_bit(root, tmp_path, part):
     folder = root / "demo/tiny" / part
     expected = averages(folder, PARTS[part])
-    file = release(folder, tmp_path / "w.safetensors", PARTS[part])
+    file = release(folder, tmp_path / "w.safetensors")
     weights = read_weights(file)
     assert same(weights.state, expected)
     assert (weights.part, weights.config) == (PARTS[part], latest(folder).networks[PARTS[part]])
     with safe_open(file, framework="pt") as opened:
         assert set(opened.keys()) == set(expected)
         assert json.loads(opened.metadata()["config"]) == weights.config
-    assert main([str(folder), str(tmp_path / "h.safetensors"), "--half", "--part", PARTS[part]]) == 0
+    assert main([str(folder), str(tmp_path / "h.safetensors"), "--half"]) == 0
     half = read_weights(tmp_path / "h.safetensors", PARTS[part])
     assert (tmp_path / "h.safetensors").stat().st_size < 0.7 * file.stat().st_size
     assert not same(half.state, expected)

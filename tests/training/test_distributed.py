@@ -67,6 +67,7 @@ def test_two_processes_train_glow_as_one_does(root):
         folders.append(with_faces(root, run).path("glow"))
         printed = trained("train_glow", root, run, **values, **more)
         assert f"{more['gpus']} process" in printed
+        assert "50/50" in printed
         assert f"tensorboard --logdir {folders[-1]}" in printed
         assert "strides" not in printed, "DistributedDataParallel copies gradients that lie otherwise than the weights"
     compare(*folders, ["glow/loss"], 50)

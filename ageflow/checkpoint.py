@@ -24,7 +24,7 @@ import json
 import re
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +40,7 @@ from ageflow.run import Manifest, as_json, write_atomically
 PRETRAINED = Path(__file__).with_name("pretrained")
 PARTS = ("glow", "translator", "classifier")
 _NAME = re.compile(r"checkpoint-(\d{8})\.safetensors")
+_KEPT = 2  # checkpoints: a damaged one has another before it
 # What may change between two calls of one training. `cooldown` ends a training wherever it is ended.
 _FREE = {"iterations", "cooldown", "log_every", "preview_every", "checkpoint_every", "restart", "progress", "device"}
 _FREE |= {"data_root", "runs_root", "run", "preset", "dataset", "temperature"}
@@ -78,11 +79,9 @@ class Checkpoint:
         with safe_open(self.path, framework="pt") as file:
             return {name[len(prefix) :]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
 
-    def state(self, part: str = "", averaged: bool = True) -> dict[str, Tensor]:
-        """The weights of one network (all by default), their running average where there is one; empty for another part."""
-        prefix = f"{part}." if part else ""
-        state = self.tensors(f"model.{prefix}")
-        return state | self.tensors(f"average.{prefix}") if averaged else state
+    def state(self, part: str) -> dict[str, Tensor]:
+        """The weights of one network, their running average where there is one; empty for a part that is not there."""
+        return self.tensors(f"model.{part}.") | self.tensors(f"average.{part}.")
 
 
 def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
@@ -104,9 +103,8 @@ def save_checkpoint(
     tensors: Mapping[str, Tensor],
     manifest: Manifest,
     networks: Mapping[str, Any],
-    keep: int = 2,
 ) -> Path:
-    """Write one checkpoint atomically and drop all but the newest `keep`.
+    """Write one checkpoint atomically and drop all but the newest two.
 
     Arguments:
         folder: the training's.
@@ -123,7 +121,7 @@ def save_checkpoint(
     metadata = {"iteration": str(iteration), "fingerprint": checksum(weights, {})[:16]}
     metadata |= {name: json.dumps(value, sort_keys=True, default=str) for name, value in about.items()}
     write_atomically(path, save(kept, metadata | {"checksum": checksum(kept, metadata)}))
-    for _, old in checkpoints(folder)[:-keep]:
+    for _, old in checkpoints(folder)[:-_KEPT]:
         old.unlink(missing_ok=True)
     return path
 
@@ -134,23 +132,32 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: it is cut short, changed, a pickle or anything else than a checkpoint of the kit.
     """
+    metadata = _checked_metadata(path)
+    if "iteration" not in metadata:
+        raise CheckpointError(f"{path} cannot be read: it is no checkpoint of a training")
+    about = (json.loads(metadata[name]) for name in ("settings", "inputs", "networks"))
+    return Checkpoint(path, int(metadata["iteration"]), *about, metadata["fingerprint"])
+
+
+def _checked_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a file that the kit wrote, its checksum compared; a file that has not changed is not read again."""
     try:
         status = path.stat()
-        return _checked(path, status.st_mtime_ns, status.st_size)
-    except (SafetensorError, KeyError, OSError, ValueError) as error:
+        return _compared(path, status.st_mtime_ns, status.st_size)
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error})") from None
 
 
 @lru_cache(maxsize=64)
-def _checked(path: Path, changed: int, size: int) -> Checkpoint:
-    """`read_checkpoint`; a file that has not changed since is not read whole again."""
+def _compared(path: Path, changed: int, size: int) -> dict[str, str]:
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-        expected = metadata.pop("checksum")
+        expected = metadata.pop("checksum", None)
+        if expected is None:
+            raise ValueError("it is not a file of the kit")
         if expected != checksum({name: file.get_tensor(name) for name in file.keys()}, metadata):  # noqa: SIM118
             raise ValueError("its checksum differs: the file has changed since it was written")
-    about = (json.loads(metadata[name]) for name in ("settings", "inputs", "networks"))
-    return Checkpoint(path, int(metadata["iteration"]), *about, metadata["fingerprint"])
+    return metadata
 
 
 def checkpoint_file(folder: Path, iteration: int) -> Path:
@@ -164,25 +171,27 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for match, path in found if match)
 
 
-def latest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint of `folder` that can be read; None where there is none.
+def readable(folder: Path) -> Iterator[Checkpoint]:
+    """The checkpoints of `folder`, the newest first; a damaged one (a copy cut short) is left out with a warning."""
+    for _, path in reversed(checkpoints(folder)):
+        try:
+            yield read_checkpoint(path)
+        except CheckpointError as error:
+            warnings.warn(f"{error}; trying the checkpoint before it", stacklevel=3)
 
-    A damaged file (a full disk, a copy cut short) is passed over with a warning, and the one before it is used.
+
+def latest(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint of `folder` that can be read (see `readable`); None where there is none.
 
     Raises:
         CheckpointError: there are checkpoints, and none can be read.
     """
-    files = checkpoints(folder)
-    for _, path in reversed(files):
-        try:
-            return read_checkpoint(path)
-        except CheckpointError as error:
-            warnings.warn(f"{error}; trying the checkpoint before it", stacklevel=2)
-    if files:
+    checkpoint = next(readable(folder), None)
+    if checkpoint is None and (files := checkpoints(folder)):
         raise CheckpointError(
             f"none of the {len(files)} checkpoints in {folder} can be read: delete them to begin anew"
         )
-    return None
+    return checkpoint
 
 
 def _newest(folder: Path) -> Checkpoint:
@@ -197,21 +206,14 @@ def fingerprint(folder: Path) -> str:
     return _newest(folder).fingerprint
 
 
-def load_state(module: nn.Module, folder: Path, part: str = "", averaged: bool = True) -> Checkpoint:
-    """Load the newest checkpoint's weights into `module`: the running average, or the weights themselves.
-
-    Arguments:
-        module: what to fill.
-        folder: a training's folder.
-        part: one of the networks that were trained together (``"translator"``); all of them by default.
-        averaged: take the running average where the checkpoint has one.
+def load_state(module: nn.Module, folder: Path, part: str) -> None:
+    """Load one network of a training's newest checkpoint, ``"translator"``, into `module`: its averaged weights.
 
     Raises:
         CheckpointError: no checkpoint, or its weights are not this module's.
     """
     checkpoint = _newest(folder)
-    _load(module, checkpoint.state(part, averaged), checkpoint.path)
-    return checkpoint
+    _load(module, checkpoint.state(part), checkpoint.path)
 
 
 def _load(module: nn.Module, state: dict[str, Tensor], source: Path) -> None:
@@ -348,6 +350,8 @@ def file_metadata(path: Path) -> dict[str, str]:
 def read_weights(path: Path, part: str | None = None) -> Weights | None:
     """The weights of a training folder, a checkpoint or a released file; None for a file of other code.
 
+    Numbers stored in half precision come back as float32.
+
     Arguments:
         path: of `find_weights`.
         part: the network asked for; None: the one that is there.
@@ -365,44 +369,30 @@ def read_weights(path: Path, part: str | None = None) -> Weights | None:
         return Weights(checkpoint.path, wanted, checkpoint.networks[wanted], checkpoint.state(wanted), critic)
     if "part" not in metadata:
         return None
-    weights = _read_released(path)
-    if part not in (None, weights.part):
-        raise CheckpointError(f"{path} holds a {weights.part}, not a {part}")
-    return weights
-
-
-def _read_released(path: Path) -> Weights:
-    """A released file; numbers stored in half precision come back as float32."""
-    try:
-        metadata = file_metadata(path)
-        expected = metadata.pop("checksum")
-        with safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if checksum(state, metadata) != expected:
-            raise ValueError("its checksum differs: the file has changed since it was written")
-        config, part = json.loads(metadata["config"]), metadata["part"]
-    except (SafetensorError, KeyError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as released weights ({error!r})") from None
+    _checked_metadata(path)
+    if part not in (None, metadata["part"]):
+        raise CheckpointError(f"{path} holds a {metadata['part']}, not a {part}")
+    with safe_open(path, framework="pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     state = {name: value.float() if value.dtype == torch.float16 else value for name, value in state.items()}
-    return Weights(path, part, config, state)
+    return Weights(path, metadata["part"], json.loads(metadata["config"]), state)
 
 
-def release(folder: Path, path: Path, part: str | None = None, half: bool = False) -> Path:
+def release(folder: Path, path: Path, half: bool = False) -> Path:
     """Write the averaged weights of a training folder's newest checkpoint as one file to pass on.
 
     Arguments:
         folder: a training's folder, ``runs/<dataset>/<run>/glow``, or a file that was released before.
         path: the file to write, ``….safetensors``.
-        part: ``glow``, ``translator`` or ``classifier``; None: the one that is there.
         half: store numbers in half precision, at half the size; they are read back as float32.
 
     Raises:
-        CheckpointError: no such training or file, one of another part, or numbers too large for half precision.
+        CheckpointError: no such training or file, or numbers too large for half precision.
         ValueError: `path` is not called ``….safetensors``.
     """
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: released weights are called ….safetensors")
-    weights = read_weights(folder, part) if folder.exists() else None
+    weights = read_weights(folder) if folder.exists() else None
     if weights is None:
         raise CheckpointError(f"no checkpoint in {folder}, and it is no released file")
     state = {name: tensor.contiguous() for name, tensor in weights.state.items()}
@@ -423,11 +413,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, help="a training's folder, runs/<dataset>/<run>/glow, or a released file")
     parser.add_argument("file", type=Path, help="what to write, weights.safetensors")
-    parser.add_argument("--part", choices=PARTS, help="which network; by default the one that is there")
     parser.add_argument("--half", action="store_true", help="store numbers in half precision")
     given = parser.parse_args(arguments)
     try:
-        release(given.folder, given.file, given.part, given.half)
+        release(given.folder, given.file, given.half)
     except (CheckpointError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -79,7 +79,7 @@ def peak_memory(device: torch.device | str = "cpu") -> int:
     """Bytes at the peak since `reset_peak_memory`: on CUDA torch's counter, on the CPU the resident set."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return _status("VmHWM") if _PROC.is_dir() else _peak_of_process()
+    return _status("VmHWM")
 
 
 def reset_peak_memory(device: torch.device | str = "cpu") -> int:
@@ -91,20 +91,16 @@ def reset_peak_memory(device: torch.device | str = "cpu") -> int:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-    if not _PROC.is_dir():  # macOS: no new peak can be started
-        return _peak_of_process()
-    (_PROC / "clear_refs").write_text("5")  # proc(5): resets the high-water mark
+    if _PROC.is_dir():  # elsewhere (macOS) no new peak can be started
+        (_PROC / "clear_refs").write_text("5")  # proc(5): resets the high-water mark
     return _status("VmRSS")
 
 
-def _peak_of_process() -> int:
-    """The largest resident set since the process started, in bytes, on systems without /proc."""
-    import resource  # not on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def _status(name: str) -> int:
-    """A line of /proc/self/status, in bytes."""
+    """A line of /proc/self/status, in bytes; where there is none, the largest resident set since the process started."""
+    if not _PROC.is_dir():
+        import resource  # not on Windows
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     lines = (_PROC / "status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))

@@ -1,4 +1,4 @@
-"""``python -m ageflow.train``: one training, as notebooks 02, 04, 05 and 06 run it; what torchrun starts.
+"""``python -m ageflow.train``: one training, as notebooks 02, 04 and 05 run it; what torchrun starts.
 
 python -m ageflow.train train_glow -p dataset morph -p gpus 4
 torchrun --nproc-per-node 4 -m ageflow.train train_glow -p dataset morph
@@ -11,12 +11,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
-from ageflow.config import STEPS, ParameterError, Training
+from ageflow.config import STEPS, Training
 from ageflow.parameters import describe_parameters, from_command_line
 
 # torch is imported only when the parameters are known to be right: --help and a misspelt name do not wait for it.
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--parameters", dest="listed", action="store_true", help="only list what the step takes, with its values"
     )
+    # How `ageflow.training.launch` starts it, by torchrun:
     parser.add_argument("--settings", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--report", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
@@ -40,29 +42,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.report is not None and given.report.is_file():
         return 0  # one of several processes has met an error that starting them again would not mend
     if given.parent is not None:
-        _stop_with(given.parent)
+        threading.Thread(target=_stop_without, args=(given.parent,), daemon=True).start()
     try:
-        settings = (
-            STEPS[given.step].checked(json.loads(given.settings.read_text()))
-            if given.settings
-            else from_command_line(given.step, given.parameters)
-        )
+        if given.settings:
+            settings = STEPS[given.step].checked(json.loads(given.settings.read_text()))
+        else:
+            settings = from_command_line(given.step, given.parameters)
         if given.listed:
             print(describe_parameters(settings))
-            return 0
-        _train(settings)
+        else:
+            _train(settings)
     except KeyboardInterrupt:
         print("stopped; the same command continues from here", file=sys.stderr)
         return 130
     except Exception as error:
-        if not _is_clear(error):
-            raise
-        if given.report is None:
-            print(error, file=sys.stderr)
-        else:
-            from ageflow.run import write_atomically
-
-            write_atomically(given.report, json.dumps({"type": type(error).__name__, "message": str(error)}).encode())
+        _report(error, given.report)
+        if _among_several():
+            sys.stdout.flush()
             os._exit(1)  # an orderly end would wait for the other processes, who wait for this one
         return 1
     return 0
@@ -74,13 +70,8 @@ def _train(settings: Training) -> None:
     from ageflow.training.ictm import train_translator
     from ageflow.training.judges import train_classifiers
 
-    trainings: dict[str, Callable[[Training], object]] = {
-        "train_glow": train_glow,
-        "train_ictm": train_translator,
-        "train_classifiers": train_classifiers,
-    }
-    training = trainings[settings.step]
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    training = dict(zip(TRAININGS, (train_glow, train_translator, train_classifiers), strict=True))[settings.step]
+    if not _among_several():
         training(settings)
         return
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):  # it was begun anew before a process died
@@ -89,29 +80,44 @@ def _train(settings: Training) -> None:
         training(settings.model_copy(update={"device": device}))
 
 
+def _among_several() -> bool:
+    """Whether torchrun has started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def _report(error: Exception, report: Path | None) -> None:
+    """Print an error, or note it for the caller where it would come again after a restart."""
+    if not _is_clear(error):
+        traceback.print_exception(error)
+    elif report is None:
+        print(error, file=sys.stderr)
+    else:
+        from ageflow.run import write_atomically
+
+        write_atomically(report, json.dumps({"type": type(error).__name__, "message": str(error)}).encode())
+
+
 def _is_clear(error: Exception) -> bool:
     """Whether the data, the values, the disk or the memory are wrong, and would be again after a restart."""
+    if type(error).__module__.startswith("ageflow.") or isinstance(error, (OSError, MemoryError)):
+        return True  # each of our own errors says what to do
     import torch
 
-    from ageflow.checkpoint import CheckpointError
-    from ageflow.flows.transform import ShapeError
-    from ageflow.run import FolderInUseError
-    from ageflow.training.launch import TrainingFailedError
-    from ageflow.training.loop import TrainingDivergedError
-
-    ours = (ParameterError, ShapeError, CheckpointError, FolderInUseError, TrainingDivergedError, TrainingFailedError)
-    return isinstance(error, (*ours, OSError, MemoryError, torch.OutOfMemoryError))
+    return isinstance(error, torch.OutOfMemoryError)
 
 
-def _stop_with(parent: int) -> None:
-    """SIGTERM to this process, which then saves, when the process that started the training has gone."""
+def _stop_without(parent: int) -> None:
+    """SIGTERM to this process, which then saves, when torchrun or the process that started torchrun has gone."""
+    while _parent_of(os.getppid()) == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
-    def watch() -> None:
-        while psutil.pid_exists(parent):
-            time.sleep(1)
-        os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, daemon=True).start()
+def _parent_of(process: int) -> int | None:
+    try:
+        return psutil.Process(process).ppid()
+    except psutil.NoSuchProcess:
+        return None
 
 
 if __name__ == "__main__":

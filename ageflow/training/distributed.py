@@ -26,6 +26,7 @@ from ageflow.training.task import MicroBatch, Objective, running_statistics
 
 # The first process alone draws samples and writes checkpoints, while the others wait.
 _PATIENCE = timedelta(hours=1)
+_TO_JOIN = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,11 @@ class Processes:
         return int(message)
 
     def largest(self, value: int) -> int:
-        """The largest `value` of any process."""
-        return value if self.count == 1 else self._reduced(value, dist.ReduceOp.MAX)
-
-    def smallest(self, value: int) -> int:
-        """The smallest `value` of any process."""
-        return value if self.count == 1 else self._reduced(value, dist.ReduceOp.MIN)
-
-    def _reduced(self, value: int, operation: dist.ReduceOp) -> int:
+        """The largest `value` of any process, once all of them have come here."""
+        if self.count == 1:
+            return value
         message = torch.tensor([value])
-        dist.all_reduce(message, operation, group=self.control)
+        dist.all_reduce(message, dist.ReduceOp.MAX, group=self.control)
         return int(message)
 
     @torch.no_grad()
@@ -159,7 +155,7 @@ def join(device: str) -> Iterator[str]:
         if device_of(device).index is None:
             device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-    store, rank, count = next(dist.rendezvous("env://", timeout=_PATIENCE))
+    store, rank, count = next(dist.rendezvous("env://", timeout=_TO_JOIN))
     if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
         # torchrun keeps one store for all its attempts, and what a killed process wrote there is stale. On several machines
         # the attempts are not counted alike; `launched` has each attempt make a store of its own.

@@ -1,13 +1,17 @@
-"""Start the processes that train together by torchrun, pass on what they print, and stop them with the caller."""
+"""How a training's processes start and stop: several by torchrun, all of them in order, once they have saved."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import psutil
 import torch
@@ -21,6 +25,40 @@ from ageflow.training.distributed import check_index
 _SECONDS_TO_SAVE = 120
 
 
+class Stopping:
+    """While the block lasts, SIGTERM and SIGINT are noted, and come into force when the block has ended.
+
+    A second SIGINT (Ctrl-C again, the stop button again) stops at once, and what was done since the last checkpoint
+    is done again next time. Outside the main thread no signal arrives, and nothing is changed.
+
+    Example:
+        >>> with Stopping() as stopping:
+        ...     stopping.signal
+        0
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Stopping":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if kind is None and self.signal and self._before:
+            signal.raise_signal(self.signal)
+
+
 class TrainingFailedError(RuntimeError):
     """The processes that trained together ended without a result; the message is theirs."""
 
@@ -28,8 +66,7 @@ class TrainingFailedError(RuntimeError):
 def launched(settings: Training, folder: Path) -> bool:
     """Train by torchrun where more than one process is asked for; returns whether that was done.
 
-    What they print goes to ``processes.log`` in `folder`, and to stderr as it comes. They end with this process, however it
-    ends: told to stop, they save first.
+    What they print goes to stderr as it comes. They end with this process, however it ends: told to stop, they save first.
 
     Arguments:
         settings: `gpus`, `nodes`, `rendezvous` and `max_restarts`; the rest is what they train with.
@@ -39,24 +76,25 @@ def launched(settings: Training, folder: Path) -> bool:
         ParameterError: more GPUs than there are.
         TrainingFailedError: they failed, after `max_restarts`; what was saved is whole.
     """
-    if settings.gpus * settings.nodes == 1 or dist.is_initialized():
+    count = settings.gpus * settings.nodes
+    if count == 1 or dist.is_initialized():
         return False
-    check_index(settings.device, settings.gpus * settings.nodes)
+    check_index(settings.device, count)
     if device_of(settings.device).type == "cuda" and settings.gpus > torch.cuda.device_count():
         raise ParameterError(f"gpus = {settings.gpus}: this machine has {torch.cuda.device_count()}")
-    with tempfile.TemporaryDirectory(prefix="ageflow-") as scratch:
+    with Stopping() as stopping, tempfile.TemporaryDirectory(prefix="ageflow-") as scratch:
         chosen, report, log = (Path(scratch) / name for name in ("settings.json", "error.json", "processes.log"))
         chosen.write_text(settings.model_dump_json())
-        code = _run(_command(settings, chosen, report), _environment(settings), log)
-        last_lines = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+        code = _run(_command(settings, chosen, report), _environment(settings), log, stopping)
         if report.is_file():
             error = json.loads(report.read_text())
             raise TrainingFailedError(f"{error['type']}: {error['message']}")
-    if code:
-        raise TrainingFailedError(
-            f"the {settings.gpus * settings.nodes} processes ended with code {code}; run again, it continues from the last "
-            f"checkpoint in {folder}. Their last lines:\n{last_lines}"
-        )
+        if code and not stopping.signal:
+            last_lines = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+            raise TrainingFailedError(
+                f"the {count} processes ended with code {code}; run again, it continues from the last checkpoint in "
+                f"{folder}. Their last lines:\n{last_lines}"
+            )
     return True
 
 
@@ -79,37 +117,33 @@ def _environment(settings: Training) -> dict[str, str]:
     return ours | os.environ
 
 
-def _run(command: list[str], environment: dict[str, str], log: Path) -> int:
-    """Run it to its end, passing on what it prints; its exit code."""
+def _run(command: list[str], environment: dict[str, str], log: Path, stopping: Stopping) -> int:
+    """Run it to its end, or until a signal comes, passing on what it prints; its exit code."""
     # A file, not a pipe: printing must not fail, and so end what can still be saved, when this process has gone.
-    with log.open("wb") as output, log.open(errors="replace") as printed:
-        process = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )  # fmt: skip
-        before = signal.getsignal(signal.SIGTERM)
+    with log.open("wb") as output, log.open(errors="replace", newline="") as printed:
+        options = {"stdout": output, "stderr": subprocess.STDOUT, "start_new_session": True}
+        process = subprocess.Popen(command, env=environment, **options)
         try:
-            if before is signal.SIG_DFL:
-                signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-            while process.poll() is None:
+            while process.poll() is None and not stopping.signal:
                 time.sleep(0.2)
                 sys.stderr.write(printed.read())
-            sys.stderr.write(printed.read())
-            return process.returncode
-        except BaseException:
-            _stop(process)
-            raise
         finally:
-            if before is signal.SIG_DFL:
-                signal.signal(signal.SIGTERM, before)
+            if process.poll() is None:
+                _stop(process)
+            sys.stderr.write(printed.read())
+    return process.returncode
 
 
 def _stop(process: subprocess.Popen) -> None:
-    """Tell all processes to save and end; kill those that do not."""
-    process.terminate()  # torchrun passes it on
+    """Have torchrun's processes save and end; kill those that do not, or at once where this is interrupted too."""
+    process.terminate()  # torchrun passes it on, and kills them when their time is over
     try:
-        process.wait(_SECONDS_TO_SAVE)
-    except subprocess.TimeoutExpired:
-        # torchrun gives each process a session of its own: killed alone, it would leave them on their GPUs.
-        for child in (*psutil.Process(process.pid).children(recursive=True), process):
-            child.kill()
-        process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_SECONDS_TO_SAVE + 10)
+    finally:
+        if process.poll() is None:
+            # Each has a session of its own: torchrun killed alone would leave them on their GPUs.
+            for child in (*psutil.Process(process.pid).children(recursive=True), process):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+            process.wait()

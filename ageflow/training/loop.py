@@ -21,24 +21,22 @@ from torch import Tensor, nn
 
 from ageflow.checkpoint import (
     Checkpoint,
-    CheckpointError,
-    ConfigChangedError,
     check_same_training,
     checkpoint_file,
-    checkpoints,
     fingerprint,
     latest,
     read_checkpoint,
+    readable,
     set_aside,
 )
 from ageflow.config import ParameterError, Training
 from ageflow.device import device_of, keep_freed_memory
-from ageflow.run import MANIFEST, FolderInUseError, Manifest, remove_leftovers, sole_writer
+from ageflow.run import MANIFEST, FolderInUseError, remove_leftovers, sole_writer
 from ageflow.training.distributed import Processes, as_module, maybe_no_sync, processes
+from ageflow.training.launch import Stopping
 from ageflow.training.metrics import Metrics
 from ageflow.training.size import choose_micro_batch, outlook
 from ageflow.training.state import State
-from ageflow.training.stopping import Stopping
 from ageflow.training.task import (
     MicroBatch,
     Objective,
@@ -102,7 +100,8 @@ def alone_in(folder: Path, together: Processes) -> Iterator[None]:
                 stack.enter_context(sole_writer(folder))
             except FolderInUseError:
                 in_use = True
-        if together.broadcast(in_use):
+        # All have to answer: none begins anew what another still reads the weights of that it begins from.
+        if together.largest(in_use):
             raise FolderInUseError(folder)
         yield
 
@@ -125,92 +124,95 @@ def _train(task: Task, settings: Training, folder: Path) -> Path:
     state = _begin(task, settings, folder, together)
     if together.first:
         _warn_of_another_length(folder, state, settings)
-    finished = (folder / MANIFEST).is_file()
-    if state.iteration >= settings.iterations and (finished or state.iteration):
-        if together.first and not finished:
-            _finish(folder, state, 0.0)  # it was stopped on its way to more iterations, and has enough of them now
+    if state.resumed and state.iteration >= settings.iterations:
+        if (
+            together.first and not (folder / MANIFEST).is_file()
+        ):  # stopped on its way to more, and has enough of them now
+            _finish(folder, state, 0.0)
         return folder
     if together.first:
         (folder / MANIFEST).unlink(missing_ok=True)  # more iterations were asked for
-    micro_batch = choose_micro_batch(task, settings, together, device)
-    losses = [as_module(objective, together) for objective in task.objectives]
-
-    metrics = Metrics(folder, state.iteration) if together.first else None
-    show = settings.progress and together.first
-    bar = progress_bar(
-        total=settings.iterations, initial=state.iteration, title=folder.name, unit="step", show=show
-    )  # fmt: skip
-    began, first, due = time.perf_counter(), state.iteration, False
-    saved = began
-    with bar, Stopping() as stopping:
-        try:
-            if metrics and settings.iterations == state.iteration == 0:  # the weights it begins from, as they are
-                metrics.write(0, task.preview(state.averaged.eval(), folder / "samples", 0))
-                state.save(folder)
-            while state.iteration < settings.iterations:
-                state.iteration += 1
-                values = _update(state, losses, settings, micro_batch, together)
-
-                last = state.iteration == settings.iterations
-                signal = together.largest(stopping.signal)
-                if state.iteration % settings.log_every == 0 or last:  # the only place that waits for the device
-                    if state.skipped.longest >= _MOST_IN_A_ROW:
-                        _go_back(state, settings, folder, together)
-                        if metrics:
-                            metrics.close()
-                            metrics = Metrics(folder, state.iteration)
-                        bar.n = state.iteration
-                        continue
-                    numbers = {name: float(value) for name, value in values.items()}
-                    if metrics:
-                        metrics.write(state.iteration, numbers | {"skipped": state.skipped.total})
-                        metrics.write_seconds(state.iteration, time.perf_counter() - began)
-                    bar.set_postfix_str(_headline(numbers), refresh=False)
-                if metrics and (state.iteration % settings.preview_every == 0 or last):
-                    preview = task.preview(state.averaged.eval(), folder / "samples", state.iteration)
-                    metrics.write(state.iteration, preview)
-                due |= state.iteration % settings.checkpoint_every == 0 or time.perf_counter() - saved > _SECONDS_LOST
-                # Not amid updates that are skipped: only a few checkpoints are kept, and one must be from before.
-                if together.first and (last or signal or (due and not state.skipped.in_a_row)):
-                    state.save(folder)
-                    due, saved = False, time.perf_counter()
-                bar.update()
-                if show and state.iteration - first == _WARM and not last:
-                    left, seconds = settings.iterations - state.iteration, (time.perf_counter() - began) / _WARM
-                    bar.write(outlook(task.modules, settings, micro_batch, together, left, seconds))
-                    bar.write(f"curves while it trains: tensorboard --logdir {folder}")
-                if signal:
-                    stopping.signal = signal
-                    break
-        finally:
-            if metrics:
-                metrics.close()
+    began = time.perf_counter()
+    with Stopping() as stopping:
+        _iterate(state, settings, folder, together, stopping)
     if together.first and state.iteration == settings.iterations:
         _finish(folder, state, time.perf_counter() - began)
     return folder
 
 
-def _finish(folder: Path, state: State, seconds: float) -> None:
-    details = {"iterations": state.iteration, "skipped": state.skipped.total, "seconds": round(seconds, 1)}
-    replace(state.task.manifest, fingerprint=fingerprint(folder), details=details).write(folder)
-
-
 def _begin(task: Task, settings: Training, folder: Path, together: Processes) -> State:
     """The state to continue from: the newest checkpoint's, or a new one, which the first process makes for all."""
-    checkpoint = latest(folder) if together.first and folder.exists() else None
-    number = together.broadcast(checkpoint.iteration if checkpoint else -1)
-    if number < 0:
-        if together.first:
-            folder.mkdir(parents=True, exist_ok=True)
-            torch.manual_seed(settings.seed)
-            task.start()
-        together.broadcast_module(task.modules)
-        return State(task, settings.ema, device_of(settings.device))
-    checkpoint = checkpoint or read_checkpoint(checkpoint_file(folder, number))
-    check_same_training(checkpoint, task.manifest, folder, settings.step)
+    checkpoint = _on_all(latest(folder) if together.first else None, folder, together)
+    if checkpoint is not None:
+        check_same_training(checkpoint, task.manifest, folder, settings.step)
+    elif together.first:
+        torch.manual_seed(settings.seed)
+        task.start()
+    together.broadcast_module(task.modules)
     state = State(task, settings.ema, device_of(settings.device))
-    state.load(checkpoint)
+    if checkpoint is not None:
+        state.load(checkpoint)
     return state
+
+
+def _on_all(found: Checkpoint | None, folder: Path, together: Processes) -> Checkpoint | None:
+    """The checkpoint that the first process has found, or None, for every process, whatever its machine lists yet."""
+    number = together.broadcast(found.iteration if found else -1)
+    return found if found or number < 0 else read_checkpoint(checkpoint_file(folder, number))
+
+
+def _iterate(state: State, settings: Training, folder: Path, together: Processes, stopping: Stopping) -> None:
+    """Update until `settings.iterations` or a signal; write metrics, previews and checkpoints on the way."""
+    task, first, due = state.task, state.iteration, False
+    micro_batch = choose_micro_batch(task, settings, together, state.device)
+    losses = [as_module(objective, together) for objective in task.objectives]
+    show = settings.progress and together.first
+    bar = progress_bar(total=settings.iterations, initial=first, unit="step", title=folder.name, show=show)
+    began = saved = time.perf_counter()
+    with bar, Metrics(folder, first) if together.first else contextlib.nullcontext() as metrics:
+        if metrics and settings.iterations == 0:  # the weights it begins from, as they are
+            metrics.write(0, task.preview(state.averaged.eval(), folder / "samples", 0))
+            state.save(folder)
+        while state.iteration < settings.iterations:
+            state.iteration += 1
+            values = _update(state, losses, settings, micro_batch, together)
+
+            last = state.iteration == settings.iterations
+            signal = together.largest(stopping.signal)
+            if state.iteration % settings.log_every == 0 or last:  # the only place that waits for the device
+                total, _, longest = state.skipped.tolist()
+                if longest >= _MOST_IN_A_ROW:
+                    _go_back(state, settings, folder, together)
+                    if metrics:
+                        metrics.rewind(state.iteration)
+                    bar.n = state.iteration
+                    continue
+                numbers = {name: float(value) for name, value in values.items()}
+                if metrics:
+                    metrics.write(state.iteration, numbers | {"skipped": total}, time.perf_counter() - began)
+                bar.set_postfix_str(_headline(numbers), refresh=False)
+            if metrics and (state.iteration % settings.preview_every == 0 or last):
+                preview = task.preview(state.averaged.eval(), folder / "samples", state.iteration)
+                metrics.write(state.iteration, preview)
+            due |= state.iteration % settings.checkpoint_every == 0 or time.perf_counter() - saved > _SECONDS_LOST
+            # Not amid updates that are skipped: only a few checkpoints are kept, and one must be from before.
+            if together.first and (last or signal or (due and not state.skipped[1])):
+                state.save(folder)
+                due, saved = False, time.perf_counter()
+            bar.update()
+            if show and state.iteration - first == _WARM and not last:
+                seconds = (time.perf_counter() - began) / _WARM
+                bar.write(outlook(state, settings, micro_batch, together, seconds))
+                bar.write(f"curves while it trains: tensorboard --logdir {folder}")
+            if signal:
+                stopping.signal = signal
+                together.broadcast(0)  # none ends before the first has saved
+                break
+
+
+def _finish(folder: Path, state: State, seconds: float) -> None:
+    details = {"iterations": state.iteration, "skipped": int(state.skipped[0]), "seconds": round(seconds, 1)}
+    replace(state.task.manifest, fingerprint=fingerprint(folder), details=details).write(folder)
 
 
 def _warn_of_another_length(folder: Path, state: State, settings: Training) -> None:
@@ -259,7 +261,7 @@ def _update(
         values |= {f"{objective.name}/{name}": value for name, value in logged.items()}
         values[f"{objective.name}/gradient_norm"] = norm
     together.average_statistics(task.modules)
-    state.skipped.count(any_skipped)
+    state.count(any_skipped)
     state.update_average()
     return values
 
@@ -296,7 +298,7 @@ def _accumulate(
 
 def _go_back(state: State, settings: Training, folder: Path, together: Processes) -> None:
     """To the newest checkpoint from before the row of updates that were not finite, with half the learning rate."""
-    setbacks, total = state.setbacks + 1, state.skipped.total
+    setbacks, total = state.setbacks + 1, int(state.skipped[0])
     what = (
         f"{_MOST_IN_A_ROW} steps in a row up to iteration {state.iteration} had losses or gradients that are not finite"
     )
@@ -305,31 +307,17 @@ def _go_back(state: State, settings: Training, folder: Path, together: Processes
         raise TrainingDivergedError(
             f"{what}, after {_MOST_SETBACKS} setbacks: {advice}; the last checkpoint in {folder} is whole"
         )
-    checkpoint = _from_before(folder, state.task.manifest, settings.step) if together.first else None
-    number = together.broadcast(checkpoint.iteration if checkpoint else -1)
-    if number < 0:
+    before = (checkpoint for checkpoint in readable(folder) if not checkpoint.tensors("counts.")["skipped"][1])
+    checkpoint = _on_all(next(before, None) if together.first else None, folder, together)
+    if checkpoint is None:
         raise TrainingDivergedError(f"{what}, and there is no checkpoint from before to go back to: {advice}")
-    state.load(checkpoint or read_checkpoint(checkpoint_file(folder, number)))
+    state.load(checkpoint)
     state.setbacks = setbacks
-    state.skipped.counts = torch.tensor([total, 0, 0], device=state.device)
+    state.skipped = torch.tensor([total, 0, 0], device=state.device)
     if together.first:
-        warnings.warn(f"{what}: back to iteration {number}, at {state.rate:g} of the learning rate", stacklevel=3)
-
-
-def _from_before(folder: Path, manifest: Manifest, step: str) -> Checkpoint | None:
-    """The newest checkpoint that can be read, is of this training and amid no updates that were skipped."""
-    for _, path in reversed(checkpoints(folder)):
-        try:
-            checkpoint = read_checkpoint(path)
-            check_same_training(checkpoint, manifest, folder, step)
-        except ConfigChangedError:
-            continue
-        except CheckpointError as error:
-            warnings.warn(str(error), stacklevel=4)
-            continue
-        if int(checkpoint.tensors("counts.")["skipped"][1]) == 0:
-            return checkpoint
-    return None
+        warnings.warn(
+            f"{what}: back to iteration {checkpoint.iteration}, at {state.rate:g} of the learning rate", stacklevel=3
+        )
 
 
 def _headline(numbers: dict[str, float]) -> str:

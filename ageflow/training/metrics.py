@@ -13,7 +13,7 @@ from ageflow.run import write_atomically
 
 
 class Metrics:
-    """Writes one JSON object a line to ``metrics.jsonl`` and the same numbers to ``tensorboard/``.
+    """Writes one JSON object a line to ``metrics.jsonl`` and the same numbers to ``tensorboard/``, while the block lasts.
 
     Arguments:
         folder: the training's folder.
@@ -22,29 +22,36 @@ class Metrics:
     """
 
     def __init__(self, folder: Path, resume_at: int = 0) -> None:
+        self.folder = folder
+        self._open(resume_at)
+
+    def _open(self, resume_at: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and reading metrics does without
 
-        self.path = folder / "metrics.jsonl"
-        kept = [line for line in _lines(self.path) if line["iteration"] <= resume_at]
-        write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        self._file = self.path.open("a")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1)
+        path = self.folder / "metrics.jsonl"
+        kept = [line for line in _lines(path) if line["iteration"] <= resume_at]
+        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._file = path.open("a")
+        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=resume_at + 1)
 
-    def write(self, iteration: int, values: dict[str, float]) -> None:
-        """Record `values` of one iteration."""
-        self._file.write(json.dumps({"iteration": iteration, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, iteration)
+    def __enter__(self) -> "Metrics":
+        return self
 
-    def write_seconds(self, iteration: int, seconds: float) -> None:
-        """Record the seconds since training began, on TensorBoard only: they differ from run to run."""
-        self._board.add_scalar("seconds", seconds, iteration)
-
-    def close(self) -> None:
-        """Close both files."""
+    def __exit__(self, *error: object) -> None:
         self._file.close()
         self._board.close()
+
+    def rewind(self, iteration: int) -> None:
+        """Drop what was written after `iteration`: training has gone back to it."""
+        self.__exit__()
+        self._open(iteration)
+
+    def write(self, iteration: int, values: dict[str, float], seconds: float | None = None) -> None:
+        """Record `values` of one iteration; `seconds` since training began on TensorBoard only: they differ from run to run."""
+        self._file.write(json.dumps({"iteration": iteration, **values}) + "\n")
+        self._file.flush()
+        for name, value in (values if seconds is None else values | {"seconds": seconds}).items():
+            self._board.add_scalar(name, value, iteration)
 
 
 def read_metrics(folder: Path) -> pd.DataFrame:

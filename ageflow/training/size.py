@@ -4,11 +4,11 @@ from datetime import datetime, timedelta
 
 import psutil
 import torch
-from torch import nn
 
 from ageflow.config import Training
 from ageflow.device import peak_memory, reset_peak_memory
 from ageflow.training.distributed import Processes
+from ageflow.training.state import State
 from ageflow.training.task import MicroBatch, Task
 
 # Of the memory that is free: the rest is for what a measurement of small passes does not show.
@@ -44,7 +44,7 @@ def choose_micro_batch(task: Task, settings: Training, together: Processes, devi
     fits = 1
     while fits < share and 2 * fits * a_face <= free:
         fits *= 2
-    return together.smallest(min(fits, share))
+    return -together.largest(-min(fits, share))  # the smallest of any process
 
 
 def _forward_backward(task: Task, faces: int) -> None:
@@ -56,6 +56,7 @@ def _forward_backward(task: Task, faces: int) -> None:
 def _free_memory(device: torch.device, together: Processes) -> float:
     """Bytes that this process may still take."""
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # what torch keeps of the passes that were measured is free, too
         return torch.cuda.mem_get_info(device)[0]
     from distributed.system import memory_limit  # slow to import
 
@@ -64,26 +65,15 @@ def _free_memory(device: torch.device, together: Processes) -> float:
     return max(0, min(psutil.virtual_memory().available, memory_limit() - used)) / together.count
 
 
-def outlook(
-    modules: nn.Module, settings: Training, micro_batch: int, together: Processes, left: int, seconds: float
-) -> str:
-    """Size, speed, memory and the expected end, in a line.
-
-    Arguments:
-        modules: what is trained.
-        settings: batch size.
-        micro_batch: faces in one forward pass.
-        together: the processes.
-        left: updates still to do.
-        seconds: of one update.
-    """
-    parameters = sum(parameter.numel() for parameter in modules.parameters())
-    device = next(modules.parameters()).device
+def outlook(state: State, settings: Training, micro_batch: int, together: Processes, seconds: float) -> str:
+    """Size, speed, memory and the expected end, in a line; `seconds` are those of one update."""
+    parameters = sum(parameter.numel() for parameter in state.task.modules.parameters())
+    left = settings.iterations - state.iteration
     end = datetime.now() + timedelta(seconds=left * seconds)
     passes = -(-settings.batch_size // (together.count * micro_batch))
     return (
         f"{parameters:,} parameters; {settings.batch_size} faces an update = {together.count} process"
         f"{'es' if together.count > 1 else ''} × {passes} passes of {micro_batch}; "
-        f"{settings.batch_size / seconds:.1f} faces/s; {peak_memory(device) / 2**30:.1f} GB a process; "
+        f"{settings.batch_size / seconds:.1f} faces/s; {peak_memory(state.device) / 2**30:.1f} GB a process; "
         f"{left} updates to do, until {end:%Y-%m-%d %H:%M}"
     )

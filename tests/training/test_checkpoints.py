@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged or are something else: named, refused, and the one before is used."""
+"""What a training finds in its folder: damaged checkpoints, another training, another process; and devices by name."""
 
 import os
 import re
@@ -12,11 +12,10 @@ import torch
 from ageflow.checkpoint import CheckpointError, ConfigChangedError, checkpoints, latest, read_checkpoint
 from ageflow.config import ParameterError
 from ageflow.device import device_of, devices_of, peak_memory, reset_peak_memory
-from ageflow.run import FolderInUseError
-from ageflow.training.checkpoint import describe_changes
+from ageflow.run import FolderInUseError, Manifest
 from ageflow.training.loop import train
 from tests.conftest import ROOT
-from tests.training.test_loop import Line, settings, weights
+from tests.training.line import Line, saved, settings, weights
 
 
 class Trap:
@@ -55,8 +54,8 @@ def nothing(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [cut, flip_a_weight, flip_the_iteration, pickled, nothing])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, damage):
-    folder = tmp_path / "a"
-    train(Line(), settings(), folder)
+    folder = train(Line(), settings(), tmp_path / "a")
+    assert saved(folder) == [20, 30]
     whole = {name: tensor.clone() for name, tensor in weights(folder).items()}  # not mapped from the file to damage
     before, newest = (path for _, path in checkpoints(folder))
     damage(newest)
@@ -65,7 +64,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, dama
     again = Line()
     with pytest.warns(UserWarning, match=f"{newest.name} cannot be read .*; trying the checkpoint before it"):
         train(again, settings(), folder)
-    assert min(again.seen) == 20, "it goes on from the checkpoint of iteration 20"
+    assert min(again.seen) == 20, "it continues from the checkpoint of iteration 20"
     assert all(torch.equal(whole[name], tensor) for name, tensor in weights(folder).items())
     assert not (folder / "unpickled").exists(), "a pickle was run"
 
@@ -76,44 +75,74 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, dama
 
 
 def test_a_checkpoint_of_another_training_is_refused_and_left(tmp_path):
-    """Its file is whole, its config is not this training's: nothing is trained on it, and nothing of it is lost."""
-    train(Line(), settings(), tmp_path / "a")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir() if path.is_file()}
+    """Nothing is trained on it, and nothing of it is lost, not even where it is begun anew."""
+    folder = train(Line(), settings(), tmp_path / "a")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     other = Line(slope=5)
-    with pytest.raises(ConfigChangedError, match=r"slope: 3 → 5"):
-        train(other, settings(iterations=40), tmp_path / "a")
+    with pytest.raises(ConfigChangedError, match=r"slope: 3 → 5.*restart=True"):
+        train(other, settings(iterations=40), folder)
     assert other.seen == []
-    assert before == {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir() if path.is_file()}
+    other.manifest = Manifest({"faces": "cd"}, {"slope": 3})
+    with pytest.raises(ConfigChangedError, match=r"other values \(other faces\)"):
+        train(other, settings(iterations=40), folder)
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    train(Line(slope=4), settings(restart=True), folder)
+    assert latest(folder).settings["slope"] == 4
+    assert latest(tmp_path / "a.1").settings["slope"] == 3
 
 
-def test_what_was_not_set_then_does_not_make_it_another_training(tmp_path):
-    """A checkpoint of an earlier version lacks the parameters that came later, and has others that were not used."""
-    train(Line(old=None), settings(), tmp_path / "a")
-    again = Line(new=None)
+def test_what_does_not_decide_the_outcome_may_change(tmp_path):
+    train(Line(old=None, device="cpu", iterations=30), settings(), tmp_path / "a")
+    again = Line(new=None, device="auto", iterations=31)
     train(again, settings(iterations=31), tmp_path / "a")
     assert again.seen == [30]
 
 
+def test_what_a_killed_training_had_half_written_is_removed_and_nothing_else(tmp_path):
+    """SIGKILL in the middle of a checkpoint leaves its temporary file: gigabytes, for a GLOW of the paper's size."""
+    (tmp_path / "samples").mkdir()
+    ours = [".checkpoint-00000021.safetensors.p68ego6u", ".metrics.jsonl.abcdefgh"]
+    ours += ["samples/.samples-00000020.png.a_b1c2d3"]
+    others = [".checkpoint-00000021.safetensors", ".notes.abcdefgh", "samples/mine.png"]
+    for name in ours + others:
+        (tmp_path / name).write_bytes(b"half")
+    train(Line(), settings(iterations=3), tmp_path)
+    assert [name for name in ours + others if (tmp_path / name).exists()] == others
+
+
 def test_a_file_larger_than_allowed_is_an_error_that_says_so(tmp_path):
     """The limit of a file's size stands for a full quota; the checkpoint from before stays."""
-    train(Line(), settings(), tmp_path / "a")
+    folder = train(Line(), settings(), tmp_path / "a")
     code = (
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
         "from ageflow.training.loop import train\n"
-        "from tests.training.test_loop import Line, settings\n"
+        "from tests.training.line import Line, settings\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1500, resource.RLIM_INFINITY))\n"
         "train(Line(), settings(iterations=40, log_every=100, preview_every=100), Path(sys.argv[1]))\n"
     )
-    (tmp_path / "a" / "metrics.jsonl").write_text("")  # below the limit
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "a")], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    (folder / "metrics.jsonl").write_text("")  # below the limit
+    done = subprocess.run([sys.executable, "-c", code, folder], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert re.search(r"OSError.*File too large.*checkpoint-000000\d\d\.safetensors is not written", done.stderr)
-    assert latest(tmp_path / "a").iteration == 30
-    assert not list((tmp_path / "a").glob(".checkpoint*")), "a half-written file was left"
+    assert re.search(r"OSError.*File too large.*checkpoint-000000\d\d\.safetensors was not written", done.stderr)
+    assert latest(folder).iteration == 30
+    assert not list(folder.glob(".checkpoint*")), "a half-written file was left"
+
+
+def test_a_folder_is_trained_in_by_one_process_at_a_time_however_the_other_ends(tmp_path):
+    folder = tmp_path / "a"
+    hold = "import sys, time, pathlib; from ageflow.run import sole_writer\n"
+    hold += "with sole_writer(pathlib.Path(sys.argv[1])): print('has it', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", hold, folder], cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout.readline() == "has it\n"
+            with pytest.raises(FolderInUseError, match=re.escape(str(folder))):
+                train(Line(), settings(), folder)
+            assert not folder.exists()
+        finally:
+            other.kill()
+    assert Manifest.read(train(Line(), settings(iterations=1), folder)) is not None
 
 
 def test_a_device_without_float64_is_not_taken_and_refused_by_name(monkeypatch):
@@ -140,36 +169,8 @@ def test_a_device_that_is_not_there_is_named(name):
         device_of(name)
 
 
-def test_memory_is_told_where_there_is_no_proc(monkeypatch, tmp_path):
-    """macOS has none; the process's peak is told instead of a traceback."""
+def test_memory_is_measured_where_there_is_no_proc(monkeypatch, tmp_path):
+    """macOS has none; the process's peak counts instead of a traceback."""
     peak = peak_memory()
-    monkeypatch.setattr("ageflow.memory._PROC", tmp_path / "proc")
+    monkeypatch.setattr("ageflow.device._PROC", tmp_path / "proc")
     assert peak / 2 < reset_peak_memory() <= peak_memory() < 2**40
-
-
-def test_what_changed_is_told_value_by_value():
-    network = {"image_size": 32, "steps": [2, 2], "hidden": 16}
-    before = {"hidden": 16, "glow": network, "counts": [9, 9, 9, 9, 9, 9], "seed": 0, "nested": {"glow": "ab"}}
-    now = {"hidden": 32, "glow": network | {"hidden": 32, "steps": [2, 4]}, "counts": [9, 8, 9, 9, 9, 7], "seed": 0}
-    assert describe_changes(before, now | {"nested": {"glow": "ab"}}) == (
-        "counts: 2 of 6 are others, glow.steps: [2, 2] → [2, 4], hidden: 16 → 32"
-    )
-    told = describe_changes({"glow": "0f3a", "scale": 1.4}, {"glow": "77be", "scale": 1.4})
-    assert told == "it learned from the latents of a GLOW that has been trained again since"
-    assert describe_changes({"a": {"b": 1}}, {}) == "a.b: 1 → None"
-
-
-def test_a_folder_is_trained_in_by_one_process_at_a_time_however_the_other_ends(tmp_path):
-    folder = tmp_path / "a"
-    hold = "import sys, time, pathlib; from ageflow.folders import sole_writer\n"
-    hold += "with sole_writer(pathlib.Path(sys.argv[1])): print('has it', flush=True); time.sleep(600)"
-    with subprocess.Popen([sys.executable, "-c", hold, folder], cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
-        try:
-            assert other.stdout.readline() == "has it\n"
-            with pytest.raises(FolderInUseError, match=re.escape(str(folder))):
-                train(Line(), settings(), folder)
-            assert not folder.exists()
-        finally:
-            other.kill()
-    train(Line(), settings(), folder)
-    assert (folder / "done.json").is_file()

@@ -1,4 +1,4 @@
-"""Notebook 02 through papermill with two processes: what it shows, and that nothing stays when it is stopped."""
+"""Notebook 02 through papermill and in a batch: when it is stopped, it saves, and nothing stays."""
 
 import json
 import os
@@ -11,7 +11,8 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.training import processes
-from tests.training.processes import end_all, finish, left_behind, lines, ranks, start, wait_until, with_faces
+from tests.training.line import saved
+from tests.training.processes import finish, left_behind, lines, start, wait_until, with_faces
 
 _SLOW_TO_SAVE = """
 import sys
@@ -29,44 +30,35 @@ if any("ipykernel" in word for word in sys.orig_argv):
 
     State.save = slow
 """
+NEVER = {"checkpoint_every": 100_000, "preview_every": 100_000}
 
 
-def papermill(root: Path, iterations: int) -> list[str]:
-    given = {"preset": "smoke", "run": "tiny", "runs_root": root, "gpus": 2, "iterations": iterations}
-    words = [word for name, value in given.items() for word in ("-p", name, str(value))]
+def parameters(root: Path, **values: object) -> list[str]:
+    given = {"preset": "smoke", "run": "tiny", "runs_root": root, **values}
+    return [word for name, value in given.items() for word in ("-p", name, str(value))]
+
+
+def papermill(root: Path, **values: object) -> list[str]:
+    notebook = ROOT / "notebooks/02_train_glow.ipynb"
     return [
         sys.executable,
         "-m",
         "papermill",
-        str(ROOT / "notebooks/02_train_glow.ipynb"),
+        str(notebook),
         str(root / "o.ipynb"),
-        *words,
+        *parameters(root, gpus=2, **values),
     ]
 
 
-@pytest.fixture
-def root(tmp_path: Path):
-    yield tmp_path
-    end_all(tmp_path)
+def stopped_in_order(root: Path, folder: Path) -> None:
+    """No process is left, and the update in work was saved."""
+    assert wait_until(lambda: not left_behind(root), seconds=60), [p.cmdline() for p in left_behind(root)]
+    assert saved(folder) == [json.loads(lines(folder)[-1])["iteration"]]
 
 
-def test_papermill_trains_with_two_processes_and_shows_how_far_it_is(root):
-    folder = with_faces(root, "tiny").path("glow")
-    process = start(papermill(root, 12), root)
-    assert wait_until(lambda: len(ranks(root)) == 2)
-    said = finish(process)
-    assert process.returncode == 0, said
-    cells = json.loads((root / "o.ipynb").read_text())["cells"]
-    shown = "".join(str(output.get("text")) for cell in cells for output in cell.get("outputs", []))
-    assert "2 processes × 1 passes of 8" in shown
-    assert "12/12" in shown
-    assert json.loads((folder / "done.json").read_text())["iterations"] == 12
-    assert left_behind(root) == []
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_batch_that_is_stopped_has_its_training_save(root, tmp_path_factory, monkeypatch, number):
-    """Signalled alone, as by `kill`: the update in work is on the disk, and the same command goes on from there.
+@pytest.mark.parametrize(("number", "gpus"), [(signal.SIGTERM, 1), (signal.SIGINT, 2)])
+def test_a_batch_that_is_stopped_has_its_training_save(root, tmp_path_factory, monkeypatch, number, gpus):
+    """Signalled alone, as by `kill`: the update in work is on the disk, and the same command continues from there.
 
     With SIGTERM its checkpoint takes as long as a large one does.
     """
@@ -76,32 +68,24 @@ def test_a_batch_that_is_stopped_has_its_training_save(root, tmp_path_factory, m
         monkeypatch.setitem(processes.ENVIRONMENT, "PYTHONPATH", os.pathsep.join([str(slow), str(ROOT)]))
     folder = with_faces(root, "tiny").path("glow")
     given = ["--preset", "smoke", "--run", "tiny", "--runs-root", str(root), "--notebooks", "02"]
-    endless = ["-p", "iterations", "100000", "-p", "checkpoint_every", "100000", "-p", "preview_every", "100000"]
+    endless = parameters(root, iterations=100_000, gpus=gpus, **NEVER)[6:]
     process = start([sys.executable, "-m", "ageflow.batch", *given, *endless], root)
     assert wait_until(lambda: len(lines(folder)) > 8), finish(process, 5)
     process.send_signal(number)
-    said = finish(process)
-    assert process.returncode == 130, said
-    assert "stopped; the same command goes on from here" in said
-    assert wait_until(lambda: not left_behind(root), seconds=60), [p.cmdline() for p in left_behind(root)]
-    saved = max(int(path.stem.split("-")[1]) for path in folder.glob("checkpoint-*.safetensors"))
-    assert saved == json.loads(lines(folder)[-1])["iteration"], "the update in work was not saved"
+    printed = finish(process)
+    assert process.returncode == 130, printed
+    assert "stopped; the same command" in printed
+    assert f"{gpus} process" in printed, "what they print passes through the kernel, papermill and the batch"
+    stopped_in_order(root, folder)
     assert not list(root.rglob("*.running.ipynb"))
 
 
-@pytest.mark.parametrize("how", ["papermill is interrupted", "the kernel is killed"])
-def test_when_it_is_stopped_no_process_is_left(root, how):
-    """Ctrl-C of papermill, and SIGKILL of the kernel: the two trainings save and end, and so does all else."""
+def test_when_the_kernel_is_killed_its_trainings_save_and_end(root):
     folder = with_faces(root, "tiny").path("glow")
-    process = start(papermill(root, 100_000), root)
+    process = start(papermill(root, iterations=100_000, **NEVER), root)
     assert wait_until(lambda: len(lines(folder)) > 8), finish(process, 5)
-    if how == "papermill is interrupted":
-        process.send_signal(signal.SIGINT)
-    else:
-        kernel = [child for child in psutil.Process(process.pid).children() if "ipykernel" in " ".join(child.cmdline())]
-        kernel[0].kill()
-    said = finish(process)
-    assert process.returncode != 0, said
-    assert wait_until(lambda: not left_behind(root), seconds=60), [p.cmdline() for p in left_behind(root)]
-    saved = max(int(path.stem.split("-")[1]) for path in folder.glob("checkpoint-*.safetensors"))
-    assert saved == json.loads(lines(folder)[-1])["iteration"], "the update in work was not saved"
+    (kernel,) = [child for child in psutil.Process(process.pid).children() if "ipykernel" in " ".join(child.cmdline())]
+    kernel.kill()
+    printed = finish(process)
+    assert process.returncode != 0, printed
+    stopped_in_order(root, folder)

@@ -12,9 +12,8 @@ from PIL import Image
 from ageflow.data.align import EYES
 from ageflow.data.faces import Faces
 from ageflow.data.pictures import open_image, read_picture
-from ageflow.data.prepare import rejections
+from ageflow.data.prepare import rejections, source_folder
 from ageflow.data.records import AGE_GROUPS, GROUP_EDGES, NO_GROUP
-from ageflow.data.source import source_folder
 from ageflow.report.drawing import GROUP_COLOURS, SMALL, Figure, message, tidy
 from ageflow.report.grids import SIDE, Cell, face_grid, in_rows
 

@@ -9,8 +9,8 @@ from IPython.display import Markdown
 from ageflow.checkpoint import checkpoints
 from ageflow.config import Figures
 from ageflow.data.faces import Faces
-from ageflow.evaluation.evaluate import strength_curves
-from ageflow.evaluation.session import METHOD_PARTS
+from ageflow.evaluation.evaluate import METHOD_PARTS
+from ageflow.evaluation.scores import strength_curves
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.report.drawing import COLUMN, Figure
 from ageflow.report.external import ExternalFaces, external_faces

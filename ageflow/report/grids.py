@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
-from ageflow.evaluation.judging import Method, translate
+from ageflow.evaluation.protocol import Method, translate
 from ageflow.flows.glow import Glow
 from ageflow.report.drawing import COLUMN, INPUT, NORMAL, SMALL, Figure, bare, show_face
 from ageflow.translation.methods import METHODS
@@ -192,6 +192,6 @@ def _in_all_groups(method: Method, faces: Faces, face: int) -> list[Cell]:
     """A face in every group; where that is its own group, as it is, in a frame."""
     own = int(faces.groups[face])
     others = [group for group in range(len(AGE_GROUPS)) if group != own]
-    made = list(translate(method, "of the figure", faces, np.full(len(others), face), torch.tensor(others)).cpu())
+    made = list(translate(method, faces, np.full(len(others), face), torch.tensor(others)).cpu())
     made.insert(own, faces.images([face])[0])
     return [Cell(image, framed=group == own) for group, image in enumerate(made)]

@@ -7,11 +7,8 @@ from functools import partial
 import pandas as pd
 
 from ageflow.data.records import AGE_GROUPS
-from ageflow.evaluation.age import age_scores, second_age_scores
-from ageflow.evaluation.attributes import attribute_scores
-from ageflow.evaluation.continuous import monotonicity
-from ageflow.evaluation.identity import identity_scores
-from ageflow.evaluation.judging import ATTRIBUTES
+from ageflow.evaluation.judges import ATTRIBUTES
+from ageflow.evaluation.scores import age_scores, attribute_scores, identity_scores, monotonicity, second_age_scores
 from ageflow.report.results import Results
 from ageflow.translation.methods import METHODS
 

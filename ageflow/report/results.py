@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from ageflow.checkpoint import checkpoints, fingerprint, latest
-from ageflow.evaluation.attributes import judged_attributes
 from ageflow.evaluation.judged import Judged, file_name, read_judged
+from ageflow.evaluation.scores import judged_attributes
 from ageflow.run import Workspace
 from ageflow.training.metrics import read_metrics
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.judged import NotJudgedError
-from ageflow.evaluation.judging import ATTRIBUTES
+from ageflow.evaluation.judges import ATTRIBUTES
 from ageflow.report.metrics import IDENTITY, METRICS, scores
 from ageflow.report.rendering import MISSING, styled, to_markdown
 from ageflow.report.results import MixedResultsError, Results

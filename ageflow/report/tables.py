@@ -11,7 +11,7 @@ import pandas as pd
 
 from ageflow.config import Tables
 from ageflow.data.records import AGE_GROUPS
-from ageflow.evaluation.judging import ATTRIBUTES
+from ageflow.evaluation.judges import ATTRIBUTES
 from ageflow.report.metrics import IDENTITY, METRICS, TWO_PEOPLE, scores, why_missing
 from ageflow.report.notes import OWN, notes
 from ageflow.report.published import PAPER_DATASETS, published

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from ageflow.data.records import AGE_GROUPS
-from ageflow.report.picture import Picture, show_face
+from ageflow.report.drawing import Figure, show_face
 from ageflow.slider.explorer import Explorer, View
 from ageflow.translation.ages import GROUP_CENTRES
 from ageflow.translation.methods import METHODS
@@ -49,10 +49,10 @@ def difference(before: Tensor, after: Tensor) -> Tensor:
     return (128 + DIFFERENCE_GAIN * change).clamp(0, 255).to(torch.uint8)
 
 
-def static_figure(explorer: Explorer, view: View, readings: str = "") -> Picture:
+def static_figure(explorer: Explorer, view: View, readings: str = "") -> Figure:
     """Before, after and difference above the strip of all groups; `readings` is the line under them."""
     before, after, strip = view.portrait.image, explorer.at_age(view), explorer.at_ages(view, GROUP_CENTRES)
-    figure = Picture(8.0, 5.6)
+    figure = Figure(8.0, 5.6)
     figure.suptitle(f"{METHODS[view.method]}: {view.portrait.about}", fontsize=11)
     figure.supxlabel(readings, fontsize=9)
     change = f"difference × {DIFFERENCE_GAIN}"

@@ -1,6 +1,5 @@
 """Evaluation of a whole run: which faces, what is kept, when it is judged again, and that it continues where it stopped."""
 
-import json
 import shutil
 import signal
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 import ageflow
 from ageflow.config import METHODS as NAMES
 from ageflow.config import ParameterError
-from ageflow.data.faces import SETTINGS_FILE, TABLE_FILE, Faces, shard_file
+from ageflow.data.faces import TABLE_FILE, Faces, shard_file
 from ageflow.evaluation.evaluate import evaluate, evaluate_all, evaluate_beyond, evaluate_strengths
 from ageflow.evaluation.judged import NotJudgedError, write_judged
 from ageflow.evaluation.protocol import STOPS, held_out_faces
@@ -282,7 +281,7 @@ def test_on_another_run_s_faces_it_judges_its_test_faces_of_people_new_to_this_r
 def noted(folder, table, **settings):
     """Faces of that table, in a folder whose preparation noted these settings."""
     folder.mkdir(exist_ok=True)
-    (folder / SETTINGS_FILE).write_text(json.dumps(settings))
+    Manifest(settings=settings).write(folder)
     return Faces(folder, table)
 
 

@@ -11,7 +11,7 @@ import torch
 from matplotlib.colors import to_hex, to_rgb
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from ageflow.evaluation.evaluate import strength_curves
+from ageflow.evaluation.scores import strength_curves
 from ageflow.report.drawing import GROUP_COLOURS, HUES, METHOD_LOOK
 from ageflow.report.plots import (
     age_curves,

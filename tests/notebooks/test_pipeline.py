@@ -200,8 +200,7 @@ def test_a_parameter_is_known_by_name_though_its_cell_leaves_it_out_and_a_misspe
     assert "ParameterError: unknown parameter 'datset': did you mean 'dataset'? (" in done.stderr
 
 
-@pytest.mark.parametrize(("cwd", "prefix"), [("notebooks", ""), (".", "notebooks/")])
-@pytest.mark.parametrize("made", [False, True])
+@pytest.mark.parametrize(("cwd", "prefix", "made"), [("notebooks", "", False), (".", "notebooks/", True)])
 def test_one_notebook_works_as_it_stands_from_the_notebooks_folder_and_from_the_root(
     smoke_run: Run, papermill, tmp_path: Path, cwd: str, prefix: str, made: bool
 ):

@@ -187,9 +187,7 @@ def _inputs(settings: PrepareData, data_root: Path | None) -> dict[str, str]:
     """
     inputs = {}
     if data_root is not None and data_root.is_dir():
-        runs = settings.runs_root.resolve()
-        listed = list_files(data_root, data_root, data_root).files
-        files = [file for file in listed if not (data_root / file).is_relative_to(runs)]
+        files = list_files(data_root, settings.runs_root).files
         inputs["data_root"] = f"{len(files):,} files, {files_state(data_root, files)[:16]}"
     if settings.dataset == "cacd" and settings.genders is not None and settings.genders.is_file():
         # By its content: it is small, and saved again as it was it says the same.

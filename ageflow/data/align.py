@@ -10,8 +10,7 @@ more processes. The bits do depend on the pictures in a batch: whoever wants the
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -94,22 +93,13 @@ class Aligner:
 
         The face that is largest and nearest the centre comes first.
         """
-        found: list[np.ndarray] = []
-        with _one_thread():
-            for start in range(0, len(images), DETECTION_BATCH):
-                batch = images[start : start + DETECTION_BATCH]
-                canvases, sizes = zip(*(_canvas(image, self.detection_size) for image in batch), strict=True)
-                several = [
-                    points[_order(boxes, size)]
-                    for (boxes, points), size in zip(self._detect(canvases), sizes, strict=True)
-                ]
-                for _ in range(_LOOKS):
-                    several = self._look_again(canvases, several)
-                found += [
-                    points * np.divide(image.size, size)
-                    for points, image, size in zip(several, batch, sizes, strict=True)
-                ]
-        return found
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            batches = range(0, len(images), DETECTION_BATCH)
+            return [face for start in batches for face in self._locate(images[start : start + DETECTION_BATCH])]
+        finally:
+            torch.set_num_threads(threads)
 
     def warp(self, image: Image.Image, points: np.ndarray, found: int = 1) -> Aligned | str:
         """Put the eyes of a face onto the template, or say why not.
@@ -137,6 +127,15 @@ class Aligner:
         detector = MTCNN(min_face_size=self.detection_size // 8, keep_all=True, device=self._device).eval()
         # Its convolutions have few channels, and are vectorised only with these last in memory.
         return detector.to(memory_format=torch.channels_last)
+
+    def _locate(self, images: Sequence[Image.Image]) -> list[np.ndarray]:
+        """`locate`, one batch."""
+        canvases, sizes = zip(*(_canvas(image, self.detection_size) for image in images), strict=True)
+        seen = self._detect(canvases)
+        found = [points[_order(boxes, size)] for (boxes, points), size in zip(seen, sizes, strict=True)]
+        for _ in range(_LOOKS):
+            found = self._look_again(canvases, found)
+        return [points * np.divide(image.size, size) for points, image, size in zip(found, images, sizes, strict=True)]
 
     def _detect(self, canvases: Sequence[Image.Image]) -> list[tuple[np.ndarray, np.ndarray]]:
         """The boxes [n, 4] (left, top, right, bottom) and five points [n, 5, 2] of every face, as MTCNN finds them."""
@@ -176,16 +175,6 @@ class Aligner:
         sure = (probabilities[:, 1] > self._mtcnn.thresholds[2]).view(2, -1).all(dim=0).cpu().numpy()
         again = np.where(sure[:, None], seen * a[:, None] + b[:, None], points)
         return np.split(_to_pairs(again), np.cumsum([len(several) for several in found])[:-1])
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _canvas(image: Image.Image, side: int) -> tuple[Image.Image, tuple[int, int]]:

@@ -37,7 +37,6 @@ from ageflow.device import devices_of, processors
 from ageflow.run import (
     Manifest,
     Workspace,
-    as_json,
     describe_changes,
     digest,
     files_state,
@@ -135,7 +134,7 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
     details = {"pictures": reading.root.resolve(), "faces": len(faces), "rejected": len(rejected)}
     Manifest(inputs, _decided_by(settings), digest(content.getvalue()), details).write(folder)
     if warning := without_training_faces(faces):
-        warnings.warn(warning, stacklevel=4)
+        warnings.warn(warning, stacklevel=3)
 
 
 def _align(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: Reading) -> list[dict[str, Any]]:
@@ -176,8 +175,7 @@ def _processes(settings: PrepareData) -> int:
 def _decided_by(settings: PrepareData) -> dict[str, Any]:
     """The settings that decide the outcome."""
     of_one_set = {"demo": ("faces",), "cacd": ("genders",)}
-    names = (*_DECIDING, *of_one_set.get(settings.dataset, ()))
-    return as_json({name: getattr(settings, name) for name in names})
+    return settings.model_dump(mode="json", include={*_DECIDING, *of_one_set.get(settings.dataset, ())})
 
 
 def _inputs(settings: PrepareData, data_root: Path | None) -> dict[str, str]:
@@ -231,5 +229,5 @@ def _no_face(settings: PrepareData, folder: Path, reading: Reading, rejected: li
 
 
 def _write_rejections(folder: Path, rejected: list[Rejection]) -> None:
-    rows = pd.DataFrame([(line.file, line.row, line.reason) for line in rejected], columns=["file", "row", "reason"])
+    rows = pd.DataFrame(rejected, columns=["file", "row", "reason"])
     write_atomically(folder / "rejected.csv", rows.astype({"row": "Int64"}).to_csv(index=False).encode())

@@ -14,11 +14,11 @@ from facenet_pytorch import MTCNN
 from PIL import Image
 
 import ageflow
-from ageflow.data.align import EYES, Aligner
+from ageflow.data.align import Aligner
 from ageflow.data.demo import read
 from ageflow.data.prepare import prepare
 from tests.conftest import ROOT
-from tests.data.test_align import moved
+from tests.data.test_align import moved, off_template
 
 _DETECTION_SIZE = 320  # pixels, Aligner's
 
@@ -95,17 +95,8 @@ def test_memory_does_not_grow_with_the_number_of_pictures(raw, tmp_path):
 def test_three_hundred_people_lie_on_the_template_as_facenet_pytorch_sees_them(raw):
     files = sorted(raw.rglob("*_0.png"))[:300]
     random = np.random.default_rng(0)
-    found = Aligner(image_size=256).align([moved(Image.open(file).convert("RGB"), random) for file in files])
-    detector = MTCNN(min_face_size=40)
-    off = []
-    for face in found:
-        canvas = Image.new("RGB", (384, 384))
-        if not isinstance(face, str):
-            canvas.paste(Image.fromarray(face.image), (64, 64))  # so that it sees the whole head
-        _, _, points = detector.detect(canvas, landmarks=True)
-        eyes = np.full((2, 2), np.inf) if points is None else (points[0][:2].astype(float) - 64) / 256
-        off.append(np.linalg.norm(eyes - EYES, axis=1).max())
-    near = np.mean(np.array(off) < 0.03)
+    off = off_template(Aligner(image_size=256).align([moved(Image.open(f).convert("RGB"), random) for f in files]))
+    near = np.mean(off < 0.03)
     print(f"{len(files)} faces: {near:.1%} within 3 % of the side, median {np.median(off):.2%}")
     assert len(files) == 300
     assert near >= 0.99

@@ -12,17 +12,9 @@ from ageflow.data.faces import Faces
 from ageflow.evaluation.evaluate import METHOD_PARTS
 from ageflow.evaluation.scores import strength_curves
 from ageflow.flows.glow import Glow, load_glow
+from ageflow.report import grids, plots
 from ageflow.report.drawing import COLUMN, Figure
 from ageflow.report.external import ExternalFaces, external_faces
-from ageflow.report.grids import (
-    choose_faces,
-    foreign_grid,
-    prototype_grid,
-    temperature_grid,
-    translation_grid,
-    variant_grid,
-)
-from ageflow.report.plots import age_curves, age_plot, latent_scatter, project_latents, trade_off_plot, training_curves
 from ageflow.report.results import Results, trainings
 from ageflow.run import Manifest, Workspace, digest
 from ageflow.translation.latents import Latents
@@ -30,8 +22,7 @@ from ageflow.translation.methods import METHODS, LatentMethod, load_method
 from ageflow.translation.prototypes import Prototypes
 from ageflow.work import progress_bar
 
-FIGURES = ("figure_1_top", "figure_1_bottom", "figure_4", "figure_6")
-FIGURES += ("figure_ages", "figure_trade_off", "figure_a1", "figure_a2")
+FIGURES = [f"figure_{name}" for name in ("1_top", "1_bottom", "4", "6", "ages", "trade_off", "a1", "a2")]
 # Faces of Figure 6 stand one above the other, each in as many rows as there are methods; a page holds two.
 _MOST_BLOCKS = 2
 
@@ -60,30 +51,32 @@ class RunFigures:
         """The latents of the faces in the plane."""
         attributes = self.faces.attributes
         latents = Latents.open(self.workspace.require("latents"), self.faces)
-        return latent_scatter(project_latents(latents, next(iter(attributes), None), self.settings.seed), attributes)
+        return plots.latent_scatter(
+            plots.project_latents(latents, next(iter(attributes), None), self.settings.seed), attributes
+        )
 
     def figure_1_bottom(self) -> Figure:
         """The faces of the average latents."""
-        return prototype_grid(Prototypes.load(self.workspace.require("prototypes")), self.glow)
+        return grids.prototype_grid(Prototypes.load(self.workspace.require("prototypes")), self.glow)
 
     def figure_4(self) -> Figure:
         """Test faces in every age group, by AgeFlow."""
-        chosen = choose_faces(self.shown, self.settings.rows, self.settings.seed)
-        return translation_grid(self._method("ageflow"), self.shown, chosen)
+        chosen = grids.choose_faces(self.shown, self.settings.rows, self.settings.seed)
+        return grids.translation_grid(self._method("ageflow"), self.shown, chosen)
 
     def figure_6(self) -> Figure:
         """The variants on a few test faces, less those that the run has not trained (`missing`)."""
         blocks = min(self.settings.rows, _MOST_BLOCKS)
         methods = {name: self._method(name) for name in METHODS if name not in self.missing}
-        return variant_grid(methods, self.shown, choose_faces(self.shown, blocks, self.settings.seed))
+        return grids.variant_grid(methods, self.shown, grids.choose_faces(self.shown, blocks, self.settings.seed))
 
     def figure_ages(self) -> Figure | str:
         """Predicted age against continuous target age, by method."""
-        return self._not_judged or age_plot(age_curves(self._results.continuous.rows))
+        return self._not_judged or plots.age_plot(plots.age_curves(self._results.continuous.rows))
 
     def figure_trade_off(self) -> Figure | str:
         """Identity against age accuracy, each method moving faces less and more of the way."""
-        return self._not_judged or trade_off_plot(strength_curves(self._results.strength.rows))
+        return self._not_judged or plots.trade_off_plot(strength_curves(self._results.strength.rows))
 
     def figure_a1(self) -> Figure | str:
         """Faces of another set in every age group, by AgeFlow."""
@@ -92,17 +85,17 @@ class RunFigures:
                 "no other set is named: pass -p external with another prepared run (dataset/run) or with a folder of "
                 "pictures to 08_figures.ipynb, or -p figures.external to a batch"
             )
-        return foreign_grid(self._method("ageflow"), self.external.images, self.external.labels)
+        return grids.foreign_grid(self._method("ageflow"), self.external.images, self.external.labels)
 
     def figure_a2(self) -> Figure:
         """Faces drawn from GLOW, by temperature."""
         chosen = self.settings
-        return temperature_grid(self.glow, chosen.temperatures, chosen.samples, chosen.seed)
+        return grids.temperature_grid(self.glow, chosen.temperatures, chosen.samples, chosen.seed)
 
     def training_curves(self) -> dict[str, Figure]:
         """The curves of every training of the run, by a name for their file."""
         return {
-            f"training_{folder.name}": training_curves(folder, columns=2, side=COLUMN / 2)
+            f"training_{folder.name}": plots.training_curves(folder, columns=2, side=COLUMN / 2)
             for folder in trainings(self.workspace).values()
             if any(iteration > 0 for iteration, _ in checkpoints(folder))  # weights taken as they are have no curve
         }
@@ -131,8 +124,6 @@ class RunFigures:
         return self._results.trained_since
 
     def _method(self, name: str) -> LatentMethod:
-        for part in METHOD_PARTS[name]:
-            self.workspace.require(part)
         chosen = self.settings
         return load_method(name, chosen.dataset, chosen.run, runs_root=chosen.runs_root, device=chosen.device)
 

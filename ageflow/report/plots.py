@@ -14,18 +14,8 @@ from matplotlib.ticker import MaxNLocator
 
 from ageflow.data.records import AGE_GROUPS, GROUP_EDGES
 from ageflow.flows.diagnosis import GlowReport
-from ageflow.report.drawing import (
-    COLUMN,
-    GROUP_COLOURS,
-    HUES,
-    METHOD_LOOK,
-    NORMAL,
-    SMALL,
-    Figure,
-    message,
-    outside_legend,
-    tidy,
-)
+from ageflow.report import drawing
+from ageflow.report.drawing import COLUMN, HUES, NORMAL, SMALL, Figure, message, tidy
 from ageflow.report.statistics import Bootstrap
 from ageflow.training.metrics import read_metrics
 from ageflow.translation.latents import Latents
@@ -121,7 +111,7 @@ def latent_scatter(plane: Plane, attributes: Sequence[str] = ("gender",)) -> Fig
     figure = Figure(COLUMN, 1.75 * len(names) + 0.25)
     for part, name in zip(np.atleast_1d(figure.subfigures(len(names), 1)), names, strict=True):
         kinds = list(AGE_GROUPS) if name == "age group" else sorted(table[name].dropna().unique())
-        colours = dict(zip(kinds, GROUP_COLOURS if name == "age group" else HUES * len(kinds), strict=False))
+        colours = dict(zip(kinds, drawing.GROUP_COLOURS if name == "age group" else HUES * len(kinds), strict=False))
         for axes, (points, title, across, up) in zip(
             part.subplots(1, len(planes), squeeze=False)[0], planes, strict=True
         ):
@@ -136,7 +126,7 @@ def latent_scatter(plane: Plane, attributes: Sequence[str] = ("gender",)) -> Fig
             axes.locator_params(nbins=4)
         for kind in kinds:
             axes.scatter([], [], s=14, color=colours[kind], label=kind)
-        outside_legend(
+        drawing.outside_legend(
             part, axes, "outside upper center", ncols=min(len(kinds), 4), handletextpad=0.1, columnspacing=1.0
         )
     return figure
@@ -212,9 +202,9 @@ def age_plot(curves: pd.DataFrame) -> Figure:
     ends = curves["target_age"].min() - 2, curves["target_age"].max() + 2  # years left and right of the lines
     axes.axline((ends[0], ends[0]), slope=1, color="0.35", linestyle=(0, (4, 3)), linewidth=0.9, zorder=1)
     look = {"hue": "method", "style": "method", "errorbar": None, "linewidth": 1.4, "markersize": 4}
-    seaborn.lineplot(curves, x="target_age", y="value", ax=axes, **look, **METHOD_LOOK)
+    seaborn.lineplot(curves, x="target_age", y="value", ax=axes, **look, **drawing.METHOD_LOOK)
     for method, own in curves.groupby("method", sort=False):
-        colour = METHOD_LOOK["palette"][method]
+        colour = drawing.METHOD_LOOK["palette"][method]
         axes.fill_between(own["target_age"], own["low"], own["high"], color=colour, alpha=0.2, linewidth=0)
     low, high = axes.get_ylim()
     axes.set(xlim=ends, ylim=(min(low, ends[0]), max(high, ends[1])))
@@ -245,8 +235,8 @@ def trade_off_plot(curves: pd.DataFrame) -> Figure:
     figure = Figure(COLUMN, 4.6)
     for axes, (column, judge) in zip(figure.subplots(2, 1, sharey=True), _JUDGES.items(), strict=True):
         look = {"x": column, "y": "cosine_centred", "hue": "method", "style": "method", "ax": axes}
-        seaborn.lineplot(curves, **look, **METHOD_LOOK, sort=False, estimator=None, linewidth=1.4, markersize=4)
-        points = {name: METHOD_LOOK[name] for name in ("palette", "markers")}
+        seaborn.lineplot(curves, **look, **drawing.METHOD_LOOK, sort=False, estimator=None, linewidth=1.4, markersize=4)
+        points = {name: drawing.METHOD_LOOK[name] for name in ("palette", "markers")}
         seaborn.scatterplot(as_it_is, **look, **points, s=45, edgecolor="black", legend=False, zorder=3)
         tidy(axes, f"age accuracy by {judge}, %", "centred cosine")
     figure.axes[1].get_legend().remove()
@@ -256,7 +246,7 @@ def trade_off_plot(curves: pd.DataFrame) -> Figure:
 
 def _method_legend(figure: Figure, axes: Axes) -> None:
     axes.get_legend().remove()
-    outside_legend(figure, axes, "outside lower center", ncols=2, handlelength=3.2)
+    drawing.outside_legend(figure, axes, "outside lower center", ncols=2, handlelength=3.2)
 
 
 def glow_diagnosis(report: GlowReport) -> Figure:

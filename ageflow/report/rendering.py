@@ -90,10 +90,21 @@ class Table:
 
     def _grid(self, cells: list, missing: object) -> pd.DataFrame:
         keys = self.numbers[["metric", "source", "method", "group"]]
-        keys = keys.assign(metric=keys["metric"].map(lambda name: METRICS[name].label))
-        long = pd.Series(cells, pd.MultiIndex.from_frame(keys))
-        wide = long.unstack(fill_value=missing)[keys["group"].unique()]
-        return wide.reindex(long.index.droplevel("group").unique()).rename_axis(index=[None] * 3, columns=None)
+        return grid(keys, cells, missing).rename_axis(index=[None] * 3)
+
+
+def grid(keys: pd.DataFrame, cells: list, missing: object) -> pd.DataFrame:
+    """The cells of a table, laid out.
+
+    Arguments:
+        keys: a row for each cell: metric (its label is shown), what else names the cell's row, and group, its column.
+        cells: as many.
+        missing: what stands where there is no cell.
+    """
+    labels = keys["metric"].map(lambda name: METRICS[name].label)
+    long = pd.Series(cells, pd.MultiIndex.from_frame(keys.assign(metric=labels)))
+    wide = long.unstack(fill_value=missing)[keys["group"].unique()]
+    return wide.reindex(long.index.droplevel("group").unique()).rename_axis(columns=None)
 
 
 def to_markdown(text: pd.DataFrame) -> str:

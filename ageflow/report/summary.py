@@ -11,7 +11,7 @@ from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.judged import NotJudgedError
 from ageflow.evaluation.judges import ATTRIBUTES
 from ageflow.report.metrics import IDENTITY, METRICS, scores
-from ageflow.report.rendering import MISSING, styled, to_markdown
+from ageflow.report.rendering import MISSING, grid, styled, to_markdown
 from ageflow.report.results import MixedResultsError, Results
 from ageflow.run import MissingArtefactError, Workspace, write_atomically
 from ageflow.translation.methods import METHODS
@@ -52,10 +52,8 @@ class Summary:
     @property
     def text(self) -> pd.DataFrame:
         """The cells as text, ``mean ± standard deviation (seeds)``: rows metric, data set and so on."""
-        keys = self.numbers[[*_KEYS, "group"]].assign(metric=[METRICS[name].label for name in self.numbers["metric"]])
-        long = pd.Series([_cell(row) for row in self.numbers.itertuples()], pd.MultiIndex.from_frame(keys))
-        wide = long.unstack().reindex(long.index.droplevel("group").unique(), columns=[*AGE_GROUPS, ALL_GROUPS])
-        return wide.fillna(MISSING).rename_axis(index=["", "data set", "judged on", "settings", "method"], columns=None)
+        wide = grid(self.numbers[[*_KEYS, "group"]], [_cell(row) for row in self.numbers.itertuples()], MISSING)
+        return wide.reindex(columns=[*AGE_GROUPS, ALL_GROUPS], fill_value=MISSING)
 
     def write(self, folder: Path) -> list[Path]:
         """Write ``summary.csv`` (long, one number a row), ``summary.md`` and ``summary.html``; returns their paths."""

@@ -40,10 +40,6 @@ _ALSO = {
 }
 
 
-class NoFaceError(ValueError):
-    """A picture without a usable face; the message gives the reason."""
-
-
 @dataclass(frozen=True, eq=False)  # compared by identity: a latent is kept for each
 class Portrait:
     """A face to be shown at other ages.
@@ -135,19 +131,16 @@ class Explorer:
             One face or more.
 
         Raises:
-            NoFaceError: no picture, a refused one, or no face in it.
+            ValueError: no picture, a refused one, or no face in it; the message gives the reason.
             MissingArtefactError: the run has no classifiers (notebook 05).
         """
-        try:
-            picture = open_image(content)
-        except (ValueError, MemoryError) as error:
-            raise NoFaceError(str(error) or "the picture does not fit into the memory: shrink it") from None
+        picture = open_image(content)
         if min(picture.size) < _SMALLEST:
             size = f"{picture.width}×{picture.height}"
-            raise NoFaceError(f"the picture is too small, {size} pixels: a face needs {_SMALLEST}×{_SMALLEST} or more")
+            raise ValueError(f"the picture is too small, {size} pixels: a face needs {_SMALLEST}×{_SMALLEST} or more")
         aligned = Aligner(self.faces.image_size, device_of(self.settings.device)).align_all(picture)
         if not aligned:
-            raise NoFaceError(
+            raise ValueError(
                 "no face was found: it must be seen from the front, and be no smaller than an eighth of the picture"
             )
         portraits = []

@@ -88,8 +88,7 @@ class AgeSlider(widgets.VBox):
 
     def figure(self) -> Figure | HTML:
         """What is shown, as a figure: for a page, and for where no front end draws widgets; or why there is nothing."""
-        self.wait()
-        if (view := self._view()) is None or self._shown_view != view:
+        if (view := self._settled_view()) is None:
             return HTML(self.controls.problem.value)
         return static_figure(self.explorer, view, self.controls.readings.value)
 
@@ -146,9 +145,8 @@ class AgeSlider(widgets.VBox):
 
     def _show_found(self, faces: list[Portrait]) -> None:
         self._found = faces
-        several = len(faces) > 1
-        self.controls.found.fill(len(faces) if several else 0, faces.__getitem__)
-        self.controls.found_row.layout.display = "" if several else "none"
+        self.controls.found.fill(len(faces), faces.__getitem__)
+        self.controls.found_row.layout.display = "" if len(faces) > 1 else "none"
 
     # -- moving --------------------------------------------------------------------------------------------------
 
@@ -179,6 +177,12 @@ class AgeSlider(widgets.VBox):
         if self.explorer is None or self.portrait is None:
             return None
         return View(self.portrait, self.controls.age.value, self.controls.method.value, self.controls.strength.value)
+
+    def _settled_view(self) -> View | None:
+        """Where the slider stands, once that is what is shown; None where nothing can be."""
+        self.wait()
+        view = self._view()
+        return view if view == self._shown_view else None
 
     # -- showing -------------------------------------------------------------------------------------------------
 
@@ -258,9 +262,7 @@ class AgeSlider(widgets.VBox):
     def _file(self, kind: str) -> bytes:
         if kind not in ("png", "gif"):
             raise ValueError(f"a face is saved as .png or .gif, not as {kind!r}")
-        self.wait()
-        view = self._view()
-        if view is None or self._shown_view != view:
+        if (view := self._settled_view()) is None:
             raise ValueError("there is no face to save: choose one, and a method that is trained")
         if kind == "png":
             return png(self.shown)

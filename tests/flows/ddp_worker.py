@@ -22,18 +22,20 @@ class LogLikelihood(torch.nn.Module):
         return -self.glow.log_prob(x).mean()
 
 
-def main(memory: str, path: str) -> None:
+def main(path: str) -> None:
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
-    glow = glow_with(memory, "affine", "learned", dtype=torch.float64)
-    wrapped = DistributedDataParallel(LogLikelihood(glow))
-    for number in range(2):  # accumulated: only the second backward pass reduces
-        x = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(number)).double() - 0.5
-        with wrapped.no_sync() if number == 0 else torch.enable_grad():
-            wrapped(x.chunk(world)[rank]).backward()
-    save_file({name: p.grad.contiguous() for name, p in glow.named_parameters()}, f"{path}-{rank}.safetensors")
+    for memory in ("checkpoint", "reversible"):
+        glow = glow_with(memory, "affine", "learned", dtype=torch.float64)
+        wrapped = DistributedDataParallel(LogLikelihood(glow))
+        for number in range(2):  # accumulated: only the second backward pass reduces
+            x = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(number)).double() - 0.5
+            with wrapped.no_sync() if number == 0 else torch.enable_grad():
+                wrapped(x.chunk(world)[rank]).backward()
+        gradients = {name: parameter.grad.contiguous() for name, parameter in glow.named_parameters()}
+        save_file(gradients, f"{path}-{memory}-{rank}.safetensors")
+        del wrapped
     # Neither ends while the other still talks to it: once in hundreds of runs a process was aborted as it ended.
-    del wrapped
     dist.barrier()
     dist.destroy_process_group()
 

@@ -15,7 +15,7 @@ from PIL import Image
 import ageflow
 from ageflow.config import ParameterError, Slider
 from ageflow.run import MissingArtefactError
-from ageflow.slider import AgeSlider, Explorer, NoFaceError, View
+from ageflow.slider import AgeSlider, Explorer, View
 from ageflow.training.glow import train_glow
 from ageflow.translation.ages import GROUP_CENTRES, age_to_weights
 from ageflow.translation.latents import encode_faces
@@ -137,7 +137,7 @@ def test_two_faces_are_both_found_from_left_to_right(explorer: Explorer):
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_holds_no_face_is_refused_in_words(explorer: Explorer, name: str):
     content, words = REFUSED[name]
-    with pytest.raises(NoFaceError, match=words):
+    with pytest.raises(ValueError, match=words):
         explorer.portraits_in(content)
 
 

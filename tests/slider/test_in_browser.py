@@ -26,7 +26,7 @@ from ageflow.run import Workspace
 from tests.conftest import ROOT
 from tests.slider.conftest import astronaut
 
-_NOTEBOOK = "09_age_slider.ipynb"
+_NOTEBOOK, _TOKEN = "09_age_slider.ipynb", "slider"
 _PIXELS = """image => {
     const canvas = Object.assign(document.createElement("canvas"), {width: 64, height: 64});
     const context = canvas.getContext("2d");
@@ -35,10 +35,11 @@ _PIXELS = """image => {
 }"""
 _NO_PICTURE = np.zeros((64, 64, 3), dtype=np.int64)
 # What the applications write into the console by themselves, whatever the notebook: JupyterLab asks for its news;
-# Notebook 7 for the schemas of settings it does not have; Voilà for Font Awesome on the internet, and for an extension
-# of Notebook 7 that needs more than Voilà has.
+# Notebook 7 for the schemas of settings it does not have; Voilà for Font Awesome and MathJax on the internet, and for an
+# extension of Notebook 7 that needs more than Voilà has. Served beside Notebook 7, JupyterLab is refused a font of the
+# same name.
 _NOT_OURS = re.compile(
-    r"favicon|jupyterlab_news|api/(me|news|lsp)|reading 'schema'\).*notebook_core|@fortawesome/fontawesome-free"
+    r"favicon|jupyterlab_news|api/(me|news|lsp)|reading 'schema'\).*notebook_core|@fortawesome/fontawesome-free|cdnjs.cloudflare.com/.*mathjax|403 .*woff2"
     r"|shared module is not a function.*@jupyter-notebook/lab-extension",
     re.DOTALL,
 )
@@ -82,13 +83,17 @@ def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     environment |= {f"JUPYTERLAB_{place}": str(state / place) for place in ("SETTINGS_DIR", "WORKSPACES_DIR")}
     # Jupyter asks for kernels in its own environment, not in whichever python is first on the PATH.
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--port-retries=0", "--allow-root"]
-    command += [f"--port={address.rpartition(':')[2]}", "--IdentityProvider.token=", f"--ServerApp.root_dir={folder}"]
+    command += [
+        f"--port={address.rpartition(':')[2]}",
+        f"--IdentityProvider.token={_TOKEN}",
+        f"--ServerApp.root_dir={folder}",
+    ]
     command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     log = state / "log.txt"
     with log.open("w") as stream:
         running = subprocess.Popen(command, env=environment, cwd=folder, stdout=stream, stderr=stream)
     try:
-        _wait_for(f"{address}/api", running, log)
+        _wait_for(f"{address}/api?token={_TOKEN}", running, log)
         yield address
         assert "Traceback" not in log.read_text(), log.read_text()
     finally:
@@ -216,14 +221,16 @@ def photograph_and_save(page: Page, folder: Path, keep: Path, name: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "path"), [("jupyterlab", "lab/tree"), ("notebook", "notebooks"), ("voila", "voila/render")]
+    # JupyterLab after Notebook 7, which does not have all the commands of the workspace that it would leave.
+    ("name", "path"),
+    [("notebook", "notebooks"), ("jupyterlab", "lab/tree"), ("voila", "voila/render")],
 )
 def test_the_picture_follows_the_slider(
     request: pytest.FixtureRequest, server: str, folder: Path, page: Page, tmp_path: Path, name: str, path: str
 ):
     keep = request.config.getoption("--screenshots") or tmp_path
     keep.mkdir(parents=True, exist_ok=True)
-    page.goto(f"{server}/{path}/{_NOTEBOOK}", timeout=180_000)
+    page.goto(f"{server}/{path}/{_NOTEBOOK}?token={_TOKEN}", timeout=180_000)
     if name != "voila":  # it runs the cells by itself
         run_all_cells(page)
     page.locator(".ageflow-aged").wait_for(timeout=180_000)

@@ -26,7 +26,8 @@ class Line(Task):
         self.objectives = [Objective("line", list(self.modules.parameters()), self.loss, 0.05)]
         self.manifest, self.networks = Manifest({"faces": "ab"}, {"slope": 3, **settings}), {"line": {}}
         self.x = torch.linspace(-1, 1, 64)[:, None]
-        self.broken_at, self.stopped_at, self.seen, self.rates = broken_at, stopped_at, [], []
+        self.broken_at, self.stopped_at = broken_at, stopped_at
+        self.seen, self.noise, self.rates = [], [], []
 
     def loss(self, part: MicroBatch):
         if part.number == self.stopped_at:
@@ -34,6 +35,7 @@ class Line(Task):
         self.seen.append(part.number)
         x = self.x[part.choose(64, 0)]
         noise = part.rows(torch.randn(part.size, 1))
+        self.noise.append(float(noise[0]))
         loss = (self.modules["line"](x + 0.1 * noise) - (3 * x - 1)).square().mean()
         return (loss * float("nan") if part.number in self.broken_at else loss), {"x": x.mean()}
 

@@ -30,7 +30,8 @@ def stop_at(update, folder, **values) -> None:
 
 
 def test_training_learns_and_notes_what_it_was_made_from(tmp_path):
-    folder = train(Line(), settings(iterations=200, preview_every=50), tmp_path / "a")
+    folder = train(task := Line(), settings(iterations=200, preview_every=50), tmp_path / "a")
+    assert len(set(task.noise)) == 200
     losses = read_metrics(folder)["test/loss"].dropna().tolist()
     assert len(losses) == 4
     assert losses[-1] < 0.05 * Line().preview(Line().modules.eval(), tmp_path, 0)["test/loss"]
@@ -78,6 +79,8 @@ def test_a_finished_training_does_nothing_again_but_takes_more_iterations(tmp_pa
     again = Line()
     train(again, settings(), tmp_path / "a")
     assert again.seen == []
+    stop_at(33, tmp_path / "a", iterations=35)
+    assert Manifest.read(tmp_path / "a") is None, "until it has those"
     train(again, settings(iterations=35), tmp_path / "a")
     with pytest.warns(UserWarning, match=r"trained for 35 iterations, more than iterations = 30: .* restart=True"):
         train(again, settings(iterations=30), tmp_path / "a")
@@ -127,7 +130,7 @@ def test_skipped_steps_are_counted(tmp_path):
 
 
 def test_after_twenty_in_a_row_it_goes_back_to_half_the_rate_and_other_noise(tmp_path):
-    """The faults come once: what is trained again after the setback is finite."""
+    """The faults come once: what is trained again is finite. A checkpoint from amid them, of iteration 15, is left out."""
 
     class Once(Line):
         def loss(self, part):
@@ -136,6 +139,8 @@ def test_after_twenty_in_a_row_it_goes_back_to_half_the_rate_and_other_noise(tmp
             return loss
 
     task = Once(broken_at=range(12, 32))
+    train(task, settings(iterations=15), tmp_path / "a")
+    assert saved(tmp_path / "a") == [10, 15]
     with pytest.warns(UserWarning, match=r"20 steps in a row.*: back to iteration 10, at 0.5 of the learning rate"):
         train(task, settings(iterations=40), tmp_path / "a")
     assert task.objectives[0].optimizer.param_groups[0]["lr"] == pytest.approx(0.025)
@@ -143,6 +148,7 @@ def test_after_twenty_in_a_row_it_goes_back_to_half_the_rate_and_other_noise(tmp
     numbers = read_metrics(tmp_path / "a").dropna(subset="line/loss")["iteration"].tolist()
     assert numbers == list(range(1, 41)), "no update is missing or there twice"
     assert int(latest(tmp_path / "a").tensors("counts.")["setbacks"]) == 1
+    assert len(set(task.noise)) == len(task.noise) == 32 + 30
 
 
 def test_a_training_that_only_breaks_says_so(tmp_path):
@@ -177,7 +183,7 @@ def test_all_processes_go_back_to_the_checkpoint_that_the_first_names(tmp_path, 
 def test_accumulated_batches_give_the_clipped_gradient_of_one_large_batch(tmp_path):
     class Plain(Line):
         def loss(self, part):
-            x = self.x[part.start : part.stop]
+            x = self.x[part.start : part.stop] + part.rows(torch.randn(part.size, 1))
             return (self.modules["line"][2](self.modules["line"][0](x)) - (3 * x - 1)).square().mean(), {}
 
     for name, more in (("one", {}), ("four", {"micro_batch": 5})):

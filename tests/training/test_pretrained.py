@@ -59,16 +59,16 @@ def test_a_face_comes_back_every_value(glow: Glow, face: torch.Tensor):
     assert torch.equal(to_uint8(glow.decode(glow.encode(face))), face)
 
 
-@pytest.mark.parametrize(("part", "least"), [("decoded_age", 0.6), ("age", 0.65)])
+@pytest.mark.parametrize(("part", "least"), [("decoded_age", 0.6), ("classifiers/age", 0.65)])
 @torch.inference_mode()
-def test_the_classifiers_tell_ages_and_genders_of_people_they_never_saw(tmp_path, smoke_workspace, part, least):
+def test_the_classifiers_predict_ages_and_genders_of_people_they_never_saw(tmp_path, smoke_workspace, part, least):
     """The smoke preset's 96 faces, which lie in the cache by now, at 64×64."""
     parameters = {"preset": "smoke", "runs_root": tmp_path, "image_size": 64, "workers": 1, "progress": False}
     faces = prepare(ageflow.settings("prepare_data", parameters))
-    weights = read_weights(find_weights("pretrained", PRETRAINED, part), part)
+    weights = read_weights(find_weights("pretrained", PRETRAINED, part), "classifier")
     classifier = Classifier(**weights.config)
     classifier.load_state_dict(weights.state)
-    ages, others = classifier.eval().apart(classifier(faces.images(slice(None))))
+    ages, others = classifier.eval().split_logits(classifier(faces.images(slice(None))))
     assert (ages.argmax(1).numpy() == faces.groups).mean() > least, "of four"
     assert classifier.labels == AGE_GROUPS
     genders = np.array(classifier.also["gender"])[others["gender"].argmax(1)]
@@ -78,17 +78,18 @@ def test_the_classifiers_tell_ages_and_genders_of_people_they_never_saw(tmp_path
 def test_t_learns_from_another_classifier_than_the_judges_begin_from():
     demo = {step: ageflow.settings(step, {"dataset": "demo"}) for step in ("train_ictm", "train_classifiers")}
     learned_from = find_weights(demo["train_ictm"].age_classifier_from, PRETRAINED, "decoded_age")
-    judges = {find_weights(demo["train_classifiers"].init_from, PRETRAINED, name) for name in ("age", "gender", "race")}
+    begun_from = demo["train_classifiers"].init_from
+    judges = {find_weights(begun_from, PRETRAINED, f"classifiers/{name}") for name in ("age", "gender", "race")}
     assert len(judges) == 1
-    one, other = (read_weights(path, "age").state for path in (learned_from, *judges))
+    one, other = (read_weights(path, "classifier").state for path in (learned_from, *judges))
     name = "network.conv1.weight"
     assert not torch.allclose(one[name], other[name], atol=1e-2)
 
 
-def test_the_card_tells_what_they_are(glow: Glow):
+def test_the_card_says_what_they_are(glow: Glow):
     card = (PRETRAINED / "README.md").read_text()
     assert all(f"`{file.name}`" in card for file in PRETRAINED.glob("*.safetensors"))
-    for told in ("bits per dimension", "ageflow.train", "hours", "random-face"):
-        assert told in card
+    for word in ("bits per dimension", "ageflow.train", "hours", "random-face"):
+        assert word in card
     assert json.dumps(list(glow.config.steps_per_level)) in card
     assert re.search(r"\d\.\d{3} bits per dimension", card), "the held-out likelihood, measured"

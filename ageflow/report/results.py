@@ -53,13 +53,19 @@ class Results:
         folder, methods = workspace.require("evaluation"), workspace.manifest("evaluation").details["methods"]
         together = ("cycle", "continuous", "strength")
         found = {name: read_judged(folder / file_name(name)) for name in ("real", *methods, *together)}
-        for name in methods:
-            _check_alike(name, found[name].about["fingerprints"], found["real"].about["fingerprints"])
+        made_from = {name: judged.about["fingerprints"] for name, judged in found.items()}
+        pairs = [(name, made_from[name], made_from["real"]) for name in methods]
         for name in together:
-            for called, made_from in found[name].about["fingerprints"].items():
+            for called, parts in made_from[name].items():
                 method = called.partition(" at ")[0]  # at each strength by itself
-                if method in methods:
-                    _check_alike(f"{name} of {method}", made_from, found[method].about["fingerprints"])
+                pairs += [(f"{name} of {method}", parts, made_from[method])] if method in methods else []
+        for name, theirs, shared in pairs:
+            differing = [part for part, wanted in shared.items() if theirs.get(part) != wanted]
+            if differing:
+                raise MixedResultsError(
+                    f"{name} was judged with another {', '.join(differing)} than the rest of the evaluation: "
+                    "run 06_ablations.ipynb again"
+                )
         of_all = {name: found[name] for name in ("real", *together)}
         return cls(workspace, methods={name: found[name] for name in methods}, **of_all)
 
@@ -90,15 +96,6 @@ class Results:
         return (
             f"Not of the run as it is now: trained again since 06_ablations.ipynb judged it: {', '.join(again)}. "
             "Run 06_ablations.ipynb again."
-        )
-
-
-def _check_alike(name: str, theirs: dict[str, str], shared: dict[str, str]) -> None:
-    differing = [what for what in shared if theirs.get(what) != shared[what]]
-    if differing:
-        raise MixedResultsError(
-            f"{name} was judged with another {', '.join(differing)} than the rest of the evaluation: "
-            "run 06_ablations.ipynb again"
         )
 
 

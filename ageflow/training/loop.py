@@ -125,9 +125,7 @@ def _train(task: Task, settings: Training, folder: Path) -> Path:
     if together.first:
         _warn_of_another_length(folder, state, settings)
     if state.resumed and state.iteration >= settings.iterations:
-        if (
-            together.first and not (folder / MANIFEST).is_file()
-        ):  # stopped on its way to more, and has enough of them now
+        if together.first and not (folder / MANIFEST).is_file():  # stopped on its way to more, and now has enough
             _finish(folder, state, 0.0)
         return folder
     if together.first:

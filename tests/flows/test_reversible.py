@@ -90,13 +90,6 @@ def test_a_gradient_of_a_gradient_is_right_or_an_error_and_no_zero():
         second("reversible")
 
 
-@pytest.mark.parametrize("memory", ["checkpoint", "reversible"])
-def test_gradients_accumulate(memory):
-    expected = gradients(glow_with("plain", "affine", "learned", dtype=torch.float64), torch.float64, passes=3)
-    found = gradients(glow_with(memory, "affine", "learned", dtype=torch.float64), torch.float64, passes=3)
-    assert_same(found, expected, 1e-9)
-
-
 @pytest.mark.parametrize("memory", ["plain", "checkpoint", "reversible"])
 def test_the_callers_autocast_changes_nothing(memory):
     expected = gradients(glow_with(memory, "affine", "learned"), torch.float32)

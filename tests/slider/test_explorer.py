@@ -14,7 +14,6 @@ from PIL import Image
 
 import ageflow
 from ageflow.config import ParameterError, Slider
-from ageflow.run import MissingArtefactError
 from ageflow.slider import AgeSlider, Explorer, View
 from ageflow.training.glow import train_glow
 from ageflow.translation.ages import GROUP_CENTRES, age_to_weights
@@ -23,7 +22,7 @@ from ageflow.translation.methods import METHODS, load_method
 from ageflow.translation.prototypes import compute_prototypes
 from tests import tiny
 from tests.conftest import Run
-from tests.slider.conftest import REFUSED, astronaut, in_format, slider_settings, two_faces
+from tests.slider.conftest import astronaut, in_format, slider_settings, two_faces
 
 
 def apart(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -132,18 +131,6 @@ def test_two_faces_are_both_found_from_left_to_right(explorer: Explorer):
     assert apart(first.image, alone.image) < 10
     assert apart(second.image.flip(2), alone.image) < 10
     assert apart(second.image, alone.image) > 20
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_holds_no_face_is_refused_in_words(explorer: Explorer, name: str):
-    content, words = REFUSED[name]
-    with pytest.raises(ValueError, match=words):
-        explorer.portraits_in(content)
-
-
-def test_without_a_trained_run_it_says_which_notebook_to_run(tmp_path: Path):
-    with pytest.raises(MissingArtefactError, match=r"run 01_prepare_data\.ipynb first"):
-        Explorer(ageflow.settings("age_slider", {"runs_root": tmp_path}))
 
 
 def change_faces(run: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import re
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -113,19 +115,15 @@ def test_what_a_killed_training_had_half_written_is_removed_and_nothing_else(tmp
 def test_a_file_larger_than_allowed_is_an_error_that_says_so(tmp_path):
     """The limit of a file's size stands for a full quota; the checkpoint from before stays."""
     folder = train(Line(), settings(), tmp_path / "a")
-    code = (
-        "import resource, signal, sys\n"
-        "from pathlib import Path\n"
-        "from ageflow.training.loop import train\n"
-        "from tests.training.line import Line, settings\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1500, resource.RLIM_INFINITY))\n"
-        "train(Line(), settings(iterations=40, log_every=100, preview_every=100), Path(sys.argv[1]))\n"
-    )
     (folder / "metrics.jsonl").write_text("")  # below the limit
-    done = subprocess.run([sys.executable, "-c", code, folder], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert re.search(r"OSError.*File too large.*checkpoint-000000\d\d\.safetensors was not written", done.stderr)
+    limits, ignored = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*checkpoint-000000\d\d\.safetensors was not written"):
+            train(Line(), settings(iterations=40, log_every=100, preview_every=100), folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
     assert latest(folder).iteration == 30
     assert not list(folder.glob(".checkpoint*")), "a half-written file was left"
 

@@ -1,46 +1,34 @@
 """How many faces a forward pass is given where a person leaves it to the kit."""
 
-import json
-import subprocess
-import sys
+import os
+import resource
 
+import psutil
 import pytest
 import torch
 
 from ageflow.training import size
 from ageflow.training.distributed import Processes
-from tests.conftest import ROOT
 from tests.training.line import Line, settings
 
-_FREE = """
-import json
-import resource
 
-import distributed.system  # what `_free_memory` imports, so that it takes its memory before
-import psutil
-import torch
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_is_free_is_what_the_machine_has_and_no_more_than_a_limit_allows(count):
+    import distributed.system  # noqa: F401  what is measured imports it, so that it takes its memory before
 
-from ageflow.training.distributed import Processes
-from ageflow.training.size import _free_memory
+    def free() -> float:
+        return count * size._free_memory(torch.device("cpu"), Processes(count=count))
 
-cpu, found = torch.device("cpu"), []
-for processes in (3, 1):  # a limit can only be lowered
     held, room = psutil.Process().memory_info().rss, 200 * 2**20
-    unlimited, machine = _free_memory(cpu, Processes(count=processes)), psutil.virtual_memory()
-    limit = processes * held + room
-    if processes == 3:
-        found.append([processes * unlimited, min(machine.available, machine.total - processes * held)])
-    resource.setrlimit(resource.RLIMIT_RSS, (limit, limit))
-    found.append([processes * _free_memory(cpu, Processes(count=processes)), room])
-print(json.dumps(found))
-"""
-
-
-def test_what_is_free_is_what_the_machine_has_and_no_more_than_a_limit_allows():
-    """Of the machine, and under a limit for three processes and for one."""
-    ended = subprocess.run([sys.executable, "-c", _FREE], cwd=ROOT, check=True, capture_output=True, text=True)
-    for found, expected in json.loads(ended.stdout):
-        assert abs(found - expected) < expected / 2, "others take and give back meanwhile"
+    unlimited, machine = free(), psutil.virtual_memory()
+    expected = min(machine.available, machine.total - count * held)
+    assert abs(unlimited - expected) < expected / 2, "others take and give back meanwhile"
+    child = os.fork()  # a limit can only be lowered
+    if child == 0:
+        limit = count * psutil.Process().memory_info().rss + room
+        resource.setrlimit(resource.RLIMIT_RSS, (limit, limit))
+        os._exit(int(abs(free() - room) > room / 2))
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.parametrize(("free", "chosen"), [(1e12, 16), (9e6, 4), (2e6, 1), (0, 1)])

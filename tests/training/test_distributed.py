@@ -106,7 +106,7 @@ def test_two_processes_train_the_translator_on_decoded_faces_as_one_does(encoded
     entries. On two cores with AVX-512, seeds 0 to 3: weights 1.5e-7 to 3e-4 apart after 5 updates, 1.4e-4 to 1.2e-3 after
     12, the losses to 1e-5.
     """
-    short = {"age_classifier": "decoded", "age_classifier_iterations": 40, "attribute_weight": 1.0}
+    short = {"age_classifier": "decoded", "age_classifier_iterations": 8, "attribute_weight": 1.0}
     short |= {"iterations": 3, "checkpoint_every": 12, "preview_every": 12}
     one, two = (workspace(encoded, run) for run in ("one", "two"))
     trained("train_ictm", encoded, "two", gpus=2, micro_batch=3, **short)

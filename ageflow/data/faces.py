@@ -102,12 +102,11 @@ class Faces:
         Raises:
             ValueError: a half or age group that does not exist.
         """
-        if split not in (None, "train", "test"):
-            raise ValueError(f"split = {split!r}: a face is in 'train' or in 'test'")
-        if isinstance(group, str):
-            if group not in AGE_GROUPS:
-                raise ValueError(f"group = {group!r}: the age groups are {', '.join(AGE_GROUPS)}")
-            group = AGE_GROUPS.index(group)
+        known = {"split": (None, "train", "test"), "group": (None, *AGE_GROUPS, *range(len(AGE_GROUPS)))}
+        for name, value in (("split", split), ("group", group)):
+            if value not in known[name]:
+                raise ValueError(f"{name} = {value!r}: it should be one of {known[name]}")
+        group = AGE_GROUPS.index(group) if isinstance(group, str) else group
         keep = np.ones(len(self), dtype=bool)
         for column, value in (("split", split), ("group", group), ("gender", gender), ("race", race)):
             if value is not None:
@@ -148,10 +147,7 @@ class Faces:
             ParameterError: the data set has no ages.
         """
         if not self.ages_known:
-            raise ParameterError(
-                f"the faces in {self.folder} have no ages, and this step needs age groups: name a data set with ages (one "
-                "without serves to pre-train GLOW, 02, and as an external set, 06 and 08)"
-            )
+            raise ParameterError(f"the faces in {self.folder} have no ages: this step needs a data set with ages")
         return self.table["group"].to_numpy(dtype=np.int64)
 
     @property

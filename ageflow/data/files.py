@@ -124,24 +124,17 @@ def list_files(root: Path, without: Path | None = None) -> Listing:
                 refused[shown] = "the file's name is not UTF-8: rename it"
             elif entry.is_dir(follow_symlinks=False):
                 waiting.append((entry.path, f"{name}/"))
-            elif reason := _refusal(entry, root):
-                refused[name] = reason
-            else:
+            elif entry.is_symlink():
+                target = Path(os.path.realpath(entry.path))
+                if target.is_file() and target.is_relative_to(root):
+                    files.append(name)
+                else:
+                    refused[name] = "the link leads to no file inside the data folder"
+            elif entry.is_file():
                 files.append(name)
+            else:
+                refused[name] = "it is no ordinary file"
     return Listing(root, sorted(files), refused)
-
-
-def _refusal(entry: os.DirEntry, root: Path) -> str | None:
-    """Why something that is no folder is not read; None where it is read."""
-    if entry.is_symlink():
-        target = Path(os.path.realpath(entry.path))
-        if not target.is_relative_to(root):
-            return "the link leads out of the data folder"
-        if not target.exists():
-            return "the link leads to nothing or to itself"
-        if target.is_dir():
-            return "a link to a folder is not followed"
-    return None if entry.is_file() else "it is no ordinary file"
 
 
 # -- rows ------------------------------------------------------------------------------------------------------------

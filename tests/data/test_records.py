@@ -1,10 +1,9 @@
 """The one table of records; test_readers.py holds which rows are rejected."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from ageflow.data.records import AGE_GROUPS, COLUMNS, age_group, checked
+from ageflow.data.records import AGE_GROUPS, age_group
 
 
 def test_groups_are_the_papers_and_ages_are_completed_years():
@@ -17,8 +16,3 @@ def test_groups_are_the_papers_and_ages_are_completed_years():
 def test_an_age_that_is_no_number_has_no_group():
     with pytest.raises(ValueError, match="nan"):
         age_group([20, float("nan")])
-
-
-def test_a_table_without_a_column_is_an_error_that_names_it():
-    with pytest.raises(ValueError, match="lacks race"):
-        checked(pd.DataFrame(columns=[column for column in COLUMNS if column != "race"]))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ageflow.data.split import split_by_identity
+from ageflow.data.records import split_by_identity
 
 
 @settings(max_examples=60, deadline=None)

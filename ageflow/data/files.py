@@ -203,8 +203,8 @@ def named(listing: Listing, pattern: str, form: str) -> tuple[pd.DataFrame, list
         Columns `file`, `reason` ("") and the groups; and a line for every other file.
     """
     files = pd.Series(listing.files, dtype=object)
-    parts = name_parts(files, pattern).dropna(how="all")
-    table = parts.assign(file=files, reason="").reset_index(drop=True)
+    parts = name_parts(files, pattern)
+    table = parts.assign(file=files, reason="")[parts.notna().any(axis=1)].reset_index(drop=True)
     return table, _left(listing, table["file"], f"the file's name is not {form}")
 
 

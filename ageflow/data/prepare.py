@@ -18,7 +18,6 @@ one batch.
 import hashlib
 import shutil
 import warnings
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,10 +25,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 
 from ageflow.config import ParameterError, PrepareData
-from ageflow.data.align import DETECTION_BATCH, Aligned, Aligner
+from ageflow.data.align import DETECTION_BATCH, Aligner
 from ageflow.data.card import data_card, without_training_faces
 from ageflow.data.faces import TABLE_FILE, Faces, shard_file
 from ageflow.data.files import list_files
@@ -113,9 +111,9 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
             if path.name != "rejected.csv":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         raise ParameterError(
-            f"no face is left of the {len(rows):,} rows and files in {reading.root}, most often: "
-            f"{rows['reason'].mode()[0]} (all: {folder / 'rejected.csv'}). Is data_root = {settings.data_root} the folder "
-            f"of dataset = {settings.dataset!r}?"
+            f"no face is left of the {len(rows):,} rows and files in {reading.root}, most often as "
+            f"{', '.join(rows['reason'].mode()[:1])} ({folder / 'rejected.csv'}). Is data_root = {settings.data_root} the "
+            f"folder of dataset = {settings.dataset!r}?"
         )
     faces = table.join(aligned.set_index("position"), how="inner").reset_index(drop=True)
     faces["group"] = age_group(faces["age"]) if reading.ages else NO_GROUP
@@ -161,7 +159,7 @@ def _check(made: Manifest, settings: PrepareData, folder: Path) -> None:
         wanted["data_root"] = made.settings.get("data_root")
     if changes := made.changes(made.inputs, wanted):
         raise ParameterError(
-            f"{folder} holds faces made with other settings: {changes}. Name another run, or delete that folder"
+            f"{folder} holds faces made with other settings: {changes}. Name another run, or delete it"
         )
     root = wanted["data_root"]
     for name, state in _inputs(settings, root and Path(root)).items():
@@ -249,46 +247,35 @@ def make_shard(shard: Shard) -> dict[str, Any]:
             raise FileNotFoundError(
                 f"a worker does not see {folder}: data_root, runs_root and cache must be paths of a shared disk"
             )
+    devices, side = devices_of(shard.device), shard.image_size
+    aligner = _aligner(side, devices[shard.number % len(devices)])
+    positions, names = list(shard.files), list(shard.files.values())
     faces, rejected = [], []
-    shape = (len(shard.files), shard.image_size, shard.image_size, 3)
     with atomic_file(shard.path) as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        rows = zip(shard.files.items(), _faces(shard), strict=True)
-        for row, ((position, name), (checksum, face)) in enumerate(rows):
-            if isinstance(face, str):
-                rejected.append([name, position, face])
-                file.write(bytes(shard.image_size**2 * 3))
-            else:
-                landmarks = face.landmarks.astype(float).round(3).ravel().tolist()
-                faces.append([position, shard.number, row, face.found, checksum, landmarks])
-                file.write(face.image.tobytes())
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(names), side, side, 3)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(names), DETECTION_BATCH):
+            checksums, images, results = {}, {}, {}
+            for row, name in enumerate(names[start : start + DETECTION_BATCH], start):
+                try:
+                    content = read_picture(shard.root, name)
+                    checksums[row] = hashlib.sha256(content).hexdigest()
+                    images[row] = open_image(content)
+                except ValueError as error:
+                    results[row] = str(error)
+            known = None if shard.landmarks is None else shard.landmarks[list(images)]
+            results |= zip(images, aligner.align(list(images.values()), known), strict=True)
+            for row, face in sorted(results.items()):
+                if isinstance(face, str):
+                    rejected.append([names[row], positions[row], face])
+                    file.write(bytes(side**2 * 3))
+                else:
+                    landmarks = face.landmarks.astype(float).round(3).ravel().tolist()
+                    faces.append([positions[row], shard.number, row, face.found, checksums[row], landmarks])
+                    file.write(face.image.tobytes())
         file.seek(0)
         checksum = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     return {"faces": faces, "rejected": rejected, "checksum": checksum}
-
-
-def _faces(shard: Shard) -> Iterator[tuple[str, Aligned | str]]:
-    """Of each file its checksum, and its face or the reason why there is none."""
-    devices = devices_of(shard.device)
-    aligner = _aligner(shard.image_size, devices[shard.number % len(devices)])
-    files = list(shard.files.values())
-    for start in range(0, len(files), DETECTION_BATCH):
-        batch = slice(start, start + DETECTION_BATCH)
-        pictures = [_read(shard.root, file) for file in files[batch]]
-        images = {place: image for place, (_, image) in enumerate(pictures) if not isinstance(image, str)}
-        known = None if shard.landmarks is None else shard.landmarks[batch][list(images)]
-        faces = dict(zip(images, aligner.align(list(images.values()), known), strict=True))
-        for place, (checksum, reason) in enumerate(pictures):
-            yield checksum, faces.get(place, reason)
-
-
-def _read(root: Path, file: str) -> tuple[str, Image.Image | str]:
-    """The checksum of a file and its picture, or the reason why there is none."""
-    try:
-        content = read_picture(root, file)
-        return hashlib.sha256(content).hexdigest(), open_image(content)
-    except ValueError as error:
-        return "", str(error)
 
 
 @cache

@@ -13,7 +13,7 @@ from ageflow.run import Workspace
 from ageflow.training.classifier import load_classifier
 from ageflow.training.decoded import DecodedAge, train_age_classifier
 from ageflow.training.ictm import TranslatorTask, train_translator, train_without_ictm
-from ageflow.training.judges import ClassifierTask, train_classifiers
+from ageflow.training.classifier import ClassifierTask, train_classifiers
 from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
 from ageflow.training.task import micro_batches

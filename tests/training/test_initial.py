@@ -29,7 +29,7 @@ from ageflow.report.results import origins
 from ageflow.run import FolderInUseError, Workspace, sole_writer
 from ageflow.training.glow import GlowTask, train_glow
 from ageflow.training.ictm import train_translator
-from ageflow.training.judges import ClassifierTask, train_classifiers
+from ageflow.training.classifier import ClassifierTask, train_classifiers
 from ageflow.training.loop import train
 from tests.tiny import tiny_run, write_faces
 from tests.training.processes import settings_of

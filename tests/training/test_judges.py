@@ -11,7 +11,7 @@ from ageflow.data.faces import Faces
 from ageflow.run import MANIFEST, files_state
 from ageflow.training import judges as judges_module
 from ageflow.training.classifier import load_classifier
-from ageflow.training.judges import ClassifierTask, held_out_accuracy, labelled, train_classifiers
+from ageflow.training.classifier import ClassifierTask, held_out_accuracy, labelled, train_classifiers
 from ageflow.training.metrics import read_metrics
 from tests.training.processes import interrupted_at, settings_of, with_faces
 

@@ -63,9 +63,10 @@ class Processes:
 
     def largest(self, value: int) -> int:
         """The largest `value` of any process, once all of them have come here."""
+        if self.count == 1:
+            return value
         message = torch.tensor([value])
-        if self.count > 1:
-            dist.all_reduce(message, dist.ReduceOp.MAX, group=self.control)
+        dist.all_reduce(message, dist.ReduceOp.MAX, group=self.control)
         return int(message)
 
     @torch.no_grad()

@@ -10,10 +10,14 @@ from ageflow.checkpoint import CheckpointError, ConfigChangedError, fingerprint,
 from ageflow.config import ParameterError
 from ageflow.data.faces import Faces
 from ageflow.run import Workspace
-from ageflow.training.classifier import load_classifier
-from ageflow.training.decoded import DecodedAge, train_age_classifier
-from ageflow.training.ictm import TranslatorTask, train_translator, train_without_ictm
-from ageflow.training.classifier import ClassifierTask, train_classifiers
+from ageflow.training.classifier import ClassifierTask, load_classifier, train_classifiers
+from ageflow.training.ictm import (
+    DecodedAge,
+    TranslatorTask,
+    train_age_classifier,
+    train_translator,
+    train_without_ictm,
+)
 from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
 from ageflow.training.task import micro_batches
@@ -222,7 +226,7 @@ def test_a_run_keeps_it_apart_from_the_judge_and_the_ablation_learns_from_the_sa
 def test_what_t_has_learned_from_is_not_trained_further_and_only_with_t_anew(runs_root, tmp_path):
     root = copy_of(runs_root, tmp_path)
     before = fingerprint(folder_of(root))
-    with pytest.raises(ConfigChangedError, match=rf"pass age_classifier_iterations = {UPDATES}, name another run"):
+    with pytest.raises(ConfigChangedError, match=rf"has {UPDATES} updates: pass that number, name another run"):
         train_translator(ictm(root, age_classifier_iterations=UPDATES + 2, learning_rate=2e-3))
     with pytest.raises(ConfigChangedError, match=r"seed: .*pass restart=True .*-p train_ictm\.restart True"):
         train_translator(ictm(root, seed=4))

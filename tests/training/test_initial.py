@@ -27,9 +27,9 @@ from ageflow.data.faces import Faces, warn_of_known_people
 from ageflow.flows.glow import GlowConfig, load_glow
 from ageflow.report.results import origins
 from ageflow.run import FolderInUseError, Workspace, sole_writer
+from ageflow.training.classifier import ClassifierTask, train_classifiers
 from ageflow.training.glow import GlowTask, train_glow
 from ageflow.training.ictm import train_translator
-from ageflow.training.classifier import ClassifierTask, train_classifiers
 from ageflow.training.loop import train
 from tests.tiny import tiny_run, write_faces
 from tests.training.processes import settings_of

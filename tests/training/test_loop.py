@@ -1,8 +1,5 @@
 """The loop: what it resumes to, what it skips, and how it accumulates, clips and averages."""
 
-import shutil
-import warnings
-
 import pytest
 import torch
 from torch import nn
@@ -10,11 +7,10 @@ from torch import nn
 from ageflow.checkpoint import checkpoints, latest, set_aside
 from ageflow.run import Manifest
 from ageflow.training import loop
-from ageflow.training.distributed import Processes, as_module
+from ageflow.training.distributed import Processes
 from ageflow.training.loop import TrainingDivergedError, train
 from ageflow.training.metrics import read_metrics
-from ageflow.training.state import State
-from ageflow.training.task import MicroBatch, Objective, sample_batch
+from ageflow.training.task import Objective, State, sample_batch
 from tests.training.line import Line, saved, settings, weights
 
 
@@ -152,10 +148,13 @@ def test_after_twenty_in_a_row_it_goes_back_to_half_the_rate_and_other_noise(tmp
 
 
 def test_a_training_that_only_breaks_says_so(tmp_path):
-    with pytest.raises(TrainingDivergedError, match=r"20 steps in a row.*no checkpoint from before.*learning_rate"):
+    with pytest.raises(TrainingDivergedError, match=r"20 steps in a row.*back 0 times.*learning_rate"):
         train(Line(broken_at=range(1000)), settings(), tmp_path / "a")
     train(Line(), settings(iterations=10), tmp_path / "b")
-    with pytest.warns(UserWarning, match="back to iteration 10"), pytest.raises(TrainingDivergedError, match="after 5"):
+    with (
+        pytest.warns(UserWarning, match="back to iteration 10"),
+        pytest.raises(TrainingDivergedError, match="back 5 times"),
+    ):
         train(Line(broken_at=range(10, 1000)), settings(iterations=1000), tmp_path / "b")
     assert saved(tmp_path / "b") == [10]
 
@@ -166,7 +165,7 @@ def test_all_processes_go_back_to_the_checkpoint_that_the_first_names(tmp_path, 
     class Second(Processes):
         first = False
 
-        def broadcast(self, value):
+        def largest(self, value):
             return 20
 
     asked = settings(iterations=20)
@@ -194,16 +193,11 @@ def test_accumulated_batches_give_the_clipped_gradient_of_one_large_batch(tmp_pa
     assert norms[0] > 0.1, "the clip was in use"
 
 
-def test_clipping_bounds_the_step():
-    parameter = nn.Parameter(torch.zeros(2))
-    objective = Objective("t", [parameter], lambda part: ((parameter * torch.tensor([30.0, 40.0])).sum(), {}), 0.1)
-    task = Line()
-    task.modules = nn.ParameterList([parameter])
-    alone = Processes()
-    parts = [MicroBatch(0, 0, 4, 4)]
-    norm, _ = loop._accumulate(task, objective, as_module(objective, alone), parts, 5.0, 1, alone)
-    assert float(norm) == pytest.approx(50)
-    torch.testing.assert_close(parameter.grad, torch.tensor([3.0, 4.0]), rtol=1e-4, atol=0)
+def test_clipping_bounds_the_gradient(tmp_path):
+    train(task := Line(), settings(iterations=1, clip=0.01), tmp_path)
+    assert read_metrics(tmp_path)["line/gradient_norm"][0] > 0.1
+    left = torch.cat([parameter.grad.flatten() for parameter in task.modules.parameters()])
+    assert float(left.norm()) == pytest.approx(0.01, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -218,25 +212,6 @@ def test_the_learning_rate_rises_and_falls_linearly(tmp_path, values, expected):
     task = Line()
     train(task, settings(iterations=10, preview_every=1, **values), tmp_path / "a")
     assert task.rates == pytest.approx([0.05 * share for share in expected])
-
-
-def test_only_a_learning_rate_that_rises_again_is_warned_of(tmp_path):
-    folder = tmp_path / "a"
-    often = {"checkpoint_every": 1, "cooldown": 10}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        train(Line(), settings(iterations=10), folder)  # had no cooldown, and continues to one
-        stop_at(13, folder, iterations=30, **often)
-        train(Line(), settings(iterations=13, **often), folder)  # enough now, and never cooled
-        stop_at(27, folder, iterations=30, **often)
-        shutil.copytree(folder, tmp_path / "longer")
-        train(Line(), settings(iterations=30, **often), folder)  # continues as it began
-    with pytest.warns(
-        UserWarning, match=r"up to 27, the learning rate came down \(cooldown\), to 0.4 of.* rises .*to 1:"
-    ):
-        train(Line(), settings(iterations=40, **often), tmp_path / "longer")
-    with pytest.warns(UserWarning, match=r"up to 30, .* to 0.1 of"):
-        train(Line(), settings(iterations=50, **often), folder)
 
 
 def test_batches_cover_an_epoch_and_depend_on_the_seed():

@@ -78,19 +78,6 @@ def test_a_weight_is_one_number_or_one_for_each_target_group(value):
         ageflow.settings("train_ictm", {"akd_weight": value})
 
 
-def test_what_an_update_left_that_was_broken_off_is_not_kept(encoded):
-    """As where memory runs out before D's update; within an update every pass waits for its own."""
-    task = TranslatorTask(settings_of("train_ictm", encoded))
-    with torch.no_grad():
-        for number in (0, 1):
-            passes = [MicroBatch(number, start, start + 4, 8) for start in (0, 4)]
-            for part in passes:
-                task.translator_loss(part)
-        assert list(task._translated) == passes
-        assert all(torch.isfinite(task.discriminator_loss(part)[0]) for part in passes)
-    assert not task._translated
-
-
 def test_glow_learns_faces_and_gives_them_back(encoded):
     folder = workspace(encoded).path("glow")
     bits = read_metrics(folder)["test/bits_per_dim"].dropna()

@@ -12,8 +12,6 @@ import torch
 
 from ageflow.config import ParameterError
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
-
 # PyTorch lets a GPU's convolutions round to TF32's ten bits unless told otherwise. A 1×1 convolution and its inverse then
 # do not undo each other, and `reversible` finds other gradients than `plain`. Set for the whole process, as a backward
 # pass runs outside of any block.
@@ -57,7 +55,8 @@ def keep_freed_memory() -> None:
     glibc maps every block over 32 MB afresh and unmaps it when freed, so each activation of a wide convolution is
     paid for again, page by page: a fifth of a training step on a CPU (notebook 10). GPUs have torch's own allocator.
     """
-    for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 * 2**20)):
+    # M_MMAP_MAX, M_TRIM_THRESHOLD and M_TOP_PAD of glibc's malloc.h
+    for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 64 * 2**20)):
         ctypes.CDLL(None).mallopt(option, value)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -45,13 +46,13 @@ class Classifier(nn.Module):
         architecture: str,
         labels: Sequence[str],
         image_size: int,
-        also: Mapping[str, Sequence[str]] | None = None,
+        also: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         from torchvision.models import get_model  # slow to import
 
         super().__init__()
         self.architecture, self.image_size, self.labels = architecture, image_size, tuple(labels)
-        self.also = {name: tuple(values) for name, values in sorted((also or {}).items())}
+        self.also = {name: tuple(values) for name, values in sorted(also.items())}
         self.sizes = [len(self.labels), *map(len, self.also.values())]
         whole = "resnet18" if architecture == "resnet14" else architecture
         self.network = get_model(whole, weights=None, num_classes=sum(self.sizes))
@@ -143,20 +144,15 @@ class ClassifierTask(Task):
         also: Sequence[str] = (),
     ) -> None:
         self.settings, self.faces, self.device = settings, faces, device_of(settings.device)
-        labels, self.target = labelled(faces, name)
-        others = {attribute: labelled(faces, attribute) for attribute in also}
-        self.also = {attribute: numbers for attribute, (_, numbers) in others.items()}
-        known, split = (self.target >= 0).numpy(), faces.table["split"].to_numpy()
+        heads = {head: labelled(faces, head) for head in (name, *sorted(also))}
+        labels = {head: values for head, (values, _) in heads.items()}
+        self.targets = {head: numbers for head, (_, numbers) in heads.items()}
+        known, split = (self.targets[name] >= 0).numpy(), faces.table["split"].to_numpy()
         self.rows = {half: np.flatnonzero(known & (split == half)) for half in ("train", "test")}
-        self.weights = _balanced(self.target, len(labels), faces.table[[*balance]], self.rows["train"])
+        self.weights = _balanced(self.targets[name], len(labels[name]), faces.table[[*balance]], self.rows["train"])
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(settings.seed)  # the CPU's, which is put back
-            classifier = Classifier(
-                settings.architecture,
-                labels,
-                faces.image_size,
-                {attribute: named for attribute, (named, _) in others.items()},
-            )
+            classifier = Classifier(settings.architecture, labels.pop(name), faces.image_size, labels)
         weights = initial_weights(settings, folder or f"classifiers/{name}", "classifier", faces)
         if weights is not None:
             _fill(classifier, weights, name)
@@ -171,17 +167,16 @@ class ClassifierTask(Task):
         """Weighted cross-entropy of a micro-batch."""
         rows = self.rows["train"][part.choose(len(self.rows["train"]), self.settings.seed).numpy()]
         images = augmented(self.faces.images(rows).to(self.device).float() / 255, part)
-        target = self.target[rows].to(self.device)
         classifier = self.modules["classifier"]
-        logits, others = classifier.split_logits(classifier(images))
-        accuracy = (logits.detach().argmax(1) == target).float().mean()
+        logits = classifier(images).split(classifier.sizes, dim=1)
+        targets = [target[rows].to(self.device) for target in self.targets.values()]
+        accuracy = (logits[0].detach().argmax(1) == targets[0]).float().mean()
         # Not its own mean, which divides by the weights of the faces at hand: a batch cut up would be another loss.
-        losses = F.cross_entropy(logits, target, reduction="none")
-        for attribute, attribute_logits in others.items():
-            value = self.also[attribute][rows].to(self.device)
-            losses = losses + F.cross_entropy(attribute_logits, value, reduction="none", ignore_index=-1)
-        losses = losses * self.weights[rows].to(self.device)
-        return losses.mean(), {"accuracy": accuracy}
+        losses = sum(
+            F.cross_entropy(scores, target, reduction="none", ignore_index=-1)
+            for scores, target in zip(logits, targets, strict=True)
+        )
+        return (losses * self.weights[rows].to(self.device)).mean(), {"accuracy": accuracy}
 
     @torch.inference_mode()
     def preview(self, averaged: nn.ModuleDict, folder: Path, iteration: int) -> dict[str, float]:
@@ -194,17 +189,15 @@ class ClassifierTask(Task):
         classifier = averaged["classifier"]
         batches = np.array_split(rows, -(-len(rows) // 64))
         logits = torch.cat([classifier(self.faces.images(batch).to(self.device)).cpu() for batch in batches])
-        logits, others = classifier.split_logits(logits)
-        target = self.target[rows]
-        right = logits.argmax(1) == target
-        by_class = torch.stack([right[target == label].float().mean() for label in target.unique()])
-        accuracy = {"test/accuracy": right.float().mean(), "test/balanced_accuracy": by_class.mean()}
-        for attribute, attribute_logits in others.items():
-            value = self.also[attribute][rows]
-            if (value >= 0).any():
-                right = (attribute_logits.argmax(1) == value)[value >= 0]
-                accuracy[f"test/{attribute}_accuracy"] = right.float().mean()
-        return {name: float(value) for name, value in accuracy.items()}
+        accuracy = {}
+        for (head, target), scores in zip(self.targets.items(), logits.split(classifier.sizes, dim=1), strict=True):
+            right = pd.Series((scores.argmax(1) == target[rows]).numpy())[(target[rows] >= 0).numpy()]
+            if head in classifier.also:
+                accuracy |= {f"test/{head}_accuracy": right.mean()} if len(right) else {}
+            else:
+                by_class = right.groupby(target[rows].numpy()).mean()
+                accuracy |= {"test/accuracy": right.mean(), "test/balanced_accuracy": by_class.mean()}
+        return accuracy
 
 
 def train_classifiers(settings: TrainClassifiers) -> dict[str, Path]:
@@ -226,13 +219,11 @@ def train_classifiers(settings: TrainClassifiers) -> dict[str, Path]:
         return folders
     # Made first: wrong settings are found before anything that is there is touched.
     tasks = {name: ClassifierTask(settings, faces, name) for name in names}
-    done = []
-    for name, task in tasks.items():
-        checkpoint = begun(settings, f"classifiers/{name}")
+    before = {name: begun(settings, f"classifiers/{name}") for name in names}
+    for name, checkpoint in before.items():
         if checkpoint is not None:
-            checkpoint.check_same(task.manifest, settings.step)
-        done.append(checkpoint.iteration if checkpoint else -1)
-    if processes().first and min(done) < settings.iterations:
+            checkpoint.check_same(tasks[name].manifest, settings.step)
+    if processes().first and any(each is None or each.iteration < settings.iterations for each in before.values()):
         (root / MANIFEST).unlink(missing_ok=True)  # until all of them are trained
     for name, folder in folders.items():
         train(tasks[name], settings, folder)
@@ -289,8 +280,7 @@ def _fill(classifier: Classifier, weights: Weights, name: str) -> None:
 def _balanced(target: Tensor, labels: int, attributes: pd.DataFrame, rows: np.ndarray) -> Tensor:
     """The weight of each face of `rows`, float32 [N]: every class the same, and in it every value of the attributes."""
     learned = attributes.iloc[rows].fillna("unknown").assign(label=target[rows].numpy())
-    cell = learned.groupby(list(learned.columns))["label"].transform("size")
-    weight = 1 / cell.clip(lower=_FEWEST)
+    weight = 1 / learned.groupby(list(learned.columns))["label"].transform("size").clip(lower=_FEWEST)
     weight = weight / weight.groupby(learned["label"]).transform("sum") * (len(rows) / labels)
     weights = torch.zeros(len(target))
     weights[rows] = torch.from_numpy(weight.to_numpy(dtype=np.float32))

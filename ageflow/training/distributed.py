@@ -35,7 +35,6 @@ from ageflow.training.task import MicroBatch, Objective, Task, Values, freeze_sp
 
 # The first process alone draws samples and writes checkpoints, while the others wait.
 _PATIENCE = timedelta(hours=1)
-_TO_JOIN = timedelta(minutes=10)
 # For saving, once processes were told to stop; then they are killed.
 _SECONDS_TO_SAVE = 120
 # Of the memory that is free: the rest is for what a measurement of small passes does not show.
@@ -69,27 +68,10 @@ class Processes:
         dist.all_reduce(message, dist.ReduceOp.MAX, group=self.control)
         return int(message)
 
-    @torch.no_grad()
-    def broadcast(self, module: nn.Module) -> None:
-        """Overwrite every process's parameters and buffers with the first one's."""
-        for tensor in module.state_dict().values() if self.count > 1 else ():
-            whole = tensor.contiguous()
-            dist.broadcast(whole, 0)
-            tensor.copy_(whole)
-
-    def sum(self, values: Values) -> Values:
-        """Scalars added up over the processes, in one message."""
-        if self.count == 1:
-            return values
-        together = torch.stack([value.float() for value in values.values()])
-        dist.all_reduce(together)
-        return dict(zip(values, together.unbind(), strict=True))
-
-    def average(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite each process's tensors with their averages over the processes."""
+    def sum(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite each process's tensors with their sums over the processes."""
         for tensor in tensors if self.count > 1 else ():
             dist.all_reduce(tensor)
-            tensor /= self.count
 
 
 class _Loss(nn.Module):
@@ -178,16 +160,8 @@ def join(device: str) -> Iterator[str]:
             )
         device = device if on.index is not None else f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device_of(device))
-    store, rank, count = next(dist.rendezvous("env://", timeout=_TO_JOIN))
-    if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
-        # torchrun keeps one store for all its attempts, and what a killed process wrote there is stale. On several machines
-        # the attempts are not counted alike; `launched` has each attempt make a store of its own.
-        store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    backend = "nccl" if on.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
-    _joined = Processes(rank, count, dist.new_group(backend="gloo", timeout=_PATIENCE))
-    if not _joined.first:
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  printed once, not by every process
+    dist.init_process_group("nccl" if on.type == "cuda" else "gloo", timeout=_PATIENCE)
+    _joined = Processes(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=_PATIENCE))
     try:
         yield device
     finally:
@@ -301,10 +275,8 @@ def launched(settings: Training, folder: Path) -> bool:
             raise TrainingFailedError(report.read_text())
         if code and not stopping.signal:
             last_lines = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-            raise TrainingFailedError(
-                f"the {count} processes ended with code {code}; run again, it continues from the last checkpoint in "
-                f"{folder}. Their last lines:\n{last_lines}"
-            )
+            what = f"the {count} processes ended with code {code}: run again, it continues from the last checkpoint"
+            raise TrainingFailedError(f"{what} in {folder}. Their last lines:\n{last_lines}")
     return True
 
 
@@ -320,7 +292,7 @@ def _command(settings: Training, chosen: Path, report: Path) -> list[str]:
 
 def _run(command: list[str], log: Path, stopping: Stopping, threads: int = 1) -> int:
     """Run torchrun to its end, or until a signal comes, passing on what it prints; its exit code."""
-    # A store of its own for every attempt (see `join`), and time to save, also where Slurm stops torchrun itself.
+    # Every attempt makes a store of its own, and there is time to save, also where Slurm stops torchrun itself.
     ours = {"OMP_NUM_THREADS": str(max(1, threads)), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     ours["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(_SECONDS_TO_SAVE)
     options = {"env": ours | os.environ, "stderr": subprocess.STDOUT, "start_new_session": True}

@@ -99,11 +99,8 @@ def glow_config(settings: TrainGlow, image_size: int) -> GlowConfig:
     """The flow that `settings` ask for, at the faces' size; errors as `ageflow.config.validated`."""
     deepest = image_size >> settings.levels
     if deepest % 2:
-        warnings.warn(
-            f"levels = {settings.levels} leaves a deepest level of {deepest}×{deepest}, which the ICTM cannot halve: take "
-            "fewer levels, or leave this one out of notebook 04's latent",
-            stacklevel=2,
-        )
+        left = f"levels = {settings.levels} leaves a deepest level of {deepest}×{deepest}, which the ICTM cannot halve"
+        warnings.warn(f"{left}: take fewer levels, or leave this one out of notebook 04's latent", stacklevel=2)
     given = settings.model_dump(include=set(GlowConfig.model_fields))
     return validated(GlowConfig, {"image_size": image_size} | given)
 

@@ -35,6 +35,7 @@ from ageflow.translation.latents import Latents
 from ageflow.translation.methods import TRANSLATORS, TranslatorMethod
 from ageflow.translation.prototypes import Prototypes
 
+Weighted = dict[str, tuple[float, Tensor]]  # losses by name, each with its weight
 _PREVIEW_FACES = 6
 _DECODED_AT_A_TIME = 8  # in a preview
 DECODED_AGE = "decoded_age"  # C's folder in a run, and its file among the weights that come with the kit
@@ -167,11 +168,11 @@ class TranslatorTask(Task):
         teacher = self.visible.put(z_s, self.visible.take(teacher))
         distance = losses.distillation(flat(z_t), flat(teacher), settings.akd_reduction)
         fake, age = self.modules["discriminator"](flat(z_t))
-        of_faces: dict[str, tuple[float, Tensor]] = {}
+        weighted: Weighted = {"adversarial": (settings.adversarial_weight, losses.adversarial(fake))}
         if self.decoded_age is not None:
             age, of_faces = self._decoded_losses(part, z_t, teacher)
-        weighted = {"adversarial": (settings.adversarial_weight, losses.adversarial(fake))}
-        weighted |= {"age": (settings.age_weight, losses.age(age, target)), **of_faces}
+            weighted |= of_faces
+        weighted["age"] = (settings.age_weight, losses.age(age, target))
         if source_age:
             consistency = losses.consistency(flat(z_s), *source_age, reading=settings.consistency)
             weighted["consistency"] = (settings.consistency_weight, consistency)
@@ -183,9 +184,7 @@ class TranslatorTask(Task):
         self._translated[part] = (z_s, source, z_t.detach())  # for D's update, which follows
         return loss, values
 
-    def _decoded_losses(
-        self, part: MicroBatch, z_t: Tensor, teacher: Tensor
-    ) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
+    def _decoded_losses(self, part: MicroBatch, z_t: Tensor, teacher: Tensor) -> tuple[Tensor, Weighted]:
         """A's logits [B, groups] of the decoded faces, and the other losses on these, each with its weight (ours)."""
         images = self.decoded_age.decode(z_t)
         age, attributes = self.decoded_age.logits(images, part)
@@ -328,11 +327,8 @@ def train_without_ictm(workspace: Workspace, width: int | None = None, restart: 
     """
     trained = latest(workspace.require("ictm"))
     if trained.settings["init_from"] is not None:
-        warnings.warn(
-            f"the run's ICTM began from weights (init_from = {trained.settings['init_from']!r}), and the network without "
-            "it begins from nothing: ICTM is not all that sets the two apart",
-            stacklevel=2,
-        )
+        why = "the run's ICTM began from weights, and the network without it begins from nothing"
+        warnings.warn(f"{why}: ICTM is not all that sets the two apart", stacklevel=2)
     own = {"network": "no_ictm", "restart": restart, "init_from": None, "iterations": trained.iteration}
     own |= {"consistency_weight": 0.0, "consistency": "source"}  # it has no such loss
     own |= {"width": width} if width else {}

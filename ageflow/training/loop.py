@@ -14,7 +14,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import torch
@@ -36,8 +35,6 @@ _MOST_SETBACKS = 5
 _OUR_FILES = r"checkpoint-\d{8}\.safetensors|metrics\.jsonl|manifest\.json|[a-z]+-\d{8}\.png"
 # What a process that is killed loses at most: it saves so often, too, where `checkpoint_every` updates take longer.
 _SECONDS_LOST = 15 * 60
-# Updates after which speed is reported: the first ones are slower.
-_WARM = 3
 
 
 class TrainingDivergedError(RuntimeError):
@@ -67,8 +64,36 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
         FolderInUseError: another process trains in it.
         OSError: the folder cannot be written; the last checkpoint is whole.
     """
-    with alone_in(folder, processes()):
-        return _train(task, settings, folder)
+    device, together = device_of(settings.device), processes()
+    if settings.batch_size < together.count:  # started by torchrun itself, where `gpus` is not the number
+        raise ParameterError(
+            f"batch_size = {settings.batch_size}: expected a face for each of {together.count} processes"
+        )
+    if device.type == "cpu":
+        keep_freed_memory()
+    with alone_in(folder, together):
+        if together.first:
+            if settings.restart:
+                set_aside(folder)
+            for each in (folder, folder / "samples"):
+                remove_leftovers(each, _OUR_FILES)
+        task.modules.to(device)
+        state = _begin(task, settings, folder, together)
+        if together.first and state.iteration > settings.iterations:
+            warnings.warn(
+                f"{folder} has been trained for {state.iteration} iterations, more than iterations = "
+                f"{settings.iterations}, and stays as it is: for fewer name another run, or pass restart=True",
+                stacklevel=2,
+            )
+        if not state.resumed or state.iteration < settings.iterations:
+            if together.first:
+                (folder / MANIFEST).unlink(missing_ok=True)  # more iterations were asked for
+            with Stopping() as stopping:
+                _iterate(state, settings, folder, together, stopping)
+        if together.first and state.iteration >= settings.iterations and not (folder / MANIFEST).is_file():
+            details = {"iterations": state.iteration, "skipped": int(state.skipped[0])}
+            replace(task.manifest, fingerprint=latest(folder).fingerprint, details=details).write(folder)
+    return folder
 
 
 @contextlib.contextmanager
@@ -86,50 +111,15 @@ def alone_in(folder: Path, together: Processes) -> Iterator[None]:
         yield
 
 
-def _train(task: Task, settings: Training, folder: Path) -> Path:
-    """`train`, alone in `folder`."""
-    device, together = device_of(settings.device), processes()
-    if settings.batch_size < together.count:  # started by torchrun itself, where `gpus` is not the number
-        raise ParameterError(
-            f"batch_size = {settings.batch_size} is less than a face for each of {together.count} processes"
-        )
-    if device.type == "cpu":
-        keep_freed_memory()
-    if together.first:
-        if settings.restart:
-            set_aside(folder)
-        for each in (folder, folder / "samples"):
-            remove_leftovers(each, _OUR_FILES)
-    task.modules.to(device)
-    state = _begin(task, settings, folder, together)
-    if together.first and state.iteration > settings.iterations:
-        warnings.warn(
-            f"{folder} has been trained for {state.iteration} iterations, more than iterations = {settings.iterations}: "
-            "it stays as it is. For a shorter training name another run, or pass restart=True",
-            stacklevel=3,
-        )
-    if not state.resumed or state.iteration < settings.iterations:
-        if together.first:
-            (folder / MANIFEST).unlink(missing_ok=True)  # more iterations were asked for
-        with Stopping() as stopping:
-            _iterate(state, settings, folder, together, stopping)
-    if together.first and state.iteration >= settings.iterations and not (folder / MANIFEST).is_file():
-        details = {"iterations": state.iteration, "skipped": int(state.skipped[0])}
-        replace(task.manifest, fingerprint=latest(folder).fingerprint, details=details).write(folder)
-    return folder
-
-
 def _begin(task: Task, settings: Training, folder: Path, together: Processes) -> State:
-    """The state to continue from: the newest checkpoint's, or a new one, which the first process makes for all."""
+    """The state to continue from: the newest checkpoint's, or a new one, the same on every process."""
     checkpoint = _on_all(latest(folder) if together.first else None, folder, together)
-    if checkpoint is not None:
-        checkpoint.check_same(task.manifest, settings.step)
-    elif together.first:
+    if checkpoint is None:
         torch.manual_seed(settings.seed)
         task.start()
-    together.broadcast(task.modules)
     state = State(task, settings.ema, device_of(settings.device))
     if checkpoint is not None:
+        checkpoint.check_same(task.manifest, settings.step)
         state.load(checkpoint)
     return state
 
@@ -148,7 +138,7 @@ def _iterate(state: State, settings: Training, folder: Path, together: Processes
     show = settings.progress and together.first
     bar = progress_bar(total=settings.iterations, initial=first, unit="step", title=folder.name, show=show)
     began = saved = time.perf_counter()
-    with bar, Metrics(folder, first) if together.first else contextlib.nullcontext() as metrics:
+    with bar, contextlib.closing(Metrics(folder, first)) if together.first else contextlib.nullcontext() as metrics:
         if metrics and settings.iterations == 0:  # the weights it begins from, as they are
             metrics.write(0, task.preview(state.averaged.eval(), folder / "samples", 0))
             state.save(folder)
@@ -180,24 +170,14 @@ def _iterate(state: State, settings: Training, folder: Path, together: Processes
                 state.save(folder)
                 due, saved = False, time.perf_counter()
             bar.update()
-            if show and state.iteration - first == _WARM and not last:
-                seconds = (time.perf_counter() - began) / _WARM
-                bar.write(_outlook(state, settings, micro_batch, together, seconds))
-                bar.write(f"curves while it trains: tensorboard --logdir {folder}")
+            if show and state.iteration == first + 1:
+                how = f"processes: {together.count}, faces in a pass: {micro_batch}"
+                how += f", memory of each: {peak_memory(state.device) / 2**30:.1f} GB"
+                bar.write(f"{how}; curves while it trains: tensorboard --logdir {folder}")
             if signal:
                 stopping.signal = signal
                 break
     together.largest(0)  # none ends before the first has saved
-
-
-def _outlook(state: State, settings: Training, micro_batch: int, together: Processes, seconds: float) -> str:
-    """Size, speed, memory and the expected end, in a line; `seconds` are those of one update."""
-    parameters = sum(parameter.numel() for parameter in state.task.modules.parameters())
-    end = datetime.now() + timedelta(seconds=(settings.iterations - state.iteration) * seconds)
-    return (
-        f"{parameters:,} parameters; processes: {together.count}, faces in a pass: {micro_batch}, faces/s: "
-        f"{settings.batch_size / seconds:.1f}, GB: {peak_memory(state.device) / 2**30:.1f}; until {end:%Y-%m-%d %H:%M}"
-    )
 
 
 def _update(state: State, losses: list[nn.Module], settings: Training, micro_batch: int, together: Processes) -> Values:
@@ -212,7 +192,9 @@ def _update(state: State, losses: list[nn.Module], settings: Training, micro_bat
         # After a setback other noise than what led there.
         seed = seed_of(settings.seed + 1_000_003 * state.setbacks, iteration * len(task.objectives) + place)
         statistics = [(statistic, statistic.clone()) for statistic in running_statistics(task.modules)]
-        logged = objective.reduce_metrics(together.sum(accumulate(task.modules, loss, mine, seed)))
+        logged = accumulate(task.modules, loss, mine, seed)
+        together.sum(logged.values())
+        logged = objective.reduce_metrics(logged)
         norm = nn.utils.clip_grad_norm_(objective.parameters, settings.clip or math.inf)
         skip = (~(torch.isfinite(norm) & torch.isfinite(logged["loss"]))).float()
         objective.step(skip, rate)
@@ -221,7 +203,9 @@ def _update(state: State, losses: list[nn.Module], settings: Training, micro_bat
         any_skipped = torch.maximum(any_skipped, skip)
         logged = logged | {"gradient_norm": norm}
         values |= {f"{objective.name}/{name}": value for name, value in logged.items()}
-    together.average(running_statistics(task.modules))  # each process saw its own faces
+    together.sum(running_statistics(task.modules))
+    for statistic in running_statistics(task.modules):  # each process saw its own faces
+        statistic /= together.count
     state.count(any_skipped)
     state.update_average()
     return values
@@ -230,9 +214,7 @@ def _update(state: State, losses: list[nn.Module], settings: Training, micro_bat
 def _go_back(state: State, settings: Training, folder: Path, together: Processes) -> None:
     """To the newest checkpoint from before the row of updates that were not finite, with half the learning rate."""
     setbacks, total = state.setbacks + 1, state.skipped[0]
-    what = (
-        f"{_MOST_IN_A_ROW} steps in a row up to iteration {state.iteration} had losses or gradients that are not finite"
-    )
+    what = f"{_MOST_IN_A_ROW} steps in a row up to iteration {state.iteration} were not finite in loss or gradient"
     before = (checkpoint for checkpoint in readable(folder) if not checkpoint.tensors("counts.")["skipped"][1])
     found = next(before, None) if together.first and setbacks <= _MOST_SETBACKS else None
     checkpoint = _on_all(found, folder, together)

@@ -11,7 +11,7 @@ from ageflow.run import atomic_file, write_atomically
 
 
 class Metrics:
-    """Writes one JSON object a line to ``metrics.jsonl`` and the same numbers to ``tensorboard/``, while the block lasts.
+    """Writes one JSON object a line to ``metrics.jsonl`` and the same numbers to ``tensorboard/``, until closed.
 
     Arguments:
         folder: the training's folder.
@@ -28,16 +28,14 @@ class Metrics:
         self._file = path.open("a")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1)
 
-    def __enter__(self) -> "Metrics":
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """Close both."""
         self._file.close()
         self._board.close()
 
     def rewind(self, iteration: int) -> None:
         """Drop what was written after `iteration`: training has gone back to it."""
-        self.__exit__()
+        self.close()
         self.__init__(self.folder, iteration)
 
     def write(self, iteration: int, values: dict[str, float], seconds: float | None = None) -> None:

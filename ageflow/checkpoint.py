@@ -77,8 +77,7 @@ class Checkpoint:
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose names begin with `prefix`, by the rest of their names; the others are not read."""
-        with safe_open(self.path, framework="pt") as file:
-            return {name[len(prefix) :]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+        return _tensors(self.path, prefix)
 
     def state(self, part: str) -> dict[str, Tensor]:
         """The weights of one network, their running average where there is one; empty for a part that is not there."""
@@ -98,12 +97,11 @@ class Checkpoint:
             {name: value for name, value in settings.items() if name not in _FREE}
             for settings in (self.settings, as_json(manifest.settings))
         )
-        folder = self.path.parent
         if changed := Manifest(self.inputs, before).changes(manifest.inputs, now):
-            step = "ablations" if folder.name == "no_ictm" else step
+            anew = f"restart=True (in a batch: -p {'ablations' if self.path.parent.name == 'no_ictm' else step}.restart True)"
+            what = f"{self.path.parent} holds a training with other values ({changed})"
             raise ConfigChangedError(
-                f"{folder} holds a training with other values ({changed}): name another run, or pass restart=True "
-                f"(in a batch: -p {step}.restart True), which keeps the old one under a number"
+                f"{what}: name another run, or pass {anew}, which keeps the old one under a number"
             )
 
 
@@ -170,12 +168,18 @@ def _checked_metadata(path: Path) -> dict[str, str]:
 def _compared(path: Path, changed: int, size: int) -> dict[str, str]:
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-        expected = metadata.pop("checksum", None)
-        if expected is None:
-            raise ValueError("it is not a file of the kit")
-        if expected != checksum({name: file.get_tensor(name) for name in file.keys()}, metadata):  # noqa: SIM118
-            raise ValueError("its checksum differs: the file has changed since it was written")
+    expected = metadata.pop("checksum", None)
+    if expected is None:
+        raise ValueError("it is not a file of the kit")
+    if expected != checksum(_tensors(path), metadata):
+        raise ValueError("its checksum differs: the file has changed since it was written")
     return metadata
+
+
+def _tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, by the rest of their names."""
+    with safe_open(path, framework="pt") as file:
+        return {name[len(prefix) :]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
 
 
 def checkpoint_file(folder: Path, iteration: int) -> Path:
@@ -280,10 +284,8 @@ class Weights:
         differ = [name for name in expected if self.config.get(name) != expected[name]]
         if differ:
             values = ", ".join(f"{name} = {self.config.get(name)!r}, not {expected[name]!r}" for name in differ)
-            raise CheckpointError(
-                f"the weights in {self.source} do not fit these settings and faces: they have {values}. Leave the shape "
-                "as it is, or begin from other weights, or from new ones (init_from = nothing)"
-            )
+            what = f"the weights in {self.source} do not fit these settings and faces: they have {values}"
+            raise CheckpointError(f"{what}. Leave the shape, or begin from other or new weights (init_from = nothing)")
         _load(module, self.state, self.source)
 
 
@@ -309,10 +311,8 @@ def find_weights(init_from: str, runs_root: Path, folder: str) -> Path:
     for path in (*places, *inside):
         if path.is_file() or checkpoints(path):
             return path
-    raise CheckpointError(
-        f"init_from = {init_from!r}: no file of that name, and no training in any of {', '.join(map(str, inside))}. "
-        "Name a run as dataset/run, the path of a run or of a file, or 'pretrained'"
-    )
+    what = f"init_from = {init_from!r}: no file of that name, and no training in any of {', '.join(map(str, inside))}"
+    raise CheckpointError(f"{what}. Name a run as dataset/run, the path of a run or of a file, or 'pretrained'")
 
 
 def file_metadata(path: Path) -> dict[str, str]:
@@ -355,9 +355,7 @@ def read_weights(path: Path, part: str | None = None) -> Weights | None:
     _checked_metadata(path)
     if part not in (None, metadata["part"]):
         raise CheckpointError(f"{path} holds a {metadata['part']}, not a {part}")
-    with safe_open(path, framework="pt") as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    state = {name: value.float() if value.dtype == torch.float16 else value for name, value in state.items()}
+    state = {name: value.float() if value.dtype == torch.float16 else value for name, value in _tensors(path).items()}
     return Weights(path, metadata["part"], json.loads(metadata["config"]), state)
 
 

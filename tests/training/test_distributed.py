@@ -1,12 +1,10 @@
 """Two gloo processes train what one does, and a fault of one is a fault of both."""
 
 import contextlib
-import json
 import re
 import resource
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -30,7 +28,6 @@ from ageflow.training.glow import train_glow
 from ageflow.training.metrics import read_metrics
 from ageflow.translation.latents import encode_faces
 from ageflow.translation.prototypes import compute_prototypes
-from tests.conftest import ROOT
 from tests.training.line import Line, settings
 from tests.training.processes import (
     command,
@@ -47,15 +44,15 @@ from tests.training.processes import (
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def compare(one: Path, two: Path, columns: list[str], updates: int, weights: float | None = 1e-4) -> None:
-    """Every update's values are the same within 1e-4, and the weights after the last within `weights`."""
+def compare(one: Path, two: Path, columns: list[str], updates: int) -> None:
+    """Every update's values are the same within 1e-4, and so are the weights after the last."""
     first, second = (
         read_metrics(folder).dropna(subset=columns).set_index("iteration")[columns] for folder in (one, two)
     )
     assert first.index.tolist() == second.index.tolist() == list(range(1, updates + 1))
     np.testing.assert_allclose(second, first, rtol=1e-4)
     assert np.ptp(first, axis=0).min() > 1e-3, "it trained"
-    assert weights is None or distance(one, two) < weights
+    assert distance(one, two) < 1e-4
 
 
 def test_two_processes_train_glow_as_one_does(root):
@@ -103,27 +100,15 @@ def test_two_processes_train_the_translator_as_one_does(encoded):
 def test_two_processes_train_the_translator_on_decoded_faces_as_one_does(encoded):
     """C is trained by the two, and one learns from what they left: its batch normalisation sees the faces of one pass.
 
-    Through it the weights are compared after 3 updates, the losses over all 12: of its ten million ReLUs one now and then
-    lies so near to zero that rounding decides, T's gradient then differs by 1e-4, and Adam makes much of its smallest
-    entries. On two cores with AVX-512, seeds 0 to 3: weights 1.5e-7 to 3e-4 apart after 5 updates, 1.4e-4 to 1.2e-3 after
-    12, the losses to 1e-5.
+    After 3 updates: of its ten million ReLUs one now and then lies so near to zero that rounding decides, T's gradient
+    then differs by 1e-4, and Adam makes much of its smallest entries.
     """
-    short = {"age_classifier": "decoded", "age_classifier_iterations": 40, "attribute_weight": 1.0}
-    short |= {"iterations": 3, "checkpoint_every": 12, "preview_every": 12}
+    short = {"age_classifier": "decoded", "age_classifier_iterations": 20, "attribute_weight": 1.0, "iterations": 3}
     one, two = (workspace(encoded, run) for run in ("one", "two"))
     trained("train_ictm", encoded, "two", gpus=2, micro_batch=3, **short)
     one.path("decoded_age").symlink_to(two.path("decoded_age"))
     trained("train_ictm", encoded, "one", **short)
     compare(one.path("ictm"), two.path("ictm"), COLUMNS, 3)
-    longer = short | {"iterations": 12}
-    anew = command("train_ictm", encoded, "two", micro_batch=3, restart=True, **longer)
-    printed = finish(by_hand := start([*TORCHRUN, *anew[1:]], encoded))
-    assert by_hand.returncode == 0, printed
-    for name in ("decoded_age", "ictm"):
-        assert two.path(f"{name}.1").is_dir(), "begun anew, by the user's own torchrun"
-        assert not two.path(f"{name}.2").exists(), "once"
-    trained("train_ictm", encoded, "one", **longer)
-    compare(one.path("ictm"), two.path("ictm"), COLUMNS, 12, weights=None)
 
 
 @pytest.fixture
@@ -290,34 +275,15 @@ def test_one_gpu_is_not_named_for_several_processes(among_several, monkeypatch):
 
 # -- faces in a pass -------------------------------------------------------------------------------------------------
 
-_FREE = """
-import json
-import resource
 
-import distributed.system  # what `_free_memory` imports, so that it takes its memory before
-import psutil
-import torch
-
-from ageflow.training.distributed import Processes, _free_memory
-
-cpu, found = torch.device("cpu"), []
-for processes in (3, 1):  # a limit can only be lowered
-    held, room = psutil.Process().memory_info().rss, 200 * 2**20
-    unlimited, machine = _free_memory(cpu, Processes(count=processes)), psutil.virtual_memory()
-    limit = processes * held + room
-    if processes == 3:
-        found.append([processes * unlimited, min(machine.available, machine.total - processes * held)])
-    resource.setrlimit(resource.RLIMIT_RSS, (limit, limit))
-    found.append([processes * _free_memory(cpu, Processes(count=processes)), room])
-print(json.dumps(found))
-"""
-
-
-def test_what_is_free_is_what_the_machine_has_and_no_more_than_a_limit_allows():
-    """Of the machine, and under a limit for three processes and for one."""
-    ended = subprocess.run([sys.executable, "-c", _FREE], cwd=ROOT, check=True, capture_output=True, text=True)
-    for found, expected in json.loads(ended.stdout):
-        assert abs(found - expected) < expected / 2, "others take and give back meanwhile"
+@pytest.mark.parametrize("processes", [1, 3])
+def test_what_is_free_is_what_the_machine_has_and_no_more_than_a_limit_allows(monkeypatch, processes):
+    cpu, together, room = torch.device("cpu"), Processes(count=processes), 200 * 2**20
+    available = psutil.virtual_memory().available / processes
+    assert distributed._free_memory(cpu, together) == pytest.approx(available, rel=0.5), "others take and give back"
+    held = psutil.Process().memory_info().rss
+    monkeypatch.setattr("distributed.system.memory_limit", lambda: processes * held + room)
+    assert distributed._free_memory(cpu, together) == pytest.approx(room / processes, rel=0.1)
 
 
 @pytest.mark.parametrize(("free", "chosen"), [(1e12, 16), (9e6, 4), (2e6, 1), (0, 1)])

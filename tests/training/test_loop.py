@@ -26,15 +26,15 @@ def stop_at(update, folder, **values) -> None:
 
 
 def test_training_learns_and_notes_what_it_was_made_from(tmp_path):
-    folder = train(task := Line(), settings(iterations=200, preview_every=50), tmp_path / "a")
-    assert len(set(task.noise)) == 200
+    folder = train(task := Line(), settings(iterations=100, preview_every=25), tmp_path / "a")
+    assert len(set(task.noise)) == 100
     losses = read_metrics(folder)["test/loss"].dropna().tolist()
     assert len(losses) == 4
     assert losses[-1] < 0.05 * Line().preview(Line().modules.eval(), tmp_path, 0)["test/loss"]
     manifest = Manifest.read(folder)
     assert (manifest.inputs, manifest.settings) == ({"faces": "ab"}, {"slope": 3})
     assert manifest.fingerprint == latest(folder).fingerprint
-    assert (manifest.details["iterations"], manifest.details["skipped"]) == (200, 0)
+    assert (manifest.details["iterations"], manifest.details["skipped"]) == (100, 0)
 
 
 @pytest.mark.parametrize("ema", [0.9, 0])
@@ -65,9 +65,8 @@ def test_averaged_weights_follow_slowly_and_equal_the_formula(tmp_path):
 
 def test_it_also_saves_when_some_minutes_have_passed(tmp_path, monkeypatch):
     """`checkpoint_every` counts updates, and those of a large network take seconds each."""
-    for seconds, expected in ((3600, [3]), (0, [2, 3])):
-        monkeypatch.setattr(loop, "_SECONDS_LOST", seconds)
-        assert saved(train(Line(), settings(iterations=3, checkpoint_every=1000), tmp_path / f"{seconds}")) == expected
+    monkeypatch.setattr(loop, "_SECONDS_LOST", 0)
+    assert saved(train(Line(), settings(iterations=3, checkpoint_every=1000), tmp_path / "a")) == [2, 3]
 
 
 def test_a_finished_training_does_nothing_again_but_takes_more_iterations(tmp_path):
@@ -200,18 +199,9 @@ def test_clipping_bounds_the_gradient(tmp_path):
     assert float(left.norm()) == pytest.approx(0.01, rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ({"warmup": 10}, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]),
-        ({"cooldown": 4}, [1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25]),
-        ({"warmup": 2, "cooldown": 2}, [0.5, 1, 1, 1, 1, 1, 1, 1, 1, 0.5]),
-    ],
-)
-def test_the_learning_rate_rises_and_falls_linearly(tmp_path, values, expected):
-    task = Line()
-    train(task, settings(iterations=10, preview_every=1, **values), tmp_path / "a")
-    assert task.rates == pytest.approx([0.05 * share for share in expected])
+def test_the_learning_rate_rises_and_falls_linearly(tmp_path):
+    train(task := Line(), settings(iterations=10, preview_every=1, warmup=4, cooldown=5), tmp_path / "a")
+    assert task.rates == pytest.approx([0.05 * share for share in (0.25, 0.5, 0.75, 1, 1, 1, 0.8, 0.6, 0.4, 0.2)])
 
 
 def test_batches_cover_an_epoch_and_depend_on_the_seed():

@@ -88,8 +88,8 @@ def encoded_run(runs_root: Path, **glow: object) -> None:
 @cache
 def tiny_run(runs_root: Path) -> Path:
     """Run steps 01 to 06 up to the trained methods and judges; returns `runs_root`."""
+    from ageflow.training.classifier import train_classifiers
     from ageflow.training.ictm import train_translator, train_without_ictm
-    from ageflow.training.judges import train_classifiers
 
     given = parameters(runs_root)
     encoded_run(runs_root)

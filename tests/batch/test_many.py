@@ -24,7 +24,7 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 from ageflow.training.glow import train_glow
 from ageflow.training.ictm import train_translator
-from ageflow.training.judges import train_classifiers
+from ageflow.training.classifier import train_classifiers
 from ageflow.translation.latents import encode_faces
 from ageflow.translation.prototypes import compute_prototypes
 from tests.tiny import write_faces

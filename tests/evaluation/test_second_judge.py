@@ -9,7 +9,7 @@ from safetensors import safe_open
 from scipy.stats import pearsonr
 
 from ageflow.data.faces import Faces
-from ageflow.evaluation.second_judge import _WEIGHTS, SecondAgeJudge
+from ageflow.evaluation.judges import _WEIGHTS, SecondAgeJudge
 
 
 @pytest.fixture(scope="module")

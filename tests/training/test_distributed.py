@@ -28,8 +28,7 @@ from ageflow.training import glow as glow_module
 from ageflow.training.distributed import check_index
 from ageflow.training.glow import train_glow
 from ageflow.training.metrics import read_metrics
-from ageflow.translation.latents import encode_faces
-from ageflow.translation.prototypes import compute_prototypes
+from ageflow.translation.prototypes import compute_prototypes, encode_faces
 from tests.training.processes import (
     command,
     distance,

@@ -5,8 +5,7 @@ import torch
 
 import ageflow
 from ageflow.flows.transform import ShapeError
-from ageflow.translation.convolutional import ConvolutionalTranslator
-from ageflow.translation.ictm import ICTM, ICTMConfig, VisibleLatent
+from ageflow.translation.ictm import ICTM, ConvolutionalTranslator, ICTMConfig, VisibleLatent
 
 SHAPES = [(6, 8, 8), (12, 4, 4), (48, 2, 2)]
 D = 3 * 16 * 16

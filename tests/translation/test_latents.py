@@ -13,8 +13,8 @@ from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.run import Workspace
 from ageflow.training.ictm import train_translator
-from ageflow.translation import latents as latents_module
-from ageflow.translation.latents import Latents, encode_faces
+from ageflow.translation import prototypes as prototypes_module
+from ageflow.translation.prototypes import Latents, encode_faces
 from tests.tiny import copy_of, settings_of
 from tests.training.processes import disk_of
 
@@ -75,7 +75,7 @@ def test_several_processes_encode_what_one_that_was_stopped_left(runs_root, monk
     settings, folder = settings_of("prototypes", runs_root, encode_batch=16, workers=1), folder_of(runs_root)
     expected = all_of(Latents.open(folder, Faces.open(folder_of(runs_root, "faces"))))
     shutil.rmtree(folder)
-    monkeypatch.setattr(latents_module, "_SHARD", 50)
+    monkeypatch.setattr(prototypes_module, "_SHARD", 50)
     encode, encoded = Glow.encode, []
 
     def stopped(glow, images):

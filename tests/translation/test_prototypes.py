@@ -15,8 +15,7 @@ from ageflow.data.records import AGE_GROUPS
 from ageflow.run import Workspace
 from ageflow.training.ictm import train_translator
 from ageflow.translation.ages import as_weights
-from ageflow.translation.latents import Latents
-from ageflow.translation.prototypes import Prototypes, average_latents, compute_prototypes, direction_lengths
+from ageflow.translation.prototypes import Latents, Prototypes, average_latents, compute_prototypes, direction_lengths
 from tests.tiny import copy_of, settings_of
 
 DIMENSIONS = 6

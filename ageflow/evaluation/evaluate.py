@@ -110,16 +110,13 @@ class Evaluation:
         def make(_: Judged | None) -> tuple[pd.DataFrame, dict[str, Any]]:
             batches = self._batches(made_from, name)
             if name == "real":
-                rows = real = protocol.judge_faces(self.faces, self.judges, batches)
+                rows = protocol.judge_faces(self.faces, self.judges, batches)
                 # KID of a method that leaves every face as it is: the scale to read the methods' on.
                 row, target = protocol.other_groups(self.faces)
-                crowd = rows.iloc[row].assign(target=target)
-            else:
-                real = self.judged("real").rows
-                crowd = protocol.judge_method(self._load(name), self.faces, self.judges, real, batches)
-                rows = crowd.drop(columns="feature")
-            kid = kid_by_group(crowd, real, self.settings.seed)
-            return rows, {"features": self.judges.features.kid, "kid": kid}
+                return rows, self._kid(rows.iloc[row].assign(target=target), rows)
+            real = self.judged("real").rows
+            rows = protocol.judge_method(self._load(name), self.faces, self.judges, real, batches)
+            return rows.drop(columns="feature"), self._kid(rows, real)
 
         return self._kept(name, made_from, make)
 
@@ -239,6 +236,9 @@ class Evaluation:
 
     def _choice(self, wanted: int | None) -> str:
         return "all" if wanted is None else f"{wanted} by seed {self.settings.seed}"
+
+    def _kid(self, rows: pd.DataFrame, real: pd.DataFrame) -> dict[str, Any]:
+        return {"features": self.judges.features.kid, "kid": kid_by_group(rows, real, self.settings.seed)}
 
     def _made_from(self, name: str) -> dict[str, str]:
         return self.fingerprints | self._load(name).weights

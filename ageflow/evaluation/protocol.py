@@ -27,7 +27,7 @@ from ageflow.evaluation.judges import ATTRIBUTES, Judges
 from ageflow.evaluation.scores import vectors
 from ageflow.flows.glow import to_uint8
 from ageflow.run import Workspace, digest
-from ageflow.translation.ages import GROUP_CENTRES, OLDEST, YOUNGEST, age_to_weights
+from ageflow.translation.ages import OLDEST, YOUNGEST, age_to_weights
 from ageflow.translation.methods import LatentMethod
 from ageflow.work import resumable_map
 
@@ -152,11 +152,8 @@ def _known(faces: Faces, rows: np.ndarray) -> dict[str, Any]:
 def _refuse_non_finite(images: Tensor, method: LatentMethod, doing: str, faces: Faces, rows: np.ndarray) -> None:
     broken = ~torch.isfinite(images).flatten(1).all(dim=1).cpu().numpy()
     if broken.any():
-        first = faces.table["face"].iloc[rows[broken][0]]
-        raise FloatingPointError(
-            f"method {method.name!r}, {doing}, made {broken.sum()} of {len(rows)} faces with values that are not finite "
-            f"(the first from face {first}): look at its training curves, and train it again"
-        )
+        made = f"{broken.sum()} of {len(rows)} faces not finite, first {faces.table['face'].iloc[rows[broken][0]]}"
+        raise FloatingPointError(f"method {method.name!r}, {doing}, made {made}: train it again")
 
 
 def _about(method: str, faces: Faces, rows: np.ndarray, **columns: np.ndarray) -> pd.DataFrame:
@@ -276,19 +273,14 @@ def predicted_ages(method: LatentMethod, faces: Faces, judges: Judges, batches: 
     Raises:
         FloatingPointError: the method made a face that is not finite.
     """
-    # Beyond the outer groups' centres several stops are the same weights: translated and judged once.
-    asked, which = np.unique(np.clip(STOPS, GROUP_CENTRES[0], GROUP_CENTRES[-1]), return_inverse=True)
-    weights = torch.stack([age_to_weights(age) for age in asked])
-    rows, steps = (index.ravel() for index in np.indices((len(faces), len(asked))))
+    weights = torch.stack([age_to_weights(age) for age in STOPS])
+    rows, stops = (index.ravel() for index in np.indices((len(faces), len(STOPS))))
 
     def measure(some: slice) -> pd.DataFrame:
-        images = to_uint8(translate(method, faces, rows[some], weights[steps[some]]))
+        images = to_uint8(translate(method, faces, rows[some], weights[stops[some]]))
         return judges.ages(images)[["predicted_age", "second_age"]].astype(float)
 
-    found = batches(measure, len(rows))
-    rows, stops = (index.ravel() for index in np.indices((len(faces), len(STOPS))))
-    found = found.iloc[len(asked) * rows + which[stops]].reset_index(drop=True)
-    return _about(method.name, faces, rows, target_age=np.array(STOPS)[stops]).join(found)
+    return _about(method.name, faces, rows, target_age=np.array(STOPS)[stops]).join(batches(measure, len(rows)))
 
 
 def _between(descriptors: Tensor, identities: np.ndarray, embedder: Embedder) -> pd.DataFrame:

@@ -278,12 +278,8 @@ class Discriminator(nn.Module):
 
     def __init__(self, dimensions: int, groups: int, width: int = 512) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            spectral_norm(nn.Linear(dimensions, width)),
-            nn.LeakyReLU(0.2),
-            spectral_norm(nn.Linear(width, width)),
-            nn.LeakyReLU(0.2),
-        )
+        linear = (spectral_norm(nn.Linear(seen, width)) for seen in (dimensions, width))
+        self.body = nn.Sequential(*(layer for each in linear for layer in (each, nn.LeakyReLU(0.2))))
         self.real, self.age = nn.Linear(width, 1), nn.Linear(width, groups)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:

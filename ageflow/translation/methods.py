@@ -29,8 +29,6 @@ METHODS = {"glow": "GLOW", "glow+attribute": "GLOW + attribute", "no_ictm": "Age
 PARTS = {"glow": "prototypes", "glow+attribute": "prototypes", "no_ictm": "no_ictm", "ageflow": "ictm"}
 Attributes = Mapping[str, Sequence] | None  # by name, one value a face
 
-_MOST_BELOW = 0.2  # share of a picture's values that may lie below 0, as a translation's may here and there
-
 
 class LatentMethod(ABC):
     """Encode, move the latent, decode.
@@ -103,7 +101,8 @@ class LatentMethod(ABC):
             if {"source": source, "attributes": attributes}[needed] is None:
                 raise ValueError(f"{METHODS[self.name]} needs the faces' own age groups or attributes: pass {needed}")
         images = torch.as_tensor(images)
-        if images.is_floating_point() and images.numel() and (images < 0).float().mean() > _MOST_BELOW:
+        # A translation's values may lie below 0 here and there.
+        if images.is_floating_point() and images.numel() and (images < 0).float().mean() > 0.2:
             raise ValueError("float faces are in [0, 1], and many of these values lie below 0: add 1, and halve")
         # Equal faces in a row, as one for each of its targets, are encoded once.
         several = images.ndim == 4 and len(images) > 1

@@ -212,8 +212,7 @@ class Prototypes:
     @property
     def combinations(self) -> list[tuple[str, ...]]:
         """The attributes' values in each combination, ``[("female",), ("male",)]``."""
-        of_first_group = self.cells[[*self.attributes]].iloc[: self.any]
-        return list(of_first_group.itertuples(index=False, name=None))
+        return list(self.cells[[*self.attributes]][: self.any].itertuples(index=False, name=None))
 
     @property
     def any(self) -> int:

@@ -47,15 +47,9 @@ def write_judged(folder: Path, name: str, rows: pd.DataFrame, about: dict[str, A
 
 
 def read_judged(folder: Path, name: str) -> Judged:
-    """Read what `write_judged` wrote.
-
-    Raises:
-        NotJudgedError: the file does not say where it comes from.
-    """
+    """Read what `write_judged` wrote."""
     rows = pd.read_parquet(folder / f"{name}.parquet")
     about, rows.attrs = rows.attrs, {}
-    if not about:
-        raise protocol.NotJudgedError(f"{folder}/{name}.parquet does not say what it is of: delete it, judge again")
     return Judged(rows, about)
 
 
@@ -137,9 +131,9 @@ class Evaluation:
         made_from = {called: self._made_from(name) | of_these for called, (name, _) in asked.items()}
 
         def make(before: Judged | None) -> tuple[pd.DataFrame, dict[str, Any]]:
-            parts = []
+            then, parts = before.about.get("fingerprints", {}) if before else {}, []
             for called, (name, strength) in asked.items():
-                if before is not None and before.about["fingerprints"].get(called) == made_from[called]:
+                if then.get(called) == made_from[called]:
                     parts.append(before.rows[(before.rows["method"] == name) & (before.rows["strength"] == strength)])
                 else:
                     rows = self._measured(file, name, strength, faces, self._batches(made_from[called], file, called))
@@ -213,7 +207,7 @@ class Evaluation:
     def _kept(self, file: str, made_from: dict[str, Any], make: Callable[[Judged | None], tuple]) -> Judged:
         """What a file holds, if it was made from the same; otherwise what `make` makes, given what is there."""
         judged = read_judged(self.folder, file) if (self.folder / f"{file}.parquet").is_file() else None
-        if judged is None or judged.about["fingerprints"] != made_from:
+        if judged is None or judged.about.get("fingerprints") != made_from:
             rows, more = make(judged)
             about = self.settings.model_dump(include={"dataset", "run", "preset", "external"}) | {
                 "method": file,

@@ -10,6 +10,7 @@ give.
 """
 
 import importlib.util
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -220,11 +221,8 @@ class DlibResNet:
 
     def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
         read, self._device, self._layers = _tensors(path), device, []
-        before = (32, *_CHANNELS)
-        of_blocks = [
-            pair for i, channels in enumerate(_CHANNELS) for pair in ((channels, before[i]), (channels, channels))
-        ]
-        for shape in [(32, 3, 7, 7), *((*pair, 3, 3) for pair in of_blocks)]:
+        channels = [32, *np.repeat(_CHANNELS, 2).tolist()]
+        for shape in [(32, 3, 7, 7), *((own, seen, 3, 3) for seen, own in itertools.pairwise(channels))]:
             weight, bias = read(math.prod(shape) + shape[0], 1).split([math.prod(shape), shape[0]])
             scale, shift = read(2 * shape[0], 1).split(shape[0])  # of the affine layer after it, folded in
             weight = (weight.view(shape) * scale.view(-1, 1, 1, 1)).to(device, memory_format=torch.channels_last)

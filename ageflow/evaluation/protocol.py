@@ -37,7 +37,7 @@ CYCLE_COLUMNS = ("inverse_error", "inverse_equal", "cycle_error", "cycle_equal")
 
 
 class NotJudgedError(ValueError):
-    """There is nothing to judge, or a file does not hold judged faces; the message says what to do."""
+    """There is nothing to judge; the message says what to do."""
 
 
 # -- which faces -----------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import pandas as pd
 
 from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.judges import ATTRIBUTES
-from ageflow.evaluation.protocol import NotJudgedError
 from ageflow.report.metrics import IDENTITY, METRICS, scores
 from ageflow.report.rendering import MISSING, grid, styled, to_markdown
 from ageflow.report.results import MixedResultsError, Results
@@ -87,7 +86,7 @@ def summarise(runs: Sequence[Measured], notes: Sequence[str] = ()) -> Summary | 
         name = f"{run.workspace.dataset}/{run.workspace.run}"
         try:
             results = Results.open(run.workspace)
-        except (MissingArtefactError, MixedResultsError, NotJudgedError) as error:
+        except (MissingArtefactError, MixedResultsError) as error:
             warnings.append(f"Left out: {name}: {error}")
             continue
         warnings += [f"{name}: {results.trained_since}"] if results.trained_since else []

@@ -28,9 +28,7 @@ def age_to_weights(age: float) -> Tensor:
     return torch.tensor([np.interp(age, GROUP_CENTRES, column) for column in one_hot], dtype=torch.float32)
 
 
-def as_weights(
-    groups: Tensor | Sequence | int, count: int, check: bool = True, faces: int | None = None, name: str = "target"
-) -> Tensor:
+def as_weights(groups: Tensor | Sequence | int, count: int, check: bool = True, faces: int | None = None) -> Tensor:
     """Group weights, float [B, count]: integer groups [B] as one-hot, weights as they are.
 
     Arguments:
@@ -39,7 +37,6 @@ def as_weights(
         check: look at the values, for which the host waits for the device; training, whose groups come from
             checked tables, does not.
         faces: B, where it has to be that; None: whatever it is.
-        name: what an error calls them.
 
     Raises:
         ValueError: groups outside 0 … count − 1, weights of another width or that do not sum to 1, or another B.
@@ -58,7 +55,7 @@ def as_weights(
     # A group that is none has weights of zero.
     if not fits or (check and not torch.allclose(weights.sum(1), torch.ones_like(weights[:, 0]), atol=1e-3)):
         raise ValueError(
-            f"{name} = {groups!r}{'' if faces is None else f' for {faces} faces'}: expected age groups, int [B] from 0 to "
-            f"{count - 1}, or weights [B, {count}] that sum to 1; ageflow.age_to_weights makes weights of an age in years"
+            f"age groups = {groups!r}{'' if faces is None else f' for {faces} faces'}: expected int [B] from 0 to {count - 1}, "
+            f"or weights [B, {count}] that sum to 1; ageflow.age_to_weights makes weights of an age in years"
         )
     return weights if faces is None else weights.expand(faces, -1)

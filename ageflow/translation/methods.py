@@ -108,9 +108,9 @@ class LatentMethod(ABC):
         several = images.ndim == 4 and len(images) > 1
         faces, which = images.unique_consecutive(return_inverse=True, dim=0) if several else (images, slice(None))
         z = self.glow.encode(faces.to(self.device))[which]
-        groups = {"faces": len(z), "count": len(AGE_GROUPS)}
-        source = None if source is None else as_weights(source, name="source", **groups).to(self.device)
-        return self.glow.decode(self.move(z, as_weights(target, **groups).to(self.device), source, attributes))
+        target = as_weights(target, len(AGE_GROUPS), faces=len(z)).to(self.device)
+        source = None if source is None else as_weights(source, len(AGE_GROUPS), faces=len(z)).to(self.device)
+        return self.glow.decode(self.move(z, target, source, attributes))
 
     @abstractmethod
     def move(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
@@ -202,10 +202,7 @@ def load_method(
     if PARTS[name] in TRANSLATORS:
         trained = latest(folder)
         if trained is None or trained.inputs["glow"] != weights["glow"]:
-            raise CheckpointError(
-                f"{folder} has no translator that was trained on the latents of the run's GLOW {weights['glow']}: run "
-                "03_prototypes.ipynb, then train again with restart=True"
-            )
+            raise CheckpointError(f"{folder} is of another GLOW: run 03_prototypes.ipynb, then train with restart=True")
         shape = trained.networks["translator"]
         config = ICTMConfig(latent=shape["latent"], couplings=shape["couplings"], width=shape["width"])
         translator = TRANSLATORS[shape["kind"]](config, shape["latent_shapes"], shape["groups"])

@@ -258,13 +258,9 @@ class Prototypes:
         meant = given.astype(str).str.strip().str.casefold().map({one.strip().casefold(): one for one in known})
         strange = given[given.notna() & meant.isna()].unique()
         if name == "gender" and not {*strange} <= {*GENDERS}:
-            raise ValueError(
-                f"attributes['gender'] = {strange[0]!r}: expected {', '.join(GENDERS)}, or None if unknown"
-            )
+            raise ValueError(f"attributes['gender'] = {strange[0]!r}: expected {', '.join(GENDERS)}, or None")
         if len(strange):
-            warnings.warn(
-                f"attributes[{name!r}]: no training face is {', '.join(strange)}: taken as unknown", stacklevel=3
-            )
+            warnings.warn(f"{name} {[*strange]} is of no training face: taken as unknown", stacklevel=3)
         return meant
 
     def direction(self, source: Tensor, target: Tensor, combination: Tensor, check: bool = True) -> Tensor:
@@ -315,9 +311,8 @@ class Prototypes:
 
 def compute_prototypes(settings: PrototypesSettings, latents: Latents) -> Prototypes:
     """Average the training faces' latents and keep them in the run's ``prototypes`` folder."""
-    attributes = settings.attributes
-    if attributes is None:
-        attributes = ["gender"] if "gender" in latents.table and latents.table["gender"].notna().any() else []
+    default = ["gender"] if "gender" in latents.table and latents.table["gender"].notna().any() else []
+    attributes = default if settings.attributes is None else settings.attributes
     prototypes = average_latents(latents, attributes, settings.min_cell, settings.progress)
     folder = Workspace.of(settings).folder("prototypes")
     prototypes.save(folder)

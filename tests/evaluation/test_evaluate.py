@@ -272,6 +272,28 @@ def test_on_another_run_s_faces_it_judges_its_test_faces_of_people_new_to_this_r
     assert about["fingerprints"]["faces"] == other.fingerprint
 
 
+@pytest.mark.parametrize(
+    ("source", "named_by", "prepared", "left"),
+    [
+        ("tiny", "identity", {}, 24),
+        ("demo", "identity", {"seed": "0"}, 24),
+        ("demo", "identity", {"seed": "3"}, 120),
+        ("folder", "identity", {"data_root": "b"}, 24),
+        ("folder", "file", {"data_root": "a"}, 24),
+        ("folder", "file", {"data_root": "b"}, 120),  # nobody is named: 1.jpg of two folders are two people
+    ],
+)
+def test_a_name_counts_within_its_own_set(run, source, named_by, prepared, left):
+    table = Faces.open(own(run)).table.assign(source=source, identity=lambda table: table[named_by])
+    both = {"theirs": prepared, "mine": {"seed": "0", "data_root": "a"}}
+    for name, settings in both.items():
+        Manifest(settings=settings).write(run / name)
+    theirs, mine = (Faces(run / name, table) for name in both)
+    assert len(theirs.unseen_by(mine)) == left
+    another = Faces(run / "theirs", table.assign(source="another"))
+    assert len(another.unseen_by(mine)) == len(table)
+
+
 def test_other_faces_that_cannot_be_judged_are_refused_by_name(run):
     with pytest.raises(ParameterError, match=r"external = 'morph/nobody': expected a prepared run .*01_prepare_data"):
         held_out_faces(settings_of(run, external="morph/nobody"))

@@ -172,7 +172,9 @@ def test_a_method_that_makes_women_men_preserves_the_gender_of_men_only(judged):
 
 
 def test_faces_that_are_not_finite_stop_the_evaluation(judged):
-    with pytest.raises(FloatingPointError, match=r"method 'm', translating, made 10 of 10 faces not finite, first face0000"):
+    with pytest.raises(
+        FloatingPointError, match=r"method 'm', translating, made 10 of 10 faces not finite, first face0000"
+    ):
         judged(broken)
 
 

@@ -180,9 +180,9 @@ def test_missing_attributes_are_unknown_one_string_is_of_all_and_a_new_value_is_
     races = Prototypes(
         p.means, p.cells.rename(columns={"gender": "race"}).replace({"female": "black", "male": "white"})
     )
-    with pytest.warns(UserWarning, match=r"\['race'\]: no training face is asian: taken as unknown"):
+    with pytest.warns(UserWarning, match=r"race \['asian'\] is of no training face: taken as unknown"):
         assert races.combination_of({"race": ["asian", "white"]}, 2).tolist() == [races.any, 1]
     assert races.combination_of({"race": ["White", " BLACK"]}, 2).tolist() == [1, 0], "spelt otherwise"
     women = Prototypes(p.means[:, [0, 2]], p.cells[p.cells["gender"] != "male"])
-    with pytest.warns(UserWarning, match=r"no training face is male"):
+    with pytest.warns(UserWarning, match=r"gender \['male'\] is of no training face"):
         assert women.combination_of({"gender": ["male"]}, 1).tolist() == [women.any]

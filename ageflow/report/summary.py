@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 
 from ageflow.data.records import AGE_GROUPS
-from ageflow.evaluation.judged import NotJudgedError
 from ageflow.evaluation.judges import ATTRIBUTES
 from ageflow.report.metrics import IDENTITY, METRICS, OWN, scores
 from ageflow.report.rendering import MISSING, grid, styled, to_markdown
@@ -86,7 +85,7 @@ def summarise(runs: Sequence[Measured], notes: Sequence[str] = ()) -> Summary | 
         name = f"{run.workspace.dataset}/{run.workspace.run}"
         try:
             results = Results.open(run.workspace)
-        except (MissingArtefactError, MixedResultsError, NotJudgedError) as error:
+        except (MissingArtefactError, MixedResultsError) as error:
             warnings.append(f"Left out: {name}: {error}")
             continue
         warnings += [f"{name}: {results.trained_since}"] if results.trained_since else []

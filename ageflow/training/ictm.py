@@ -11,16 +11,14 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from ageflow.checkpoint import ConfigChangedError, find_weights, fingerprint, latest, read_weights
 from ageflow.config import TrainICTM
 from ageflow.data.faces import Faces
-from ageflow.data.records import AGE_GROUPS
 from ageflow.device import device_of
-from ageflow.flows.glow import Glow, load_glow, to_uint8
+from ageflow.flows.glow import Glow, load_glow
 from ageflow.parameters import settings as settings_of
 from ageflow.run import Manifest, Workspace
 from ageflow.training.classifier import Classifier, ClassifierTask, augmented, labelled, load_classifier, numbered
@@ -29,11 +27,9 @@ from ageflow.training.loop import alone_in, train
 from ageflow.training.metrics import save_faces
 from ageflow.training.task import MicroBatch, Objective, Task, Values, begun, initial_weights
 from ageflow.translation import losses
-from ageflow.translation.discriminator import Discriminator
-from ageflow.translation.ictm import ICTMConfig
-from ageflow.translation.latents import Latents
-from ageflow.translation.methods import TRANSLATORS, TranslatorMethod
-from ageflow.translation.prototypes import Prototypes
+from ageflow.translation.ictm import Discriminator, ICTMConfig
+from ageflow.translation.methods import TRANSLATORS
+from ageflow.translation.prototypes import Latents, Prototypes
 
 Weighted = dict[str, tuple[float, Tensor]]  # losses by name, each with its weight
 _PREVIEW_FACES = 6
@@ -143,7 +139,7 @@ class TranslatorTask(Task):
         """T begins as the identity, or from `init_from`; the prior generator at zero, or at the average latents."""
         if self.settings.init_from is None and self.settings.prior_start == "averages":
             averages = self.prototypes.means[:, self.prototypes.any]
-            self.modules["translator"].prior.start_from(self.visible.flat(averages))
+            self.modules["translator"].start_from(self.visible.flat(averages))
 
     def batch_rows(self, part: MicroBatch) -> np.ndarray:
         """Rows of a micro-batch among the latents, [B] int64."""
@@ -333,26 +329,3 @@ def train_without_ictm(workspace: Workspace, width: int | None = None, restart: 
     own |= {"consistency_weight": 0.0, "consistency": "source"}  # it has no such loss
     own |= {"width": width} if width else {}
     return train_translator(TrainICTM.checked(trained.settings | vars(workspace) | own))
-
-
-@torch.inference_mode()
-def round_trip(method: TranslatorMethod, faces: Faces, count: int = 16) -> pd.DataFrame:
-    """Faces to every age group and back through T⁻¹: the largest errors, one row a target group.
-
-    Arguments:
-        method: the trained AgeFlow.
-        faces: any prepared faces.
-        count: how many of them.
-
-    Returns:
-        `latent_error`, the largest |T⁻¹(T(z)) − z|, and `pixel_error`, the largest error of the decoded face in
-        8-bit steps.
-    """
-    images = faces.images(slice(0, min(count, len(faces)))).to(method.device)
-    z = method.glow.encode(images)
-    rows = []
-    for target, name in enumerate(AGE_GROUPS):
-        back = method.round_trip(z, torch.full((len(z),), target), None, None)
-        error = int((to_uint8(method.glow.decode(back)).int() - images.int()).abs().max())
-        rows.append({"target": name, "latent_error": float((back - z).abs().max()), "pixel_error": error})
-    return pd.DataFrame(rows)

@@ -17,9 +17,8 @@ from ageflow.config import ParameterError, Slider
 from ageflow.slider import AgeSlider, Explorer, View
 from ageflow.training.glow import train_glow
 from ageflow.translation.ages import GROUP_CENTRES, age_to_weights
-from ageflow.translation.latents import encode_faces
 from ageflow.translation.methods import METHODS, load_method
-from ageflow.translation.prototypes import compute_prototypes
+from ageflow.translation.prototypes import compute_prototypes, encode_faces
 from tests import tiny
 from tests.conftest import Run
 from tests.slider.conftest import astronaut, in_format, slider_settings, two_faces

@@ -26,8 +26,7 @@ from ageflow.training import glow as glow_module
 from ageflow.training.distributed import Processes, choose_micro_batch, join
 from ageflow.training.glow import train_glow
 from ageflow.training.metrics import read_metrics
-from ageflow.translation.latents import encode_faces
-from ageflow.translation.prototypes import compute_prototypes
+from ageflow.translation.prototypes import compute_prototypes, encode_faces
 from tests.training.line import Line, settings
 from tests.training.processes import (
     command,

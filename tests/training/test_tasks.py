@@ -7,16 +7,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ageflow.checkpoint import CheckpointError, ConfigChangedError, latest
 from ageflow.data.faces import Faces
-from ageflow.flows.glow import load_glow
+from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.run import MissingArtefactError, Workspace
 from ageflow.training.glow import GlowTask, describe_glow, train_glow
-from ageflow.training.ictm import TranslatorTask, round_trip, train_translator, train_without_ictm
+from ageflow.training.ictm import TranslatorTask, train_translator, train_without_ictm
 from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
 from ageflow.training.task import MicroBatch
-from ageflow.translation.latents import encode_faces
 from ageflow.translation.methods import load_method
-from ageflow.translation.prototypes import compute_prototypes
+from ageflow.translation.prototypes import compute_prototypes, encode_faces
 from tests.tiny import STRONG, copy_of, settings_of
 from tests.training.processes import different, interrupted_at
 
@@ -139,9 +138,12 @@ def test_a_translator_learns_to_please_the_age_classifier(translators, kind):
 
 def test_t_inverts_after_training(translators):
     method = load_method("ageflow", run="tiny", runs_root=translators)
-    errors = round_trip(method, Faces.open(workspace(translators).path("faces")))
-    assert errors["latent_error"].max() < 1e-4
-    assert errors["pixel_error"].max() == 0
+    faces = Faces.open(workspace(translators).path("faces")).images(slice(16))
+    z = method.glow.encode(faces)
+    for target in range(4):
+        back = method.round_trip(z, target, None, None)
+        torch.testing.assert_close(back, z, rtol=0, atol=1e-4)
+        assert torch.equal(to_uint8(method.glow.decode(back)), faces)
 
 
 def test_latents_of_another_glow_stop_the_training_before_it_begins(copy):

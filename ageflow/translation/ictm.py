@@ -10,9 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ageflow.config import LatentChoice, ParameterError
-from ageflow.flows.network import zero_convolution
-from ageflow.flows.squeeze import Squeeze
-from ageflow.flows.transform import ShapeError
+from ageflow.flows.coupling import zero_convolution
+from ageflow.flows.transform import ShapeError, Squeeze
 from ageflow.translation.ages import as_weights
 
 Shapes = Sequence[tuple[int, int, int]]

@@ -31,12 +31,9 @@ class ActNorm(Transform):
 
     def check_initialized(self) -> None:
         """Raise `NotInitializedError` unless `initialize` or a loaded state has set the parameters."""
+        self._ready = self._ready or bool(self.initialized)
         if not self._ready:
-            self._ready = bool(self.initialized)
-        if not self._ready:
-            raise NotInitializedError(
-                "ActNorm has no values yet: call initialize(x) with a first batch, or load a trained state"
-            )
+            raise NotInitializedError("ActNorm has no values yet: call initialize(x), or load a trained state")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.check_initialized()
@@ -55,7 +52,3 @@ class ActNorm(Transform):
             self.log_scale.copy_(-torch.log(deviation + 1e-6))
             self.initialized.fill_(True)
         return self(x)[0]
-
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._ready = False

@@ -1,39 +1,96 @@
-"""Coupling layers: one half of the channels moves the other half."""
+"""Coupling layers, in which one half of the channels moves the other half, and the network inside them."""
 
 from abc import abstractmethod
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from ageflow.flows.network import CouplingNetwork
 from ageflow.flows.transform import ShapeError, Transform
 
 
+def zero_convolution(inputs: int, outputs: int, edges: str = "zeros") -> nn.Conv2d:
+    """A 3×3 convolution that starts at zero, so that what it feeds starts as the identity.
+
+    Arguments:
+        inputs, outputs: channels.
+        edges: what it sees beyond the edge, ``zeros`` or ``ones``.
+    """
+    kinds = {"zeros": nn.Conv2d, "ones": _PaddedWithOnes}
+    convolution = kinds[edges](inputs, outputs, 3, padding=1)
+    nn.init.zeros_(convolution.weight)
+    nn.init.zeros_(convolution.bias)
+    return convolution
+
+
+class _PaddedWithOnes(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), value=1.0), self.weight, self.bias)
+
+
+class CouplingNetwork(nn.Module):
+    """conv 3×3 → ReLU → conv 1×1 → ReLU → zero-initialised conv 3×3 (GLOW, B).
+
+    Arguments:
+        inputs, outputs: channels in and out.
+        hidden: channels between.
+        precision: arithmetic inside: ``fp32`` (the parameters' own) or ``bf16``, which rounds only inside this
+            network; what comes out is of the input's dtype. As the same input gives the same output in either
+            direction, the coupling stays exactly invertible.
+        edges: see `zero_convolution`.
+    """
+
+    def __init__(self, inputs: int, outputs: int, hidden: int, precision: str = "fp32", edges: str = "zeros") -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, hidden, 3, padding=1)
+        self.middle = nn.Conv2d(hidden, hidden, 1)
+        self.last = zero_convolution(hidden, outputs, edges)
+        for convolution in (self.first, self.middle):
+            nn.init.normal_(convolution.weight, std=0.05)
+            nn.init.zeros_(convolution.bias)
+        self.precision = precision
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, H, W] → [B, outputs, H, W]."""
+        # A caller's own autocast must not change what the inverse recomputes. Nothing is cached: a weight that was
+        # rounded where no gradient was asked for has none.
+        rounded = self.precision == "bf16"
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=rounded, cache_enabled=False):
+            h = F.relu_(self.first(x))
+            h = F.relu_(self.middle(h))
+            return self.last(h).to(x.dtype)
+
+
 class Coupling(Transform):
-    """y₁ = x₁, y₂ = f(x₂; drive(x₁)): what drives the second half is the same in both directions."""
+    """y₁ = x₁, y₂ = (x₂ + t(x₁)) · exp(s(x₁)), ln |det| = Σ s: t and s are the same in both directions."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         kept, moved = x.chunk(2, dim=1)
-        moved, log_det = self.move(moved, self.drive(kept))
+        moved, log_det = self.move(moved, *self.drive(kept))
         return torch.cat([kept, moved], dim=1), log_det
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         kept, moved = y.chunk(2, dim=1)
-        moved, log_det = self.move_back(moved, self.drive(kept))
+        moved, log_det = self.move_back(moved, *self.drive(kept))
         return torch.cat([kept, moved], dim=1), log_det
 
     @abstractmethod
-    def drive(self, kept: Tensor) -> Tensor:
-        """What a network makes of the first half."""
+    def drive(self, kept: Tensor) -> tuple[Tensor, Tensor | None]:
+        """t and s of the first half; s is None where it is 0."""
 
-    @abstractmethod
-    def move(self, x: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def move(x: Tensor, shift: Tensor, log_scale: Tensor | None) -> tuple[Tensor, Tensor]:
         """The second half, moved, and the log-determinant [B]."""
+        if log_scale is None:
+            return x + shift, x.new_zeros(len(x))
+        return (x + shift) * log_scale.exp(), log_scale.flatten(1).sum(1)
 
-    @abstractmethod
-    def move_back(self, y: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def move_back(y: Tensor, shift: Tensor, log_scale: Tensor | None) -> tuple[Tensor, Tensor]:
         """`move` undone."""
+        if log_scale is None:
+            return y - shift, y.new_zeros(len(y))
+        return y * (-log_scale).exp() - shift, -log_scale.flatten(1).sum(1)
 
 
 class AdditiveCoupling(Coupling):
@@ -55,14 +112,8 @@ class AdditiveCoupling(Coupling):
         half = channels // 2
         self.network = CouplingNetwork(half, half * self.outputs_per_channel, hidden, precision, edges)
 
-    def drive(self, kept: Tensor) -> Tensor:
-        return self.network(kept)
-
-    def move(self, x: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
-        return x + drive, x.new_zeros(len(x))
-
-    def move_back(self, y: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
-        return y - drive, y.new_zeros(len(y))
+    def drive(self, kept: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.network(kept), None
 
 
 class AffineCoupling(AdditiveCoupling):
@@ -74,15 +125,6 @@ class AffineCoupling(AdditiveCoupling):
 
     outputs_per_channel = 2
 
-    def move(self, x: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
-        shift, log_scale = self._moments(drive)
-        return (x + shift) * log_scale.exp(), log_scale.flatten(1).sum(1)
-
-    def move_back(self, y: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
-        shift, log_scale = self._moments(drive)
-        return y * (-log_scale).exp() - shift, -log_scale.flatten(1).sum(1)
-
-    @staticmethod
-    def _moments(drive: Tensor) -> tuple[Tensor, Tensor]:
-        shift, raw = drive.chunk(2, dim=1)
+    def drive(self, kept: Tensor) -> tuple[Tensor, Tensor | None]:
+        shift, raw = self.network(kept).chunk(2, dim=1)
         return shift, F.logsigmoid(raw + 2.0)

@@ -2,23 +2,21 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Generator, Tensor
 
 from ageflow.checkpoint import CheckpointError, latest, load_state
 from ageflow.device import device_of
-from ageflow.flows.diagnosis import GlowReport, inspect
 from ageflow.flows.prior import ConditionalWhitening, ConstantWhitening
-from ageflow.flows.reversible import Chain
-from ageflow.flows.squeeze import Squeeze
-from ageflow.flows.step import FlowStep
-from ageflow.flows.transform import ShapeError, Transform, full_precision
+from ageflow.flows.step import Chain, FlowStep
+from ageflow.flows.transform import ShapeError, Squeeze, Transform
 
-_LOG_2PI = math.log(2 * math.pi)
 _AT_ONCE = 2**29  # bytes that a coupling network may take where no gradient is asked for
 _BEYOND = 16  # no float picture in [0, 1] reaches this, whatever was done to it; one in 0 … 255 does
 
@@ -50,10 +48,7 @@ class GlowConfig(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> "GlowConfig":
         if self.image_size % 2**self.levels:
-            raise ValueError(
-                f"image_size = {self.image_size} cannot be halved {self.levels} times: "
-                f"use a multiple of {2**self.levels}, or fewer levels"
-            )
+            raise ValueError(f"image_size = {self.image_size} cannot be halved {self.levels} times: use fewer levels")
         if len(self.steps_per_level) != self.levels or min(self.steps_per_level) < 1:
             raise ValueError(f"steps = {self.steps}: expected one positive number, or {self.levels} of them")
         return self
@@ -67,6 +62,24 @@ class GlowConfig(BaseModel):
     def shape(self) -> dict[str, object]:
         """All that the weights need to be used again: without how they were computed, and with one `steps` a level."""
         return self.model_dump(exclude={"memory", "precision"}) | {"steps": self.steps_per_level}
+
+
+@dataclass(frozen=True)
+class GlowReport:
+    """The outcome of `Glow.report`.
+
+    Attributes:
+        levels: one row a level: ``level`` (0 is the finest), ``shape`` of its latent, ``mean`` and
+            ``standard_deviation`` of the latent's values (0 and 1 where the flow fits), and ``log_det`` (nats a
+            dimension of the image, mean over the faces).
+        steps: one row a flow step: ``level``, ``step``, ``condition`` (of the 1×1 convolution), ``log_det``,
+            ``largest`` (absolute value of what comes out) and ``round_trip`` (largest error of the step undone).
+        round_trip: largest error of inverse(forward(x)), in units of x.
+    """
+
+    levels: pd.DataFrame
+    steps: pd.DataFrame
+    round_trip: float
 
 
 class Glow(Transform):
@@ -106,17 +119,15 @@ class Glow(Transform):
                 shape = (channels, config.hidden, config.coupling, config.precision, rotations, config.edges)
                 self.levels.append(Chain(*(FlowStep(*shape) for _ in range(count)), memory=config.memory))
                 deepest = level == config.levels - 1
-                self.priors.append(self._prior(channels, side, deepest))
+                if config.prior == "standard":
+                    self.priors.append(Chain())
+                elif deepest:
+                    self.priors.append(ConstantWhitening(channels, side if config.edges == "ones" else 1))
+                else:
+                    self.priors.append(ConditionalWhitening(channels, config.edges))
                 channels = channels if deepest else channels // 2
                 self.latent_shapes.append((channels, side, side))
         self.to(memory_format=torch.channels_last)
-
-    def _prior(self, channels: int, side: int, deepest: bool) -> Transform:
-        if self.config.prior == "standard":
-            return Chain()
-        if deepest:
-            return ConstantWhitening(channels, side if self.config.edges == "ones" else 1)
-        return ConditionalWhitening(channels, self.config.edges)
 
     @property
     def dimensions(self) -> int:
@@ -128,31 +139,35 @@ class Glow(Transform):
     # The state and the log-determinants stay in the parameters' own precision, whatever autocast the caller is in:
     # a state in bf16 could not be inverted. The coupling networks choose theirs by `GlowConfig.precision`.
 
-    @full_precision
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x [B, 3, S, S] in [-0.5, 0.5] → (z [B, D] standard normal, log_det [B] in nats)."""
+        return self._through(x, lambda layer, x: layer(x))
+
+    def _through(self, x: Tensor, apply: Callable[[Transform, Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         self._check_images(x)
-        x = x.contiguous(memory_format=torch.channels_last)
         log_det, latents = x.new_zeros(len(x)), []
-        for level, (chain, prior) in enumerate(zip(self.levels, self.priors, strict=True)):
-            x, of_steps = chain(self.squeeze(x)[0])
-            x, of_prior = prior(x)
-            log_det = log_det + of_steps + of_prior
-            x, latent = self.split(x, level)
-            latents.append(latent)
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, enabled=False):
+            for level, layers in enumerate(zip(self.levels, self.priors, strict=True)):
+                x, _ = self.squeeze(x)
+                for layer in layers:
+                    x, of_layer = apply(layer, x)
+                    log_det = log_det + of_layer
+                x, latent = self.split(x, level)
+                latents.append(latent)
         return self.merge_latent(latents), log_det
 
-    @full_precision
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """z [B, D] → (x [B, 3, S, S], log_det [B]); differentiable, nothing rounded or clamped."""
         latents = self.split_latent(z)
         x, log_det = latents[-1][:, :0], z.new_zeros(len(z))
-        for latent, chain, prior in zip(latents[::-1], self.levels[::-1], self.priors[::-1], strict=True):
-            x = torch.cat([x, latent], dim=1).contiguous(memory_format=torch.channels_last)
-            x, of_prior = prior.inverse(x)
-            x, of_steps = chain.inverse(x)
-            log_det = log_det + of_prior + of_steps
-            x, _ = self.squeeze.inverse(x)
+        with torch.autocast(z.device.type, enabled=False):
+            for latent, *layers in zip(latents[::-1], self.priors[::-1], self.levels[::-1], strict=True):
+                x = torch.cat([x, latent], dim=1).contiguous(memory_format=torch.channels_last)
+                for layer in layers:
+                    x, of_layer = layer.inverse(x)
+                    log_det = log_det + of_layer
+                x, _ = self.squeeze.inverse(x)
         return x, log_det
 
     def split(self, x: Tensor, level: int) -> tuple[Tensor, Tensor]:
@@ -167,44 +182,52 @@ class Glow(Transform):
         Raises:
             ValueError: `x` holds values that are not finite.
         """
-        self._check_images(x)
         if not bool(torch.isfinite(x).all()):
             raise ValueError("initialize(x) was given values that are not finite: look at the faces for NaNs")
-        x = x.contiguous(memory_format=torch.channels_last)
-        latents = []
-        for level, (chain, prior) in enumerate(zip(self.levels, self.priors, strict=True)):
-            x = prior.initialize(chain.initialize(self.squeeze(x)[0]))
-            x, latent = self.split(x, level)
-            latents.append(latent)
-        return self.merge_latent(latents)
+        return self._through(x, lambda layer, x: (layer.initialize(x), x.new_zeros(len(x))))[0]
 
     @torch.inference_mode()
-    @full_precision
     def report(self, x: Tensor) -> GlowReport:
-        """What each level and step does to x [B, 3, S, S] in [-0.5, 0.5]; `ageflow.report.diagnosis` draws it.
+        """What each level and step does to x [B, 3, S, S] in [-0.5, 0.5]; `ageflow.report.plots` draws it.
 
         Values that are not finite are reported, not refused: they are what one looks for.
         """
-        self._check_images(x)
-        return inspect(self, x)
+        back, levels, steps = self.inverse(self(x)[0])[0], [], []
+        round_trip = float((back - x).abs().max())
+        for level, (chain, prior) in enumerate(zip(self.levels, self.priors, strict=True)):
+            x, of_level = self.squeeze(x)
+            for number, step in enumerate(chain.transforms):
+                y, log_det = step(x)
+                condition, error = torch.linalg.cond(step.linear.weight().double()), (step.inverse(y)[0] - x).abs()
+                values = condition, log_det.mean() / self.dimensions, y.abs().max(), error.max()
+                steps.append((level, number, *map(float, values)))
+                x, of_level = y, of_level + log_det
+            x, log_det = prior(x)
+            x, latent = self.split(x, level)
+            values = latent.mean(), latent.std(), (of_level + log_det).mean() / self.dimensions
+            levels.append((level, self.latent_shapes[level], *map(float, values)))
+        return GlowReport(
+            pd.DataFrame(levels, columns=["level", "shape", "mean", "standard_deviation", "log_det"]),
+            pd.DataFrame(steps, columns=["level", "step", "condition", "log_det", "largest", "round_trip"]),
+            round_trip,
+        )
 
     # -- likelihood ---------------------------------------------------------------------------------------------
 
     def log_prob(self, x: Tensor) -> Tensor:
         """ln p(x) [B], nats, of x [B, 3, S, S] in [-0.5, 0.5] (Eq. 4: log p(z) + ln |det dG/dI|)."""
         z, log_det = self(x)
-        return -0.5 * (z.square() + _LOG_2PI).sum(1) + log_det
+        return -0.5 * (z.square() + math.log(2 * math.pi)).sum(1) + log_det
 
     def dequantize(self, images: Tensor, generator: Generator | None = None, noise: Tensor | None = None) -> Tensor:
         """uint8 [B, 3, S, S] → x in [-0.5, 0.5): cut to `bits`, uniform noise within a bin (`noise`, or drawn)."""
         if images.dtype != torch.uint8:
             raise ShapeError(f"the likelihood is of 8-bit images: expected uint8, not {images.dtype}")
-        bins = 2**self.config.bits
         dtype = next(self.parameters()).dtype
         levels = torch.div(images, 2 ** (8 - self.config.bits), rounding_mode="floor").to(dtype)
         if noise is None:
             noise = torch.rand(levels.shape, dtype=dtype, device=levels.device, generator=generator)
-        return (levels + noise) / bins - 0.5
+        return (levels + noise) / 2**self.config.bits - 0.5
 
     def bits_per_dim(self, images: Tensor, generator: Generator | None = None, noise: Tensor | None = None) -> Tensor:
         """Bits per dimension [B] of uint8 images [B, 3, S, S] at `config.bits`, by uniform dequantisation.
@@ -224,18 +247,13 @@ class Glow(Transform):
             ShapeError: faces of another size or type.
             ValueError: float faces far outside [0, 1], as those in 0 … 255 are, or not finite.
         """
-        if images.is_floating_point() and images.numel() and not images.detach().abs().amax() <= _BEYOND:
-            raise ValueError(
-                f"float faces are in [0, 1], and these reach from {images.min():.4g} to {images.max():.4g}: divide those "
-                "in 0 … 255 by 255, or pass them as uint8"
-            )
-        dtype = next(self.parameters()).dtype
-        if images.dtype == torch.uint8:
-            x = images.to(dtype) / 255 - 0.5
-        elif images.is_floating_point():
-            x = images.to(dtype) - 0.5
-        else:
+        whole = images.dtype == torch.uint8
+        if not (whole or images.is_floating_point()):
             raise ShapeError(f"faces are uint8, or float in [0, 1]; not {images.dtype}")
+        if not whole and images.numel() and not images.detach().abs().amax() <= _BEYOND:
+            found = f"{images.min():.4g} to {images.max():.4g}"
+            raise ValueError(f"float faces are in [0, 1], not {found}: divide those in 0 … 255, or pass them as uint8")
+        x = images.to(next(self.parameters()).dtype) / (255 if whole else 1) - 0.5
         self._check_images(x)
         return self._in_pieces(lambda some: self(some)[0], x)
 
@@ -282,11 +300,9 @@ class Glow(Transform):
 
     def _check_images(self, x: Tensor) -> None:
         size = self.config.image_size
-        if x.ndim != 4 or tuple(x.shape[1:]) != (self.config.channels, size, size):
-            raise ShapeError(
-                f"this GLOW takes [B, {self.config.channels}, {size}, {size}], not {tuple(x.shape)}: "
-                "prepare the faces at its size, or build a GLOW of theirs"
-            )
+        if x.shape[1:] != (self.config.channels, size, size):
+            expected = f"[B, {self.config.channels}, {size}, {size}]"
+            raise ShapeError(f"this GLOW takes {expected}, not {tuple(x.shape)}: prepare the faces at its size")
         if not x.is_floating_point():
             raise ShapeError(f"forward takes floats in [-0.5, 0.5], not {x.dtype}: encode() takes 8-bit faces")
 

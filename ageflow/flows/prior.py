@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ageflow.flows.coupling import Coupling
-from ageflow.flows.network import zero_convolution
+from ageflow.flows.coupling import Coupling, zero_convolution
 from ageflow.flows.transform import Transform, over_pixels
 
 # Of faces log σ lies within ±3 (the weights that ship). Far from any latent of a face it grows without end, as z₁ is
@@ -28,21 +27,9 @@ class ConditionalWhitening(Coupling):
         super().__init__()
         self.parameters_of = zero_convolution(channels // 2, channels, edges)
 
-    def drive(self, kept: Tensor) -> Tensor:
-        return self.parameters_of(kept)
-
-    def move(self, x: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_sigma = self._moments(drive)
-        return (x - mean) * (-log_sigma).exp(), -log_sigma.flatten(1).sum(1)
-
-    def move_back(self, y: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_sigma = self._moments(drive)
-        return y * log_sigma.exp() + mean, log_sigma.flatten(1).sum(1)
-
-    @staticmethod
-    def _moments(drive: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_sigma = drive.chunk(2, dim=1)
-        return mean, log_sigma.clamp(-_LARGEST_LOG_SIGMA, _LARGEST_LOG_SIGMA)
+    def drive(self, kept: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_sigma = self.parameters_of(kept).chunk(2, dim=1)
+        return -mean, -log_sigma.clamp(-_LARGEST_LOG_SIGMA, _LARGEST_LOG_SIGMA)
 
 
 class ConstantWhitening(Transform):

@@ -1,24 +1,12 @@
-"""The one contract of every transform, and its errors."""
+"""The one contract of every transform, its errors, and the squeeze between two levels."""
 
-import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ageflow.device  # noqa: F401  (switches TF32 off)
-
-
-def full_precision(method: Callable) -> Callable:
-    """Run a method, whose first argument is a tensor, outside any autocast of its caller."""
-
-    @functools.wraps(method)
-    def run(self: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(x.device.type, enabled=False):
-            return method(self, x)
-
-    return run
 
 
 class NotInitializedError(RuntimeError):
@@ -57,3 +45,27 @@ class Transform(nn.Module, ABC):
 def over_pixels(log_det: Tensor, x: Tensor) -> Tensor:
     """The log-determinant [B] of a transform of x [B, C, H, W] that has `log_det`, a scalar, at every pixel."""
     return (log_det * (x.shape[2] * x.shape[3])).expand(len(x))
+
+
+class Squeeze(Transform):
+    """[B, C, H, W] → [B, 4C, H/2, W/2]; channel c's four neighbours become channels 4c … 4c+3.
+
+    A permutation, so its log-determinant is zero. What it gives is laid out channels_last.
+
+    Raises:
+        ShapeError: a side is odd, or the channels to unsqueeze are not a multiple of four.
+    """
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if x.ndim != 4 or x.shape[2] % 2 or x.shape[3] % 2:
+            raise ShapeError(f"squeeze takes [B, C, H, W] with even H and W, not {tuple(x.shape)}")
+        batch, channels, height, width = x.shape
+        # torch leaves a batch of none as it is; on a GPU it does not keep the layout that the flow computes in.
+        y = F.pixel_unshuffle(x, 2).reshape(batch, 4 * channels, height // 2, width // 2)
+        return y.contiguous(memory_format=torch.channels_last), x.new_zeros(batch)
+
+    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        if y.ndim != 4 or y.shape[1] % 4:
+            raise ShapeError(f"unsqueeze takes [B, 4C, H, W], not {tuple(y.shape)}")
+        batch, channels, height, width = y.shape
+        return F.pixel_shuffle(y, 2).reshape(batch, channels // 4, 2 * height, 2 * width), y.new_zeros(batch)

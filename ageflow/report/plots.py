@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ageflow.data.records import AGE_GROUPS, GROUP_EDGES
-from ageflow.flows.diagnosis import GlowReport
+from ageflow.flows.glow import GlowReport
 from ageflow.report import drawing
 from ageflow.report.drawing import COLUMN, HUES, NORMAL, SMALL, Figure, message, tidy
 from ageflow.report.statistics import Bootstrap

@@ -92,6 +92,15 @@ class Results:
         )
 
 
+def _check_alike(name: str, theirs: dict[str, str], shared: dict[str, str]) -> None:
+    differing = [what for what in shared if theirs.get(what) != shared[what]]
+    if differing:
+        raise MixedResultsError(
+            f"{name} was judged with another {', '.join(differing)} than the rest of the evaluation: "
+            "run 06_ablations.ipynb again"
+        )
+
+
 def trainings(workspace: Workspace) -> dict[str, Path]:
     """The folders of the run's trainings that have a checkpoint, by their place in the run: ``classifiers/age``."""
     judges = sorted(f"classifiers/{folder.name}" for folder in workspace.path("classifiers").glob("*"))

@@ -1,10 +1,8 @@
 """Faces of a run, or of a picture, at any age by any method that the run has trained; no widgets."""
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -13,31 +11,22 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ageflow.checkpoint import CheckpointError, checkpoints, file_metadata
 from ageflow.config import ParameterError, Slider
 from ageflow.data.align import Aligner
 from ageflow.data.faces import Faces
 from ageflow.data.pictures import open_image
 from ageflow.device import device_of
+from ageflow.evaluation.evaluate import METHOD_PARTS
 from ageflow.evaluation.identity import Embedder, load_embedder
 from ageflow.flows.glow import load_glow, to_uint8
-from ageflow.run import Workspace
+from ageflow.run import Manifest, Workspace
 from ageflow.training.classifier import Classifier, load_classifier
 from ageflow.translation.ages import GROUP_CENTRES, OLDEST, YOUNGEST, age_to_weights
-from ageflow.translation.methods import LatentMethod, load_method
+from ageflow.translation.methods import METHODS, LatentMethod, load_method
 
 AGE_STEP = 0.5  # of the slider, years
 _ATTRIBUTES = ("gender", "race")  # columns of the faces' table
 _SMALLEST = 32  # pixels of a picture's shorter side
-_COLUMNS = ("data set", "run", "image size", "has", "GLOW trained")
-# What a run with a trained GLOW may have besides, in the order of the notebooks.
-_ALSO = {
-    "faces": "faces",
-    "prototypes": "averages",
-    "ictm": "ICTM",
-    "no_ictm": "w/o ICTM",
-    "classifiers": "classifiers",
-}
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: a latent is kept for each
@@ -95,13 +84,10 @@ class Explorer:
 
     def __init__(self, settings: Slider) -> None:
         self.settings = settings
-        self.workspace = Workspace.of(settings)
+        self.workspace, self._name = Workspace.of(settings), f"{settings.dataset}/{settings.run}"
         faces = Faces.open(self.workspace.require("faces"))
         if not faces.ages_known:
-            raise ParameterError(
-                f"{settings.dataset}/{settings.run}: its data set has no ages, so nothing was learned about them; choose "
-                "a run on faces with ages (its GLOW may begin from this run's, by init_from)"
-            )
+            raise ParameterError(f"{self._name}: its data set has no ages; choose a run on faces with ages")
         self.faces = faces.select(split="test") or faces
         self.glow = load_glow(self.workspace.require("glow"), settings.device)
         self._method = lru_cache(self._load_method)
@@ -113,13 +99,18 @@ class Explorer:
         return len(self.faces)
 
     def portrait(self, index: int) -> Portrait:
-        """A test face, `index` from 0."""
+        """A test face, `index` from 0.
+
+        Raises:
+            ParameterError: there are not so many.
+        """
+        if index >= len(self):
+            raise ParameterError(f"face = {index}: {self._name} has {len(self)} test faces, 0 to {len(self) - 1}")
         row = self.faces.table.iloc[index]
         attributes = {name: None if pd.isna(row[name]) else row[name] for name in _ATTRIBUTES}
         known = [attributes[name] for name in self.faces.attributes if attributes[name]]
-        about = [f"test face {index}", f"{round(row['age'], 1):g} years", *known]
-        image = self.faces.images([index])[0].contiguous()
-        return Portrait(image, float(row["age"]), attributes, ", ".join(about))
+        about = ", ".join([f"test face {index}", f"{round(row['age'], 1):g} years", *known])
+        return Portrait(self.faces.images([index])[0].contiguous(), float(row["age"]), attributes, about)
 
     def portraits_in(self, content: bytes) -> list[Portrait]:
         """The faces of a picture file, left to right, aligned as the run's are; age and attributes are estimated.
@@ -135,13 +126,12 @@ class Explorer:
             MissingArtefactError: the run has no classifiers (notebook 05).
         """
         picture = open_image(content)
-        if min(picture.size) < _SMALLEST:
-            size = f"{picture.width}×{picture.height}"
-            raise ValueError(f"the picture is too small, {size} pixels: a face needs {_SMALLEST}×{_SMALLEST} or more")
-        aligned = Aligner(self.faces.image_size, device_of(self.settings.device)).align_all(picture)
+        aligner = Aligner(self.faces.image_size, device_of(self.settings.device))
+        aligned = aligner.align_all(picture) if min(picture.size) >= _SMALLEST else []
         if not aligned:
+            size = f"{picture.width}×{picture.height}"
             raise ValueError(
-                "no face was found: it must be seen from the front, and be no smaller than an eighth of the picture"
+                f"no face was found in {size} pixels: it must look ahead and span an eighth of the picture"
             )
         portraits = []
         for face in aligned:
@@ -230,23 +220,18 @@ def find_models(runs_root: Path) -> pd.DataFrame:
         runs_root: folder of all runs; one that does not exist holds none.
 
     Returns:
-        Columns ``data set``, ``run``, ``image size`` (pixels; missing where the newest checkpoint cannot be read),
-        ``has`` (what else is there, in words) and ``GLOW trained`` (when, to the minute).
+        Columns ``data set``, ``run``, ``image size`` (pixels; missing where the run has no faces), ``methods`` (those
+        that it has the parts of) and ``GLOW trained`` (when, to the minute).
     """
     rows = []
     for marker in sorted(Path(runs_root).glob("*/*/glow/manifest.json"), key=lambda file: -file.stat().st_mtime):
         dataset, run = marker.parts[-4:-2]
         with contextlib.suppress(ParameterError):  # a folder that no run could have made
             workspace = Workspace(Path(runs_root), dataset, run)
-            also = ", ".join(words for artefact, words in _ALSO.items() if workspace.has(artefact))
-            trained = f"{datetime.fromtimestamp(marker.stat().st_mtime):%Y-%m-%d %H:%M}"
-            rows.append((dataset, run, _image_size(marker.parent), also or "nothing else", trained))
-    return pd.DataFrame(rows, columns=_COLUMNS).astype({"image size": "Int64"})
-
-
-def _image_size(folder: Path) -> int | None:
-    """From the newest checkpoint's metadata alone: whether the file is whole, choosing that run will show."""
-    with contextlib.suppress(CheckpointError, IndexError, KeyError, ValueError):
-        _, path = checkpoints(folder)[-1]
-        return json.loads(file_metadata(path)["networks"])["glow"]["image_size"]
-    return None
+            faces = Manifest.read(workspace.path("faces"))
+            there = [METHODS[name] for name, parts in METHOD_PARTS.items() if all(map(workspace.has, parts))]
+            size = faces and faces.settings.get("image_size")
+            trained = f"{pd.Timestamp.fromtimestamp(marker.stat().st_mtime):%Y-%m-%d %H:%M}"
+            rows.append((dataset, run, size, ", ".join(there) or "none yet", trained))
+    columns = ["data set", "run", "image size", "methods", "GLOW trained"]
+    return pd.DataFrame(rows, columns=columns).astype({"image size": "Int64"})

@@ -1,35 +1,42 @@
-"""The age slider as widgets: what to choose from, the face, the same face at the slider's age."""
+"""The age slider as widgets: faces to choose from, the face, the same face at the slider's age."""
 
-import logging
+import base64
+import html
+import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
+import torch
 from IPython.display import HTML
+from PIL import Image
 from torch import Tensor
 
 from ageflow.checkpoint import CheckpointError
-from ageflow.config import ParameterError, Slider
+from ageflow.config import Slider
 from ageflow.data.pictures import read_picture
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import to_uint8
-from ageflow.report.drawing import Figure
+from ageflow.report.drawing import Figure, show_face
 from ageflow.run import write_atomically
-from ageflow.slider.controls import Controls, saving_link
-from ageflow.slider.explorer import Explorer, Portrait, View, find_models
-from ageflow.slider.latest import Latest
-from ageflow.slider.pictures import difference, gif, png, static_figure
-from ageflow.translation.ages import GROUP_CENTRES, age_to_weights
+from ageflow.slider.explorer import AGE_STEP, Explorer, Portrait, View, find_models
+from ageflow.translation.ages import GROUP_CENTRES, OLDEST, YOUNGEST, age_to_weights
+from ageflow.translation.methods import METHODS
 
 # Errors whose messages are written for a person; any other is a fault of this kit, and its traceback goes to the log.
 _EXPECTED = (ValueError, FileNotFoundError, CheckpointError)
 # Outside these nothing changes; every other year is smooth enough, and half the bytes of every year.
 _GIF_AGES = np.arange(GROUP_CENTRES[0], GROUP_CENTRES[-1] + 1, 2)
+_SHOWN, _STRIP, _THUMBNAIL = 256, 128, 64  # CSS pixels of a face
+_PAGE = 12  # faces to choose from at a time
+_DIFFERENCE = 2  # times that a difference of two faces is enlarged
 
 
 class AgeSlider(widgets.VBox):
@@ -40,41 +47,61 @@ class AgeSlider(widgets.VBox):
 
     Arguments:
         settings: of notebook 09.
+
+    Attributes:
+        explorer: of the chosen run; None where it lacks what the slider needs.
+        portrait: the chosen face, or None.
+        shown: the face at the slider's age, uint8 [3, S, S]; None: there is none to show.
+        problem: what is wrong, in words; "": nothing.
+        controls: every widget by its name.
     """
 
     def __init__(self, settings: Slider) -> None:
-        self.settings = settings
-        self.explorer: Explorer | None = None
-        self.portrait: Portrait | None = None
-        self.shown: Tensor | None = None  # uint8 [3, S, S]
-        self._shown_view: View | None = None
-        self._strip_view: View | None = None
-        self._last_age = settings.age  # the last that was not the face's own
-        self._problem_lock = threading.Lock()
-        self._latest = Latest(self._draw, self._fail_at, self._follow)
-        self.controls = controls = Controls(self._choose_test_face, self._choose_found_face)
-        super().__init__(controls.rows)
-        self.add_class("ageflow-slider")
-        for name in ("method", "age", "strength"):
-            getattr(controls, name).value = getattr(settings, name)
+        self.problem, self._last_age = "", settings.age  # the last that was not the face's own
+        self.shown = self._shown_view = self._strip_view = None
+        self._thread, self._drawing = futures.ThreadPoolExecutor(1), []
+        self._overtaken = threading.Event()
+        self.controls = of = _controls()
+        rows = [
+            widgets.HBox([of.model, of.upload]),
+            of.problem,
+            widgets.HBox(of.thumbnails, layout={"flex_flow": "row wrap"}),
+            *(of.page, of.method, of.strength),
+            widgets.HBox([of.age, of.own_age]),
+            _captioned([of.original, of.aged, of.difference], [of.about, of.caption, of.change]),
+            of.readings,
+            _captioned(of.strip, [widgets.Label(group) for group in AGE_GROUPS]),
+            widgets.HBox([*of.save.values(), of.download, of.style]),
+        ]
+        super().__init__(rows)
+        self.add_class("ageflow-slider").add_class(f"ageflow-{self.model_id}")
+        of.method.value, of.age.value, of.strength.value = settings.method, settings.age, settings.strength
         models = find_models(settings.runs_root)
         runs = list(zip(models["data set"], models["run"], strict=True))
-        controls.model.options = [(" / ".join(run), run) for run in runs]
-        controls.model.value = own if (own := (settings.dataset, settings.run)) in runs else None
-        self._open(settings, choose=settings.photo is None)  # where a photo cannot be used, nobody is shown instead
-        if settings.photo:
-            self._take_photo(settings.photo)
-        controls.model.observe(self._on_model, "value")
-        controls.upload.observe(self._on_upload, "value")
-        for control in (controls.age, controls.method, controls.strength):
-            control.observe(self._on_move, "value")
-        controls.own_age.on_click(self._on_own_age)
-        controls.save_png.on_click(lambda _: self._offer("png"))
-        controls.save_gif.on_click(lambda _: self._offer("gif"))
+        of.model.options = [(" / ".join(run), run) for run in runs]
+        of.model.value = own if (own := (settings.dataset, settings.run)) in runs else None
+
+        def change_model(change: dict) -> None:
+            dataset, run = change["new"]
+            self._open(settings.model_copy(update={"dataset": dataset, "run": run, "face": 0, "photo": None}))
+
+        of.model.observe(change_model, "value")
+        of.upload.observe(lambda change: self._take_photo(bytes(change["new"][0]["content"])), "value")
+        of.page.observe(lambda _: self._show_page(), "value")
+        for control in (of.age, of.method, of.strength):
+            control.observe(lambda _: self._move(), "value")
+        for place, button in enumerate(of.thumbnails):
+            button.on_click(lambda _, place=place: self._choose(self._face(place)))
+        of.own_age.on_click(
+            lambda _: setattr(of.age, "value", self.portrait.own_age if self.portrait else of.age.value)
+        )
+        for kind, button in of.save.items():
+            button.on_click(lambda _, kind=kind: self._offer(kind))
+        self._open(settings)
 
     def wait(self, seconds: float = 60.0) -> bool:
         """Wait until everything shown belongs to the slider's position; False: that took longer."""
-        return self._latest.wait(seconds)
+        return not futures.wait(self._drawing, seconds).not_done
 
     def save(self, path: Path | str) -> Path:
         """Write the face that is shown as ``.png``, or from 25 to 57 years and back as ``.gif``.
@@ -90,191 +117,248 @@ class AgeSlider(widgets.VBox):
         """What is shown, as a figure: for a page, and for where no front end draws widgets; or why there is nothing."""
         if (view := self._settled_view()) is None:
             return HTML(self.controls.problem.value)
-        return static_figure(self.explorer, view, self.controls.readings.value)
+        before, strip = view.portrait.image, self.explorer.at_ages(view, GROUP_CENTRES)
+        faces = {"before": before, f"at {view.age:.1f}": self.shown, "difference": _difference(before, self.shown)}
+        faces |= dict(zip(AGE_GROUPS, strip, strict=True))
+        figure = Figure(10.0, 2.3)
+        figure.suptitle(f"{METHODS[view.method]}: {view.portrait.about}", fontsize=10)
+        figure.supxlabel(self.controls.readings.value, fontsize=8)
+        for axes, (title, face) in zip(figure.subplots(1, len(faces)), faces.items(), strict=True):
+            show_face(axes, face)
+            axes.set_title(title, fontsize=9)
+        return figure
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """The widget; as text, what is wrong or who is shown."""
         self.wait()
-        words = self.controls.problem_text or f"The age slider: {self.controls.about.value}"
+        words = self.problem or f"The age slider: {self.controls.about.value}"
         return (super()._repr_mimebundle_(**kwargs) or {}) | {"text/plain": words}
 
     # -- choosing ------------------------------------------------------------------------------------------------
 
-    def _open(self, settings: Slider, choose: bool = True) -> None:
-        """Take a run, and its first test face if `choose`; what it lacks is shown."""
+    def _open(self, settings: Slider) -> None:
+        """Take a run, and the face of the settings; what it lacks is shown, and nobody in its place."""
         self.explorer, self.portrait = None, None
-        self._blank(original=True)
-        self._show_found([])
-        self.controls.show_problem("")
-        self.controls.test_faces.fill(0, list)
+        self.controls.original.value, self.controls.about.value = _NOTHING, ""
+        self._blank()
+        self._choose_from(())
         with self._problems_shown():
-            explorer = Explorer(settings)
-            if settings.face >= (count := len(explorer)):
-                run = f"{settings.dataset}/{settings.run}"
-                raise ParameterError(f"face = {settings.face}: {run} has {count} test faces, 0 to {count - 1}")
-            self.controls.test_faces.fill(count, explorer.portrait, settings.face)
-            self.explorer = explorer
-            if choose:
-                self._choose_test_face(settings.face)
-
-    def _choose_test_face(self, number: int) -> None:
-        self._show_found([])
-        self.controls.test_faces.mark(number)
-        self._take(self.explorer.portrait(number))
-
-    def _choose_found_face(self, number: int) -> None:
-        self.controls.found.mark(number)
-        self._take(self._found[number])
-
-    def _take(self, portrait: Portrait) -> None:
-        self.portrait = portrait
-        self.controls.original.value = png(portrait.image)
-        self.controls.about.value = portrait.about
-        self.controls.own_age.description = f"own age: {portrait.own_age:g}"
-        self._on_move()
+            self.explorer = Explorer(settings)
+            self._choose_from(range(len(self.explorer)))
+            if settings.photo is None:
+                self._choose(self.explorer.portrait(settings.face))
+            else:
+                self._take_photo(settings.photo)
 
     def _take_photo(self, photo: bytes | Path) -> None:
         if self.explorer is None:  # the reason is shown already
             return
-        self.controls.show_problem("Looking for faces …")
+        self._show_problem("Looking for faces …")
         with self._problems_shown(f"photo = {photo}: " if isinstance(photo, Path) else ""):
-            content = photo if isinstance(photo, bytes) else read_picture(photo.parent, photo.name)
-            self._show_found(self.explorer.portraits_in(content))
-            self.controls.test_faces.mark(None)
-            self._choose_found_face(0)
+            content = read_picture(photo.parent, photo.name) if isinstance(photo, Path) else photo
+            found = self.explorer.portraits_in(content)
+            self._choose_from([*found, *range(len(self.explorer))])
+            self._choose(found[0])
 
-    def _show_found(self, faces: list[Portrait]) -> None:
-        self._found = faces
-        self.controls.found.fill(len(faces), faces.__getitem__)
-        self.controls.found_row.layout.display = "" if len(faces) > 1 else "none"
+    def _choose_from(self, faces: Sequence[Portrait | int]) -> None:
+        """Offer faces: those of the person's own picture, then test faces by their number."""
+        self._faces = faces
+        self.controls.page.max = max(1, -(-len(faces) // _PAGE))
+        self.controls.page.value = 1
+        self._show_page()
+
+    def _face(self, place: int) -> Portrait:
+        face = self._faces[_PAGE * (self.controls.page.value - 1) + place]
+        return face if isinstance(face, Portrait) else self.explorer.portrait(face)
+
+    def _choose(self, portrait: Portrait) -> None:
+        of, self.portrait = self.controls, portrait
+        of.original.value, of.about.value = _png(portrait.image), portrait.about
+        of.own_age.description = f"own age: {portrait.own_age:g}"
+        self._move()
+
+    def _show_page(self) -> None:
+        """Faces as buttons, which have no pictures of their own: CSS gives them one."""
+        there, rules = len(self._faces) - _PAGE * (self.controls.page.value - 1), []
+        for place, button in enumerate(self.controls.thumbnails):
+            button.layout.display = None if place < there else "none"
+            if place < there:
+                picture = _address(_png(self._face(place).image, _THUMBNAIL), "png")
+                where = f".ageflow-{self.model_id} .ageflow-thumbnail:nth-child({place + 1})"
+                rules.append(f"{where} {{background: url({picture}) center / cover !important}}")
+        self.controls.style.value = f"<style>{' '.join(rules)}</style>"
 
     # -- moving --------------------------------------------------------------------------------------------------
 
-    def _on_model(self, change: dict) -> None:
-        if change["new"] is not None:
-            dataset, run = change["new"]
-            self._open(self.settings.model_copy(update={"dataset": dataset, "run": run, "face": 0}))
-
-    def _on_upload(self, change: dict) -> None:
-        if change["new"]:
-            self._take_photo(bytes(change["new"][0]["content"]))
-
-    def _on_own_age(self, _: widgets.Button) -> None:
-        if self.portrait is not None:
-            self.controls.age.value = self.portrait.own_age
-
-    def _on_move(self, _: dict | None = None) -> None:
-        view = self._view()
-        if view is None:
-            return
-        with self._problem_lock:
-            self.controls.show_problem("")
-        if view.age != view.portrait.own_age:
-            self._last_age = view.age
-        self._latest.request(view)
+    def _move(self) -> None:
+        if (view := self._view()) is not None:
+            if view.age != view.portrait.own_age:
+                self._last_age = view.age
+            self._overtaken.set()
+            self._overtaken = threading.Event()
+            self._drawing = [self._thread.submit(self._draw, view, self._overtaken)]
 
     def _view(self) -> View | None:
-        if self.explorer is None or self.portrait is None:
-            return None
-        return View(self.portrait, self.controls.age.value, self.controls.method.value, self.controls.strength.value)
+        of = self.controls
+        return self.portrait and View(self.portrait, of.age.value, of.method.value, of.strength.value)
 
     def _settled_view(self) -> View | None:
         """Where the slider stands, once that is what is shown; None where nothing can be."""
         self.wait()
-        view = self._view()
-        return view if view == self._shown_view else None
+        return view if (view := self._view()) == self._shown_view else None
 
     # -- showing -------------------------------------------------------------------------------------------------
 
-    def _draw(self, view: View) -> None:
-        """The picture of a view, and what costs next to nothing beside it."""
-        controls, back = self.controls, None
-        if view.age == view.portrait.own_age:
-            back = self.explorer.back(replace(view, age=self._last_age))
-        shown = self.explorer.at_age(view) if back is None else to_uint8(back)
-        controls.aged.value = png(shown)
-        self.shown, self._shown_view = shown, view
-        if back is None:
-            weights = zip(AGE_GROUPS, age_to_weights(view.age).tolist(), strict=True)
-            mixed = ", ".join(f"{weight:.0%} {name}" for name, weight in weights if weight)
-            controls.caption.value = f"at {view.age:.1f}: {mixed}"
-        else:
-            controls.caption.value = f"own age {view.age:.1f}: back from {self._last_age:.1f}"
-        controls.difference.value = png(difference(view.portrait.image, shown))
-        controls.download.value = ""
+    def _draw(self, view: View, overtaken: threading.Event) -> None:
+        """Show a view part by part, as long as no newer one has come."""
+        with self._problems_shown(of=view):
+            for seconds in () if overtaken.is_set() else self._parts(view):
+                if overtaken.wait(seconds):
+                    break
 
-    def _follow(self, view: View) -> Iterator[None]:
-        """What takes longer than a hand waits, in parts."""
-        explorer, portrait, shown = self.explorer, view.portrait, self.shown
+    def _parts(self, view: View) -> Iterator[float]:
+        """Show the picture of a view, then what takes longer; yields the seconds to wait for a move before each part."""
+        of, explorer, portrait = self.controls, self.explorer, view.portrait
+        back = explorer.back(replace(view, age=self._last_age)) if view.age == portrait.own_age else None
+        shown = explorer.at_age(view) if back is None else to_uint8(back)
+        if portrait is not self.portrait:  # another was chosen meanwhile, perhaps of another run
+            return
+        of.aged.value, self.shown, self._shown_view = _png(shown), shown, view
+        weights = zip(AGE_GROUPS, age_to_weights(view.age).tolist(), strict=True)
+        mixed = ", ".join(f"{weight:.0%} {name}" for name, weight in weights if weight)
+        from_there = f"own age {view.age:.1f}: back from {self._last_age:.1f}"
+        of.caption.value = f"at {view.age:.1f}: {mixed}" if back is None else from_there
+        of.difference.value = _png(_difference(portrait.image, shown))
+        of.download.value = ""
+        self._show_problem("")
+        yield 0.15  # without a move until what takes longer
         if (strip_view := replace(view, age=0.0)) != self._strip_view:
-            for image, centre in zip(self.controls.strip, GROUP_CENTRES, strict=True):
-                image.value = png(explorer.at_age(replace(view, age=centre)))
-                yield
+            for image, centre in zip(of.strip, GROUP_CENTRES, strict=True):
+                image.value = _png(explorer.at_age(replace(view, age=centre)))
+                yield 0
             self._strip_view = strip_view
-        readings = [f"cosine to the face before {explorer.cosine(portrait, shown):.3f} ({explorer.embedder.name})"]
-        yield
-        if explorer.workspace.has("classifiers"):
-            readings.append(f"estimated age {explorer.estimate(shown)[0]:.0f}")
-        else:
-            readings.append("no estimated age: run 05_train_classifiers.ipynb")
-        back = explorer.back(view)
-        if back is None:
-            readings.append("no way back: this method has no inverse")
-        else:
-            largest, different = (back * 255 - portrait.image).abs().max(), (to_uint8(back) != portrait.image).sum()
-            values = f"{different} of {back.numel()} values differ"
-            readings.append(f"there and back: largest error {largest:.1g} of 255, {values}")
-        self.controls.readings.value = " · ".join(readings)
-
-    def _fail_at(self, error: Exception, view: View) -> None:
-        """Show what went wrong there, unless the hand has moved on; what was shown before is of another view."""
-        with self._problem_lock:
-            if view == self._view():
-                self._fail(error)
-                if self._shown_view != view:
-                    self._blank()
+        judged = explorer.workspace.has("classifiers")
+        age = f"{explorer.estimate(shown)[0]:.0f}" if judged else "unknown: run 05_train_classifiers.ipynb"
+        cosine = f"cosine to the face before {explorer.cosine(portrait, shown):.3f} ({explorer.embedder.name})"
+        returned = "no way back: this method has no inverse"
+        if (back := explorer.back(view)) is not None:
+            error, differ = (back * 255 - portrait.image).abs().max(), (to_uint8(back) != portrait.image).sum()
+            returned = f"there and back: largest error {error:.1g} of 255, {differ} of {back.numel()} values differ"
+        of.readings.value = " · ".join([cosine, f"estimated age {age}", returned])
 
     @contextmanager
-    def _problems_shown(self, named: str = "") -> Iterator[None]:
-        """What goes wrong inside is shown, a mistake of the person's after what it is `named`."""
+    def _problems_shown(self, named: str = "", of: View | None = None) -> Iterator[None]:
+        """What goes wrong inside is shown, after what it is `named`; of a view, unless the hand has moved on."""
         try:
             yield
-        except ValueError as error:
-            self._fail(ValueError(f"{named}{error}"))
         except Exception as error:
-            self._fail(error)
+            if of not in (None, self._view()):
+                return
+            if of not in (None, self._shown_view):  # what is shown is of another view
+                self._blank()
+            if not isinstance(error, _EXPECTED):
+                self.log.error("the slider cannot show this", exc_info=error)
+                named = f"{type(error).__name__}: "
+            self._show_problem(f"{named}{error}")
 
-    def _fail(self, error: Exception) -> None:
-        """Show what went wrong."""
-        if isinstance(error, _EXPECTED):
-            self.controls.show_problem(str(error))
-        else:
-            logging.getLogger(__name__).error("the slider cannot show this", exc_info=error)
-            self.controls.show_problem(f"This cannot be shown: {type(error).__name__}: {error}")
+    def _show_problem(self, problem: str) -> None:
+        self.problem = problem
+        shown = f'<div style="color: #c62828; max-width: 800px; line-height: 1.4">{html.escape(problem)}</div>'
+        self.controls.problem.value = shown if problem else ""
 
-    def _blank(self, original: bool = False) -> None:
-        """Show no face where there is none to show."""
-        self.shown, self._shown_view, self._strip_view = None, None, None
-        self.controls.blank(original)
+    def _blank(self) -> None:
+        """Show no face at any age."""
+        self.shown = self._shown_view = self._strip_view = None
+        for image in (self.controls.aged, self.controls.difference, *self.controls.strip):
+            image.value = _NOTHING
+        self.controls.caption.value = self.controls.readings.value = ""
 
     # -- saving --------------------------------------------------------------------------------------------------
 
     def _file(self, kind: str) -> bytes:
-        if kind not in ("png", "gif"):
+        if kind not in self.controls.save:
             raise ValueError(f"a face is saved as .png or .gif, not as {kind!r}")
         if (view := self._settled_view()) is None:
             raise ValueError("there is no face to save: choose one, and a method that is trained")
         if kind == "png":
-            return png(self.shown)
-        batches = np.array_split(_GIF_AGES, 3)  # for the memory's sake
-        return gif([image for ages in batches for image in self.explorer.at_ages(view, ages)])
+            return _png(self.shown)
+        return _gif(self.explorer.at_ages(view, _GIF_AGES))
 
     def _offer(self, kind: str) -> None:
         """A link that saves the file on the person's own computer, which need not be the kernel's."""
-        self.controls.download.value = "drawing …"
-        link = ""
+        self.controls.download.value, link = "drawing …", ""
         with self._problems_shown():
-            content, view = self._file(kind), self._shown_view
-            years = f"{view.age:g}" if kind == "png" else f"{_GIF_AGES[0]:g}-{_GIF_AGES[-1]:g}"
-            link = saving_link(f"face_{years}_{view.method.replace('+', '_')}.{kind}", content, f"image/{kind}")
+            address, view = _address(self._file(kind), kind), self._shown_view
+            name = f"face_{view.age:g}_{view.method}.{kind}"
+            link = f'<a class="ageflow-saved" download="{name}" href="{address}"><u>{name}</u></a>'
         self.controls.download.value = link
+
+
+def _controls() -> SimpleNamespace:
+    """Every widget by name; its CSS class is ``ageflow-<name>``."""
+    methods = {"options": [(label, name) for name, label in METHODS.items()], "style": {"button_width": "150px"}}
+    square = {"width": f"{_THUMBNAIL}px", "height": f"{_THUMBNAIL}px", "margin": "3px"}
+    age = {"min": YOUNGEST, "max": OLDEST, "step": AGE_STEP, "readout_format": ".1f", "layout": {"width": "640px"}}
+    controls = SimpleNamespace(
+        model=widgets.Dropdown(description="model"),
+        upload=widgets.FileUpload(accept="image/*", description="your own picture", layout={"width": "170px"}),
+        page=widgets.BoundedIntText(1, min=1, max=1, description="page"),
+        method=widgets.ToggleButtons(description="method", **methods),
+        strength=widgets.FloatSlider(1, min=0, max=2, step=0.05, description="strength"),
+        age=widgets.FloatSlider(YOUNGEST, description="age", **age),
+        own_age=widgets.Button(description="own age"),
+        **{name: widgets.HTML() for name in ("problem", "style", "readings", "download")},
+        **{name: widgets.Label() for name in ("about", "caption")},
+        change=widgets.Label(f"difference × {_DIFFERENCE}; grey: none"),
+        **{name: widgets.Image(width=_SHOWN, height=_SHOWN) for name in ("original", "aged", "difference")},
+    )
+    for name, widget in vars(controls).items():
+        widget.add_class(f"ageflow-{name.replace('_', '-')}")
+    controls.strip = [widgets.Image(width=_STRIP, height=_STRIP) for _ in AGE_GROUPS]
+    controls.thumbnails = [widgets.Button(layout=square).add_class("ageflow-thumbnail") for _ in range(_PAGE)]
+    controls.save = {kind: widgets.Button(description=f"save as {kind.upper()}") for kind in ("png", "gif")}
+    return controls
+
+
+def _captioned(images: Sequence[widgets.Image], captions: Sequence[widgets.Label]) -> widgets.HBox:
+    """Images side by side, a caption under each that must not push them apart."""
+    for image, caption in zip(images, captions, strict=True):
+        caption.layout.width = f"{image.width}px"
+    return widgets.HBox([widgets.VBox(pair) for pair in zip(images, captions, strict=True)])
+
+
+def _address(content: bytes, kind: str) -> str:
+    """A picture file as an address that holds it."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _enlarged(image: Tensor, side: int = _SHOWN) -> Image.Image:
+    """A face, uint8 [3, S, S], as a picture at least `side` pixels wide."""
+    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    return picture if picture.width >= side else picture.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def _png(image: Tensor, side: int = _SHOWN) -> bytes:
+    """A face uint8 [3, S, S], enlarged, as the content of a PNG file."""
+    content = io.BytesIO()
+    # A slider waits for this: level 1 takes a third of the time of the default, for a tenth more bytes.
+    _enlarged(image, side).save(content, "PNG", compress_level=1)
+    return content.getvalue()
+
+
+_NOTHING = _png(torch.full((3, 8, 8), 238, dtype=torch.uint8), side=8)
+
+
+def _gif(images: Tensor) -> bytes:
+    """Faces uint8 [B, 3, S, S] one after another and back, for ever, as the content of a GIF file."""
+    # Each frame gets its 256 colours once; left to Pillow, the frames on the way back would get theirs again.
+    frames = [_enlarged(image).quantize(256) for image in images]
+    first, *rest = [*frames, *frames[-2:0:-1]]
+    content = io.BytesIO()
+    first.save(content, "GIF", save_all=True, append_images=rest, duration=80, loop=0)
+    return content.getvalue()
+
+
+def _difference(before: Tensor, after: Tensor) -> Tensor:
+    """What changed between two faces uint8 [3, S, S], `_DIFFERENCE` times, about a middle grey."""
+    return (128 + _DIFFERENCE * (after.int() - before.int())).clamp(0, 255).to(torch.uint8)

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ageflow.config import LatentChoice, ParameterError
-from ageflow.flows.network import zero_convolution
-from ageflow.flows.squeeze import Squeeze
-from ageflow.flows.transform import ShapeError
+from ageflow.flows.coupling import zero_convolution
+from ageflow.flows.transform import ShapeError, Squeeze
 from ageflow.translation.ages import as_weights
 
 Shapes = Sequence[tuple[int, int, int]]

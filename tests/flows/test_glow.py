@@ -7,8 +7,8 @@ import torch
 from pydantic import ValidationError
 
 import ageflow
+from ageflow.flows.coupling import CouplingNetwork
 from ageflow.flows.glow import Glow, GlowConfig
-from ageflow.flows.network import CouplingNetwork
 from ageflow.flows.transform import NotInitializedError, ShapeError
 from ageflow.translation.ictm import ICTM, ICTMConfig
 

@@ -14,11 +14,7 @@ from ageflow.flows.glow import load_glow
 from ageflow.training.glow import train_glow
 
 FOLDER = Path(__file__).with_name("released")
-NAMES = sorted(path.stem for path in FOLDER.glob("*.pt"))
-
-
-def test_every_layout_is_tried():
-    assert NAMES == ["authors-0", "authors-1", "rosinality", "rosinality-affine", "rosinality-affine-no-lu"]
+NAMES = ("authors-0", "authors-1", "rosinality", "rosinality-affine", "rosinality-affine-no-lu")
 
 
 @pytest.mark.parametrize("memory", ["plain", "reversible"])
@@ -72,11 +68,17 @@ BROKEN = {
     "narrow": (one_step(coupling__net__0__bias=torch.ones(5)), r"levels.0.transforms.1.coupling.network.first.bias"),
     "untrained": (
         one_step(actnorm__initialized=torch.tensor(0, dtype=torch.uint8)),
-        r"flows.1.actnorm has no values yet",
+        r"no values in blocks.0.flows.1.actnorm yet",
     ),
-    "without an inverse": (one_step(actnorm__scale=torch.zeros(1, 12, 1, 1)), r"actnorm.scale has a zero"),
-    "singular": (one_step(invconv__s_sign=torch.zeros(12)), r"blocks.0.flows.1.invconv is singular"),
-    "not finite": ({"module.blocks.0.prior.conv.bias": torch.full((12,), torch.nan)}, r"prior.conv.bias.*not finite"),
+    "without an inverse": (
+        one_step(actnorm__scale=torch.zeros(1, 12, 1, 1)),
+        r"levels.0.transforms.1.actnorm.log_scale .*no inverse",
+    ),
+    "singular": (one_step(invconv__s_sign=torch.zeros(12)), r"levels.0.transforms.1.linear.log_abs .*no inverse"),
+    "not finite": (
+        {"module.blocks.0.prior.conv.bias": torch.full((12,), torch.nan)},
+        r"priors.0.parameters_of.bias .*not finite",
+    ),
 }
 
 
@@ -96,11 +98,11 @@ def test_what_is_no_state_dict_is_refused(tmp_path):
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "other.pt")
     torch.save([1, 2], tmp_path / "list.pt")
     for name, words in {
-        "gone.pt": "is not a file",
+        "gone.pt": "No such file",
         "text.pt": "cannot be read as a state dict",
         "module.pt": "whole modules are pickles",
         "other.pt": r"no keys blocks.0.flows.0.…, but bias, weight",
-        "list.pt": "holds list, not a state dict",
+        "list.pt": "cannot be read as a state dict",
     }.items():
         with pytest.raises(CheckpointError, match=words):
             ageflow.load_released(tmp_path / name, 16)

@@ -38,9 +38,9 @@ REFUSED = {
     "a text file renamed": (b"this is no picture at all\n", "does not open as a picture"),
     "an empty file": (b"", "empty"),
     "cut short": (in_format(astronaut(), "JPEG")[:2000], "does not open as a picture"),
-    "one pixel": (in_format(Image.new("RGB", (1, 1)), "PNG"), "too small, 1×1"),
-    "no face": (in_format(Image.new("RGB", (300, 200), (90, 90, 90)), "PNG"), "no face"),
-    "144 million pixels": (in_format(Image.new("1", (12_000, 12_000)), "PNG"), "million pixels: shrink it"),
+    "one pixel": (in_format(Image.new("RGB", (1, 1)), "PNG"), "no face was found in 1×1"),
+    "no face": (in_format(Image.new("RGB", (300, 200), (90, 90, 90)), "PNG"), "no face was found in 300×200"),
+    "144 million pixels": (in_format(Image.new("1", (12_000, 12_000)), "PNG"), "more than 100 million pixels"),
 }
 
 
@@ -65,7 +65,8 @@ def slider(shared_slider: AgeSlider) -> Iterator[AgeSlider]:
     """A slider at 40 years by AgeFlow, on the first test face."""
     controls = shared_slider.controls
     controls.method.value, controls.strength.value, controls.age.value = "ageflow", 1.0, 40.0
-    shared_slider._choose_test_face(0)
+    shared_slider._choose_from(range(len(shared_slider.explorer)))
+    controls.thumbnails[0].click()
     assert shared_slider.wait()
     yield shared_slider
     assert shared_slider.wait()

@@ -189,7 +189,7 @@ def upload(page: Page, file: Path) -> None:
 def photograph_and_save(page: Page, folder: Path, keep: Path, name: str) -> None:
     """Choose a face, upload a photograph, save it, upload what is no picture."""
     original = pixels(page, "original")
-    page.locator(".ageflow-test-faces .ageflow-thumbnail").nth(2).click()
+    page.locator(".ageflow-thumbnail").nth(2).click()
     before = changed(page, original, "original")
     assert before.std() > 10
     drag(page, 65)
@@ -210,7 +210,7 @@ def photograph_and_save(page: Page, folder: Path, keep: Path, name: str) -> None
     page.wait_for_function("() => !document.querySelector('.ageflow-problem').innerText.trim()", timeout=30_000)
     drag(page, 28, 60)
     for kind in ("png", "gif"):
-        page.locator(f".ageflow-save-{kind}").click()
+        page.get_by_role("button", name=f"save as {kind.upper()}").click()
         with page.expect_download(timeout=90_000) as download:
             page.locator(f".ageflow-saved[download$={kind}]").click(timeout=90_000)
         assert Image.open(download.value.path()).size == (256, 256)
@@ -234,7 +234,7 @@ def test_the_picture_follows_the_slider(
     if name != "voila":  # it runs the cells by itself
         run_all_cells(page)
     page.locator(".ageflow-aged").wait_for(timeout=180_000)
-    page.locator(".ageflow-test-faces").scroll_into_view_if_needed()
+    page.locator(".ageflow-thumbnail").first.scroll_into_view_if_needed()
     choose_method(page, "GLOW", changed(page, _NO_PICTURE))
     choose_method(page, "AgeFlow", drag(page, 26, 37, 49))
     drag(page, 25, 39, 53)

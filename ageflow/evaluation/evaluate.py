@@ -1,12 +1,13 @@
 """The evaluation of a run by the paper's protocol (3.3): every test face into the other three groups, and judged."""
 
+import itertools
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -19,12 +20,10 @@ from ageflow.evaluation.scores import kid_by_group, monotonicity, strength_curve
 from ageflow.run import Manifest, Workspace, atomic_file, digest
 from ageflow.translation.methods import METHODS, PARTS, load_method
 
-PROTOCOL = "3"  # of what is measured and how: a file of another protocol is made again
 GATHERED = ("cycle", "continuous", "strength")  # measured of all methods together
 
 
-@dataclass(frozen=True)
-class Judged:
+class Judged(NamedTuple):
     """Judged faces.
 
     Arguments:
@@ -75,8 +74,9 @@ class Evaluation:
         classifiers = self.workspace.require("classifiers")
         self.judges = Judges.load(classifiers, settings)
         self.folder = self.workspace.folder("evaluation")
-        of_run = settings.model_dump(include={"dataset", "run", "runs_root", "device"})
-        self._load = cache(partial(load_method, **of_run))
+        self._load = cache(
+            partial(load_method, **settings.model_dump(include={"dataset", "run", "runs_root", "device"}))
+        )
         # What every judgement depends on, that of the real faces, too.
         names = ("age", *self.judges.attributes)
         self.fingerprints = {f"classifiers/{name}": fingerprint(classifiers / name) for name in names} | {
@@ -84,7 +84,7 @@ class Evaluation:
             "embedder": self.judges.embedder.fingerprint,
             "features": self.judges.features.fingerprint,
             "chosen": self._choice(settings.evaluation_faces),
-            "protocol": PROTOCOL,
+            "protocol": "3",  # what is measured and how: a file of another protocol is made again
         }
 
     def judged(self, name: str) -> Judged:
@@ -99,7 +99,7 @@ class Evaluation:
             MissingArtefactError: an earlier notebook has not run; the message says which.
             CheckpointError: the method's parts belong to different GLOWs.
         """
-        made_from = self.fingerprints if name == "real" else self._made_from(name)
+        made_from = self.fingerprints | ({} if name == "real" else self._load(name).weights)
 
         def make(_: Judged | None) -> tuple[pd.DataFrame, dict[str, Any]]:
             batches = self._batches(made_from, name)
@@ -123,12 +123,11 @@ class Evaluation:
         """
         wanted = getattr(self.settings, f"{file}_faces")
         faces = protocol.spread_evenly(self.faces, wanted, self.settings.seed)
-        names, of_these = self.settings.methods, {"of these": self._choice(wanted)}
-        asked = {name: (name, 1.0) for name in names}
-        if file == "strength":
-            strengths = sorted({1.0, *self.settings.strengths})
-            asked = {f"{name} at {strength}": (name, strength) for name in names for strength in strengths}
-        made_from = {called: self._made_from(name) | of_these for called, (name, _) in asked.items()}
+        strengths = sorted({1.0, *self.settings.strengths}) if file == "strength" else [1.0]
+        pairs = itertools.product(self.settings.methods, strengths)
+        asked = {f"{name} at {strength}" if file == "strength" else name: (name, strength) for name, strength in pairs}
+        judges = self.fingerprints | {"of these": self._choice(wanted)}
+        made_from = {called: judges | self._load(name).weights for called, (name, _) in asked.items()}
 
         def make(before: Judged | None) -> tuple[pd.DataFrame, dict[str, Any]]:
             then, parts = before.about.get("fingerprints", {}) if before else {}, []
@@ -201,8 +200,8 @@ class Evaluation:
             second judge, cosine centred on the mean face, and the share (%) that the embedder verifies, each the mean
             of the target groups' means.
         """
-        curves = strength_curves(self.gathered("strength").rows)
-        return curves.assign(method=curves["method"].map(METHODS)).set_index(["method", "strength"])
+        curves = strength_curves(self.gathered("strength").rows).replace({"method": METHODS})
+        return curves.set_index(["method", "strength"])
 
     def _kept(self, file: str, made_from: dict[str, Any], make: Callable[[Judged | None], tuple]) -> Judged:
         """What a file holds, if it was made from the same; otherwise what `make` makes, given what is there."""
@@ -222,20 +221,16 @@ class Evaluation:
         shutil.rmtree(self.folder / f"{file}.parts", ignore_errors=True)
         return judged
 
-    def _batches(self, made_from: dict[str, str], file: str, *name: str) -> protocol.Batches:
-        """Batches of a file, kept in ``<file>.parts`` until it is written."""
-        shown = {"title": ", ".join((file, *name)), "progress": self.settings.progress}
-        folder = self.folder.joinpath(f"{file}.parts", *name)
-        return protocol.in_batches(folder, made_from, self.settings.evaluation_batch, **shown)
+    def _batches(self, made_from: dict[str, str], file: str, part: str = "") -> protocol.Batches:
+        """Batches of a file or of a part of it, kept in ``<file>.parts`` until it is written."""
+        folder, size = self.folder / f"{file}.parts" / part, self.settings.evaluation_batch
+        return protocol.in_batches(folder, made_from, size, f"{file} {part}", self.settings.progress)
 
     def _choice(self, wanted: int | None) -> str:
         return "all" if wanted is None else f"{wanted} by seed {self.settings.seed}"
 
     def _kid(self, rows: pd.DataFrame, real: pd.DataFrame) -> dict[str, Any]:
         return {"features": self.judges.features.kid, "kid": kid_by_group(rows, real, self.settings.seed)}
-
-    def _made_from(self, name: str) -> dict[str, str]:
-        return self.fingerprints | self._load(name).weights
 
 
 def _mean_kid(judged: Judged) -> dict[str, float]:

@@ -49,10 +49,6 @@ class Embedder(ABC):
         threshold: what `verified_pairs` compares with, in words for a table's note.
     """
 
-    name: str
-    fingerprint: str
-    threshold: str
-
     def __call__(self, images: Tensor) -> Tensor:
         """Embed faces.
 

@@ -112,16 +112,14 @@ class InceptionFeatures:
     kid = "kid_inception"
 
     def __init__(self, path: Path, device: str = "auto") -> None:
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # slow to import
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3 as Inception  # slow
 
         if not path.is_file():
-            raise FileNotFoundError(
-                f"inception = {path}: no such file; expected weights-inception-2015-12-05-6726825d.pth"
-            )
+            raise FileNotFoundError(f"inception = {path}: expected weights-inception-2015-12-05-6726825d.pth")
         torch.load(path, map_location="cpu", weights_only=True)  # torch-fidelity would run whatever is pickled in it
         self.fingerprint = digest(path.read_bytes())
         self._device = device_of(device)
-        network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))
+        network = Inception("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))
         self._network = network.to(self._device)
 
     @torch.inference_mode()

@@ -31,7 +31,8 @@ from ageflow.translation.ages import OLDEST, YOUNGEST, age_to_weights
 from ageflow.translation.methods import LatentMethod
 from ageflow.work import resumable_map
 
-Batches = Callable[[Callable[[slice], pd.DataFrame], int], pd.DataFrame]  # see `in_batches`
+Rows = pd.DataFrame  # one a face and target
+Batches = Callable[[Callable[[slice], Rows], int], Rows]  # see `in_batches`
 STOPS = tuple(float(age) for age in np.linspace(YOUNGEST, OLDEST, 11))  # target ages, years
 CYCLE_COLUMNS = ("inverse_error", "inverse_equal", "cycle_error", "cycle_equal")
 
@@ -57,17 +58,13 @@ def held_out_faces(settings: Ablations) -> Faces:
     own = Faces.open(Workspace.of(settings).require("faces"))
     faces = own if settings.external is None else Faces.find(settings.external, settings.runs_root)
     if faces is None or faces.image_size != own.image_size:
-        raise ParameterError(
-            f"external = {settings.external!r}: expected a prepared run in {settings.runs_root} (dataset/run), or the folder of "
-            f"one, with this run's image_size = {own.image_size}: 01_prepare_data.ipynb makes one"
-        )
+        wanted = f"a prepared run (dataset/run, or its folder) with this run's image_size = {own.image_size}"
+        raise ParameterError(f"external = {settings.external!r}: expected {wanted}; 01_prepare_data.ipynb makes one")
     tested = faces.select(split="test")
     unseen = tested.unseen_by(own)
     if not len(unseen):
-        raise NotJudgedError(
-            f"{faces.folder} has {len(tested)} test faces, none of them of people new to this run: prepare it with more "
-            "people, or pass another run as external"
-        )
+        found = f"{len(tested)} test faces, none of them of people new to this run"
+        raise NotJudgedError(f"{faces.folder} has {found}: prepare it with more people, or pass another external")
     if len(unseen) < len(tested):  # by their names, which folders of one's own share though they may mean others
         left_out = f"{len(tested) - len(unseen):,} of {len(tested):,} test faces of external = {settings.external!r}"
         warnings.warn(f"left out are {left_out}, of people that this run was trained on, by their names", stacklevel=2)
@@ -104,7 +101,7 @@ def in_batches(
         faces there are. It returns all rows.
     """
 
-    def rows(judge: Callable[[slice], pd.DataFrame], total: int) -> pd.DataFrame:
+    def rows(judge: Callable[[slice], Rows], total: int) -> Rows:
         def keep(start: int) -> dict[str, str]:
             found = judge(slice(start, min(start + size, total)))
             return {"parquet": base64.b64encode(found.to_parquet(index=False)).decode()}
@@ -156,7 +153,7 @@ def _refuse_non_finite(images: Tensor, method: LatentMethod, doing: str, faces: 
         raise FloatingPointError(f"method {method.name!r}, {doing}, made {made}: train it again")
 
 
-def _about(method: str, faces: Faces, rows: np.ndarray, **columns: np.ndarray) -> pd.DataFrame:
+def _about(method: str, faces: Faces, rows: np.ndarray, **columns: np.ndarray) -> Rows:
     """Which face each row is about: method, face, identity, source, and columns of the rows' own."""
     about = faces.table[["face", "identity"]].iloc[rows].reset_index(drop=True)
     about.insert(0, "method", method)
@@ -166,7 +163,7 @@ def _about(method: str, faces: Faces, rows: np.ndarray, **columns: np.ndarray) -
 # -- the measures ----------------------------------------------------------------------------------------------------
 
 
-def judge_faces(faces: Faces, judges: Judges, batches: Batches) -> pd.DataFrame:
+def judge_faces(faces: Faces, judges: Judges, batches: Batches) -> Rows:
     """Put real faces before the judges.
 
     Returns:
@@ -176,7 +173,7 @@ def judge_faces(faces: Faces, judges: Judges, batches: Batches) -> pd.DataFrame:
         embeddings) and verified, the share that the embedder takes for its own person.
     """
 
-    def judge(some: slice) -> pd.DataFrame:
+    def judge(some: slice) -> Rows:
         images = faces.images(some)
         return judges.labels(images, faces.table.iloc[some]).assign(
             descriptor=list(judges.embedder.descriptors(images).numpy())
@@ -187,9 +184,7 @@ def judge_faces(faces: Faces, judges: Judges, batches: Batches) -> pd.DataFrame:
     return _about("real", faces, np.arange(len(faces)), target=faces.groups).join(found).join(between)
 
 
-def judge_method(
-    method: LatentMethod, faces: Faces, judges: Judges, real: pd.DataFrame, batches: Batches
-) -> pd.DataFrame:
+def judge_method(method: LatentMethod, faces: Faces, judges: Judges, real: Rows, batches: Batches) -> Rows:
     """Translate every face into the groups that are not its own and put the results before the judges.
 
     Arguments:
@@ -211,7 +206,7 @@ def judge_method(
     centre = normalize(vectors(real["descriptor"]), dim=1).mean(dim=0) if len(real) > 2 else torch.nan
     descriptors = vectors(real.set_index("face").loc[faces.table["face"], "descriptor"])
 
-    def judge(some: slice) -> pd.DataFrame:
+    def judge(some: slice) -> Rows:
         images = to_uint8(translate(method, faces, rows[some], torch.from_numpy(targets[some])))
         before, after = descriptors[torch.from_numpy(rows[some])], judges.embedder.descriptors(images)
         units = normalize(before, dim=1), normalize(after, dim=1)
@@ -225,7 +220,7 @@ def judge_method(
 
 
 @torch.inference_mode()
-def cycle_errors(method: LatentMethod, faces: Faces, batches: Batches) -> pd.DataFrame:
+def cycle_errors(method: LatentMethod, faces: Faces, batches: Batches) -> Rows:
     """Cycle error: faces into the groups that are not their own, and back. What comes back is the face, as far as nothing was lost.
 
     There are two ways back. By the *inverse*: the latent is moved, and moved back by the move's exact inverse (ICTM run
@@ -242,7 +237,7 @@ def cycle_errors(method: LatentMethod, faces: Faces, batches: Batches) -> pd.Dat
     """
     rows, targets = other_groups(faces)
 
-    def measure(some: slice) -> pd.DataFrame:
+    def measure(some: slice) -> Rows:
         own, images, target = rows[some], faces.images(rows[some]), torch.from_numpy(targets[some])
         known = _known(faces, own)
         there = to_uint8(translate(method, faces, own, target))
@@ -261,7 +256,7 @@ def cycle_errors(method: LatentMethod, faces: Faces, batches: Batches) -> pd.Dat
     return _about(method.name, faces, rows, target=targets).join(batches(measure, len(rows)))
 
 
-def predicted_ages(method: LatentMethod, faces: Faces, judges: Judges, batches: Batches) -> pd.DataFrame:
+def predicted_ages(method: LatentMethod, faces: Faces, judges: Judges, batches: Batches) -> Rows:
     """Translate every face to every age of `STOPS` and ask the age judges.
 
     The paper shows ages between its groups (Fig. 1) and measures none; each is a weighting of the age groups here.
@@ -276,14 +271,14 @@ def predicted_ages(method: LatentMethod, faces: Faces, judges: Judges, batches: 
     weights = torch.stack([age_to_weights(age) for age in STOPS])
     rows, stops = (index.ravel() for index in np.indices((len(faces), len(STOPS))))
 
-    def measure(some: slice) -> pd.DataFrame:
+    def measure(some: slice) -> Rows:
         images = to_uint8(translate(method, faces, rows[some], weights[stops[some]]))
         return judges.ages(images)[["predicted_age", "second_age"]].astype(float)
 
     return _about(method.name, faces, rows, target_age=np.array(STOPS)[stops]).join(batches(measure, len(rows)))
 
 
-def _between(descriptors: Tensor, identities: np.ndarray, embedder: Embedder) -> pd.DataFrame:
+def _between(descriptors: Tensor, identities: np.ndarray, embedder: Embedder) -> Rows:
     """Each face with all the others of its person (``_same``), and with all of other people (``_other``): means."""
     unit = normalize(descriptors, dim=1)
     centred = normalize(unit - unit.mean(dim=0), dim=1)

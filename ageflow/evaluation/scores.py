@@ -13,8 +13,6 @@ and are the same in every run. **The two are different scales**: the metric's na
 (``kid_face_api`` or ``kid_inception``), and only the second can be compared with published numbers.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 import torch
@@ -116,8 +114,8 @@ def monotonicity(rows: pd.DataFrame, column: str = "predicted_age") -> pd.DataFr
 
 def by_group(rows: pd.DataFrame) -> pd.DataFrame:
     """Judged faces summed up by target group: faces, mean cosines, and the rest in %; attributes of faces of every group."""
-    columns = [name for name in rows.columns if name.startswith(("cosine", "verified"))]
-    groups = _measured(rows, dict(zip(columns, columns, strict=True))).groupby(rows["target"].to_numpy())
+    identity = {name: name for name in rows.columns if name.startswith(("cosine", "verified"))}
+    groups = _measured(rows, identity).groupby(rows["target"].to_numpy())
     summed = pd.concat([groups.size().rename("faces"), groups.mean()], axis=1)
     return summed.rename(index=dict(enumerate(AGE_GROUPS))).rename_axis("group").round(3)
 
@@ -195,7 +193,7 @@ def vectors(column: pd.Series) -> Tensor:
     return torch.from_numpy(np.array(column.to_list(), dtype=np.float32))
 
 
-def _measured(rows: pd.DataFrame, identity: Mapping[str, str], source: int | None = None) -> pd.DataFrame:
+def _measured(rows: pd.DataFrame, identity: dict[str, str], source: int | None = None) -> pd.DataFrame:
     """What each row scores by every measure; `identity` are the columns of `identity_scores`, by what they are called."""
     rows = rows.reset_index(drop=True)
     found = {"age_accuracy": age_scores(rows), "second_accuracy": second_age_scores(rows)}

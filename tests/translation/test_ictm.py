@@ -102,7 +102,7 @@ def test_a_latent_choice_that_does_not_fit_is_named():
 
 def test_a_level_that_t_cannot_halve_is_named():
     shapes = ageflow.Glow(ageflow.GlowConfig(image_size=24, levels=3, steps=1, hidden=2)).latent_shapes
-    with pytest.raises(ShapeError, match=r"halves every level .*\(96, 3, 3\)\]: pass latent = \[0, 1\]"):
+    with pytest.raises(ShapeError, match=r"halves every level .*\(48, 3, 3\)\]: pass latent = \[0, 1\]"):
         ICTM(ICTMConfig(couplings=2, width=4), shapes)
     translator = ICTM(ICTMConfig(couplings=2, width=4, latent=[0, 1]), shapes)
     assert translator(torch.randn(2, 3 * 24 * 24), torch.tensor([0, 3]))[0].shape == (2, 3 * 24 * 24)

@@ -90,23 +90,16 @@ def test_what_cannot_be_averaged_is_named():
 def test_the_direction_s_length_stands_beside_what_chance_alone_gives():
     with pytest.warns(UserWarning, match="fewer than min_cell"):
         prototypes = average_latents(latents(), ["gender"], 18)
-    lengths = direction_lengths(prototypes)
-    cells = prototypes.cells.assign(number=np.tile(range(3), 4)).set_index(["group", "gender"])
-    whole = [
-        (source, target, gender)
-        for source, target in itertools.pairwise(AGE_GROUPS)
-        for gender in ("female", "male", "any")
-        if cells.loc[[(source, gender), (target, gender)], "average_of"].eq("cell").all()
-    ]
-    assert 0 < len(whole) < 9
-    assert len(lengths) == len(whole)
-    for (source, target, gender), row in zip(whole, lengths.to_dict("records"), strict=True):
-        assert (row["direction"], row["gender"]) == (f"{source} → {target}", gender)
-        pair = cells.loc[[(source, gender), (target, gender)]]
-        a, b = (prototypes.means[AGE_GROUPS.index(group), pair["number"].iloc[0]] for group in (source, target))
-        assert row["length"] == pytest.approx(float((b - a).norm()))
-        assert row["by_chance"] == pytest.approx((DIMENSIONS / pair["count"]).sum() ** 0.5)
-        assert row["ratio"] == pytest.approx(row["length"] / row["by_chance"])
+    lengths = direction_lengths(prototypes).set_index(["direction", "gender"])
+    cells = prototypes.cells.assign(mean=list(prototypes.means.flatten(0, 1))).set_index(["gender", "group"])
+    assert 0 < len(lengths) < 9
+    for gender, pair in itertools.product(("female", "male", "any"), itertools.pairwise(AGE_GROUPS)):
+        both, named = cells.loc[gender].loc[[*pair]], (" → ".join(pair), gender)
+        assert (named in lengths.index) == both["average_of"].eq("cell").all()
+        if named in lengths.index:
+            expected = [float((both["mean"].iloc[1] - both["mean"].iloc[0]).norm())]
+            expected.append((DIMENSIONS / both["count"]).sum() ** 0.5)
+            assert lengths.loc[named].tolist() == pytest.approx([*expected, expected[0] / expected[1]])
 
 
 def test_a_run_s_averages_come_back_as_they_were_and_gender_is_taken_where_faces_have_it(encoded, tmp_path):

@@ -16,13 +16,12 @@ from ageflow.data.align import Aligner
 from ageflow.data.faces import Faces
 from ageflow.data.pictures import open_image
 from ageflow.device import device_of
-from ageflow.translation.methods import PARTS
 from ageflow.evaluation.identity import Embedder, load_embedder
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.run import Manifest, Workspace
 from ageflow.training.classifier import Classifier, load_classifier
 from ageflow.translation.ages import GROUP_CENTRES, OLDEST, YOUNGEST, age_to_weights
-from ageflow.translation.methods import METHODS, LatentMethod, load_method
+from ageflow.translation.methods import METHODS, PARTS, LatentMethod, load_method
 
 AGE_STEP = 0.5  # of the slider, years
 _ATTRIBUTES = ("gender", "race")  # columns of the faces' table

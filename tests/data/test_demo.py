@@ -147,6 +147,6 @@ def test_the_data_card_names_the_seeds_that_the_weights_that_ship_were_trained_o
         assert trained == (f"-p seed {seed} -p faces" in card), seed
 
 
-def test_readme_names_the_seeds_that_the_weights_that_ship_were_trained_on():
-    told = re.search(r"Do not use seeds ([\d, and]+) with the demo set", (ROOT / "README.md").read_text())
+def test_results_name_the_seeds_that_the_weights_that_ship_were_trained_on():
+    told = re.search(r"Do not use seeds ([\d, and]+) with the demo set", (ROOT / "docs" / "results.md").read_text())
     assert set(map(int, re.findall(r"\d+", told[1]))) == set(_TRAINED_ON)

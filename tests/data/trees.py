@@ -127,9 +127,9 @@ def morph(folder: Path, drawn: Drawn) -> Tree:
     tree.rejected |= {
         ("050000_1M33.JPG", None): "no row of morph_2008_nonCommercial.csv names the file",
         ("readme.txt", None): "not a picture",
-        ("050001_1M34.JPG", None): "link leads to no file inside",
-        ("050002_1M34.JPG", None): "link leads to no file inside",
-        ("again", None): "link leads to no file inside",
+        ("050001_1M34.JPG", None): "no ordinary file inside",
+        ("050002_1M34.JPG", None): "no ordinary file inside",
+        ("again", None): "no ordinary file inside",
     }
     (tree.pictures / "__MACOSX").mkdir()
     for hidden in (".DS_Store", "Thumbs.db", "._009055_1M54.JPG", "__MACOSX/009055_1M54.JPG"):
@@ -308,7 +308,7 @@ def folder(folder: Path, drawn: Drawn) -> Tree:
     tree.rejected |= {
         ("a/forgotten.jpg", None): "no row of faces.csv names the file",
         ("notes.md", None): "not a picture",
-        ("b/pipe.jpg", None): "no ordinary file",
+        ("b/pipe.jpg", None): "no ordinary file inside",
     }
     return tree
 

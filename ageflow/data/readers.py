@@ -218,8 +218,7 @@ def _cacd_genders(path: Path, table: pd.DataFrame) -> tuple[pd.Series, str]:
     gender = by_name.where(by_name.notna(), table["number"].map(by_key))
     if gender.isna().all():
         raise ParameterError(f"genders = {path} names nobody of this set: give name,gender or identity,gender")
-    note = f"Genders are those of the user's {path.name}, {len(by_key):,} people; {broken:,} of its rows are broken."
-    return gender, note
+    return gender, f"Genders: the user's {path.name}, {len(by_key):,} people; {broken:,} of its rows are broken."
 
 
 def read_fgnet(settings: PrepareData) -> Reading:
@@ -233,8 +232,7 @@ def read_fgnet(settings: PrepareData) -> Reading:
 
 def read_utkface(settings: PrepareData) -> Reading:
     """The table of UTKFace; every picture counts as a person of its own."""
-    expected = "the folder UTKFace (25_0_2_20170116174525125.jpg …), or the folders part1, part2 and part3"
-    everything, pictures = files.find_pictures(settings, ("utkface",), expected)
+    everything, pictures = files.find_pictures(settings, ("utkface",), "the folder UTKFace (25_0_2_2017….jpg …)")
     listing = everything.below(pictures)
     form = "age_gender_race_time with gender 0 or 1 and race 0 to 4, as in 25_0_2_20170116174525125.jpg"
     table, left = files.named(listing, _UTKFACE_NAME, form)
@@ -295,9 +293,8 @@ def read_folder(settings: PrepareData) -> Reading:
     if not tables:
         raise ParameterError(f"no CSV of file and age is in data_root = {everything.root}: it should hold {expected}")
     names = " or ".join(tables)
-    listing = everything.below("", tables)
-    table, left = files.join(pd.concat(tables.values()), listing, names)
-    return Reading(table, listing.root, left, notes=[f"Labels are those of {names}."])
+    table, left = files.join(pd.concat(tables.values()), everything.below("", tables), names)
+    return Reading(table, everything.root, left, notes=[f"Labels are those of {names}."])
 
 
 def vote(settings: PrepareData, root: Path, pictures: pd.Series, identities: pd.Series) -> tuple[pd.Series, str]:

@@ -118,10 +118,10 @@ class Aligner:
             return f"the eyes, at {eyes.round(1).tolist()}, are too close together to give the face's size"
         # A similarity of the plane is z ↦ a·z + b in complex numbers; two pairs of points give a and b.
         template = [complex(x, y) * self.image_size for x, y in EYES]
-        source = _to_complex(points)
+        source = np.ascontiguousarray(points, dtype=np.float64).view(complex)[:, 0]
         a = (source[1] - source[0]) / (template[1] - template[0])
         b = source[0] - a * template[0]
-        landmarks = _to_pairs((source - b) / a).astype(np.float32)
+        landmarks = ((source - b) / a)[:, None].view(float).astype(np.float32)
         return Aligned(_resample(image, a, b, self.image_size), landmarks, found)
 
     @cached_property
@@ -153,7 +153,7 @@ class Aligner:
 
         Where it is not sure of a face they stay: a face in profile is more than the crop shows.
         """
-        points = _to_complex(np.concatenate(found))
+        points = np.concatenate(found).view(complex)[..., 0]  # x + iy
         if not len(points):
             return found
         left, above, width = _CROP
@@ -168,7 +168,7 @@ class Aligner:
         seen = (x[0] + 1 - x[1][:, _MIRRORED] + 1j * (y[0] + y[1][:, _MIRRORED])) / 2 * _ONET_SIDE
         sure = (probabilities[:, 1] > self._mtcnn.thresholds[2]).view(2, -1).all(dim=0).cpu().numpy()
         again = np.where(sure[:, None], seen * a[:, None] + b[:, None], points)
-        return np.split(_to_pairs(again), np.cumsum([len(several) for several in found])[:-1])
+        return np.split(again[..., None].view(float), np.cumsum([len(several) for several in found])[:-1])
 
 
 def _canvas(image: Image.Image, side: int) -> tuple[Image.Image, tuple[int, int]]:
@@ -187,16 +187,6 @@ def _order(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.argsort(-sides.prod(axis=1) / (1 + off_centre) ** 4, kind="stable")
 
 
-def _to_complex(points: np.ndarray) -> np.ndarray:
-    """Points [..., 2] as complex numbers x + iy [...]."""
-    return points[..., 0] + 1j * points[..., 1]
-
-
-def _to_pairs(points: np.ndarray) -> np.ndarray:
-    """Complex numbers x + iy [...] as points [..., 2]."""
-    return np.stack([points.real, points.imag], axis=-1)
-
-
 def _resample(image: Image.Image, a: complex, b: complex, side: int) -> np.ndarray:
     """The picture under template z ↦ source a·z + b, averaged over each target pixel where it shrinks."""
     # Affine transforms look at 4×4 source pixels however much they shrink, which aliases: so shrink big pictures by
@@ -207,8 +197,7 @@ def _resample(image: Image.Image, a: complex, b: complex, side: int) -> np.ndarr
     fine = max(1, math.ceil(abs(a) - 1e-6))
     step = a / fine
     coefficients = (step.real, -step.imag, b.real, step.imag, step.real, b.imag)
-    size = (side * fine, side * fine)
     # Where several samples are averaged, bilinear ones give the same picture in a third of the time.
     kind = Image.Resampling.BICUBIC if fine == 1 else Image.Resampling.BILINEAR
-    warped = image.transform(size, Image.Transform.AFFINE, coefficients, kind)
+    warped = image.transform((side * fine, side * fine), Image.Transform.AFFINE, coefficients, kind)
     return np.array(warped if fine == 1 else warped.reduce(fine), dtype=np.uint8)

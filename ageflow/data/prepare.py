@@ -28,17 +28,17 @@ import torch
 
 from ageflow.config import ParameterError, PrepareData
 from ageflow.data.align import DETECTION_BATCH, Aligner
-from ageflow.data.card import data_card, without_training_faces
 from ageflow.data.faces import TABLE_FILE, Faces, shard_file
 from ageflow.data.files import list_files
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.readers import READERS
-from ageflow.data.records import NO_GROUP, Reading, Rejection, age_group, checked, split_faces
+from ageflow.data.records import AGE_GROUPS, NO_GROUP, Reading, Rejection, age_group, checked, split_faces
 from ageflow.device import devices_of, keep_freed_memory, processors
 from ageflow.run import Manifest, Workspace, atomic_file, digest, files_state, remove_leftovers, sole_writer
 from ageflow.work import resumable_map
 
 _PROCESSES_A_GPU = 4
+_LEFT_OUT = {"runs_root", "progress", "workers", "scheduler"}  # they change nothing in what is made
 _DECIDING = ("dataset", "data_root", "image_size", "shard_size", "test_share", "seed")
 _OF_ONE_SET = {"demo": ("faces",), "cacd": ("genders",)}
 
@@ -57,8 +57,8 @@ def prepare(settings: PrepareData) -> Faces:
         The prepared faces.
 
     Raises:
-        ParameterError: the folder holds faces made with other settings, the data set has no reader, or no scheduler
-            answers; or no face is left, and nothing of it is kept but ``rejected.csv``.
+        ParameterError: the folder holds faces made with other settings, or no scheduler answers; or no face is left, and
+            nothing of it is kept but ``rejected.csv``.
         FolderInUseError: another process prepares this run.
         OSError: the disk is full; what is whole stays, and the next call continues with the rest.
         WorkersLostError: workers died again and again.
@@ -85,17 +85,12 @@ def rejections(folder: Path) -> pd.DataFrame:
 
 
 def source_folder(folder: Path) -> Path:
-    """The folder of the raw pictures that a prepared folder was made from."""
-    manifest = Manifest.read(folder)
-    if manifest is None:
-        raise FileNotFoundError(f"{folder} holds no prepared faces: 01_prepare_data.ipynb makes them")
-    return Path(manifest.details["pictures"])
+    """The folder of the raw pictures that a finished folder was made from."""
+    return Path(Manifest.read(folder).details["pictures"])
 
 
 def _prepare(settings: PrepareData, folder: Path) -> None:
     """Make the faces, or continue where that was stopped."""
-    if settings.dataset not in READERS:
-        raise ParameterError(f"dataset = {settings.dataset!r} has no reader: this version reads {', '.join(READERS)}")
     inputs = _inputs(settings, settings.data_root)  # before they are read: what changes meanwhile shows the next time
     reading = READERS[settings.dataset](settings)
     table, rejected = checked(reading.table, reading.ages)
@@ -107,9 +102,9 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
     columns = ["position", "shard", "row", "found", "checksum", "landmarks"]
     aligned = pd.DataFrame([line for part in shards for line in part["faces"]], columns=columns)
     if aligned.empty:  # nothing is kept but the reasons, so that another `data_root` may be named
-        for path in folder.iterdir():
-            if path.name != "rejected.csv":
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(folder / "pieces", ignore_errors=True)
+        for path in (folder / "genders.csv", *folder.glob("shard-*.npy")):
+            path.unlink(missing_ok=True)
         raise ParameterError(
             f"no face is left of the {len(rows):,} rows and files in {reading.root}, most often as "
             f"{', '.join(rows['reason'].mode()[:1])} ({folder / 'rejected.csv'}). Is data_root = {settings.data_root} the "
@@ -122,15 +117,67 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
     faces["source"] = settings.dataset
     faces.attrs["shards"] = [part["checksum"] for part in shards]
     with atomic_file(folder / "data.md") as file:
-        file.write(data_card(settings, reading, faces, rejected).encode())
+        file.write(_data_card(settings, reading, faces, rejected).encode())
     with atomic_file(folder / TABLE_FILE) as file:
         faces.to_parquet(file, index=False)
-    for path in {*folder.glob("shard-*.npy")} - {shard_file(folder, number) for number in range(len(shards))}:
-        path.unlink()  # of another shard_size, before it was stopped
     details = {"pictures": reading.root.resolve(), "faces": len(faces), "rejected": len(rejected)}
     Manifest(inputs, _decided_by(settings), Faces.open(folder).fingerprint, details).write(folder)
-    if warning := without_training_faces(faces):
-        warnings.warn(warning, stacklevel=3)
+
+
+# -- the data card ---------------------------------------------------------------------------------------------------
+
+
+def counts_table(faces: pd.DataFrame, attribute: str = "gender") -> pd.DataFrame:
+    """Faces per age group (rows), part and value of an attribute (columns), with totals.
+
+    Where ages are not known, one row takes the place of the groups.
+
+    Arguments:
+        faces: `Faces.table`.
+        attribute: "gender" or "race"; unknown values are counted as "unknown".
+    """
+    names = ["unknown"] if (faces["group"] == NO_GROUP).all() else list(AGE_GROUPS)  # a set has ages or has none
+    groups = pd.Categorical.from_codes(faces["group"].clip(lower=0), categories=names)
+    halves = pd.Categorical(faces["split"], categories=["train", "test"])
+    values = faces[attribute].astype(object).where(faces[attribute].notna(), "unknown").to_numpy()
+    titles = {"rownames": ["age group"], "colnames": ["split", attribute]}
+    counts = pd.crosstab(groups, [halves, values], dropna=False, **titles).astype(int)
+    counts[("all", "")] = counts.sum(axis=1)
+    counts.loc["all"] = counts.sum()
+    return counts
+
+
+def _data_card(settings: PrepareData, reading: Reading, faces: pd.DataFrame, rejected: list[Rejection]) -> str:
+    """The data card as Markdown."""
+    ages = f"ages {faces['age'].min():g} to {faces['age'].max():g} years" if reading.ages else "ages unknown"
+    rule = f"By identity, seed {settings.seed}, test share {settings.test_share:g}"
+    rule = "As the data set itself has it" if "split" in reading.table else rule
+    people = faces.groupby("split")["identity"].nunique().reindex(["train", "test"], fill_value=0)
+    several, nameless = (faces["found"] > 1).sum(), (faces["identity"] == faces["file"]).sum()
+    lines = [
+        f"# {settings.dataset}: {len(faces):,} faces of {people.sum():,} identities\n",
+        f"Aligned to {settings.image_size}×{settings.image_size} pixels, {ages}. "
+        f"Source: {settings.data_root or 'made by the kit'}. Rejected: {len(rejected):,} (rejected.csv).\n",
+        *(f"* {note}" for note in reading.notes),
+        f"* Pictures of several faces: {several:,} (`found`); the one that is largest and nearest the centre was taken.",
+        f"* Pictures without a name: {nameless:,}; each counts as an identity, so somebody may be in both halves.",
+        f"\n## Split\n\n{rule}: {people['train']:,} identities to train on, {people['test']:,} to test on, none in both.",
+    ]
+    for attribute in [name for name in ("gender", "race") if faces[name].notna().any()] or ["gender"]:
+        lines.append(f"\n## Faces per age group, part and {attribute}\n\n{_markdown(counts_table(faces, attribute))}")
+    reasons = pd.Series([line.reason for line in rejected], dtype=object)
+    kinds = reasons.groupby(reasons.str.replace(r"\d+", "", regex=True)).agg(["size", "first"])
+    lines.append("\n## Rejected: the first reason of each kind\n")
+    lines += [f"* {n:,}: {reason}" for n, reason in kinds.sort_values("size", ascending=False).to_numpy()]
+    parameters = settings.model_dump(exclude=_LEFT_OUT)
+    lines += ["\n## Parameters\n", *(f"* {name}: {value}" for name, value in parameters.items()), ""]
+    return "\n".join(lines)
+
+
+def _markdown(counts: pd.DataFrame) -> str:
+    titles = [" ".join(filter(None, column)) for column in counts.columns]
+    rows = [["age group", *titles], ["---"] * (len(titles) + 1), *counts.reset_index().to_numpy()]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
 # -- what the faces are made from ------------------------------------------------------------------------------------
@@ -158,9 +205,7 @@ def _check(made: Manifest, settings: PrepareData, folder: Path) -> None:
     if settings.data_root is None:  # to open what is there, it is not needed
         wanted["data_root"] = made.settings.get("data_root")
     if changes := made.changes(made.inputs, wanted):
-        raise ParameterError(
-            f"{folder} holds faces made with other settings: {changes}. Name another run, or delete it"
-        )
+        raise ParameterError(f"{folder} holds faces made with other settings: {changes}. Name another run or delete it")
     root = wanted["data_root"]
     for name, state in _inputs(settings, root and Path(root)).items():
         if name in made.inputs and made.inputs[name] != state:
@@ -195,27 +240,21 @@ class Shard(NamedTuple):
     image_size: int
     device: str
 
-    @property
-    def key(self) -> str:
-        """A fingerprint of all that decides the faces, but the pictures' own content."""
-        known = None if self.landmarks is None else self.landmarks.tolist()
-        return digest([str(self.root), list(self.files.items()), known, self.image_size])
-
 
 def _align(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: Reading) -> list[dict[str, Any]]:
     """Make the shards that are not there yet; what `make_shard` says of each."""
-    shards = []
+    shards, keys = [], []
     for number, start in enumerate(range(0, len(table), settings.shard_size)):
         files = table["file"].iloc[start : start + settings.shard_size].to_dict()
         points = None if reading.landmarks is None else reading.landmarks[list(files)]
         path = shard_file(folder.resolve(), number)
         shards.append(Shard(path, number, reading.root.resolve(), files, points, settings.image_size, settings.device))
-    keys = [shard.key for shard in shards]
+        # All that decides the faces, but the pictures' own content.
+        keys.append(digest([reading.root, list(files.items()), np.array(points).tolist(), settings.image_size]))
     # Of a scheduler's workers this machine knows nothing: it may be without the GPUs that they have.
     workers = 1 if settings.scheduler else min(settings.workers or _processes(settings), len(shards))
-    sizes = [len(shard.files) for shard in shards]
     options = {"workers": workers, "scheduler": settings.scheduler, "show": settings.progress}
-    bar = {"sizes": sizes, "title": "aligning faces", "unit": "face"}
+    bar = {"sizes": [len(shard.files) for shard in shards], "title": "aligning faces", "unit": "face"}
     return resumable_map(make_shard, shards, folder / "pieces" / "shards", keys, **options, **bar)
 
 

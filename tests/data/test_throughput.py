@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,7 +13,6 @@ from PIL import Image
 import ageflow
 from ageflow.data.demo import read
 from ageflow.data.prepare import prepare
-from tests.conftest import ROOT
 
 _DETECTION_SIZE = 320  # pixels, Aligner's
 
@@ -69,20 +66,3 @@ def test_two_workers_are_at_least_half_as_fast_again_as_a_plain_loop(raw, tmp_pa
     rates.append(loop(files[150:300]))
     print(f"plain loop {rates[0]:.1f} and {rates[1]:.1f} faces/s; prepare with two workers {ours:.1f} faces/s")
     assert ours >= 1.5 * max(rates)
-
-
-@pytest.mark.benchmark
-def test_memory_does_not_grow_with_the_number_of_pictures(raw, tmp_path):
-    """Peak of a process that prepares 4,800 pictures, beside one that prepares 1,200."""
-    program = (
-        "import sys, resource; from ageflow.config import PrepareData; from ageflow.data.prepare import prepare; "
-        "prepare(PrepareData.model_validate_json(sys.argv[1])); "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    )
-    peaks = []
-    for folder in (raw, four_times(raw, tmp_path / "many")):
-        wanted = settings_for(folder, tmp_path / f"runs-{folder.name}", workers=1).model_dump_json()
-        done = subprocess.run([sys.executable, "-c", program, wanted], cwd=ROOT, capture_output=True, check=True)
-        peaks.append(int(done.stdout.split()[-1]) / 1024)
-    print(f"peak memory: {peaks[0]:.0f} MB for 1,200 pictures, {peaks[1]:.0f} MB for 4,800")
-    assert peaks[1] <= 1.05 * peaks[0]

@@ -127,9 +127,9 @@ def morph(folder: Path, drawn: Drawn) -> Tree:
     tree.rejected |= {
         ("050000_1M33.JPG", None): "no row of morph_2008_nonCommercial.csv names the file",
         ("readme.txt", None): "not a picture",
-        ("050001_1M34.JPG", None): "link leads to no file inside",
-        ("050002_1M34.JPG", None): "link leads to no file inside",
-        ("again", None): "link leads to no file inside",
+        ("050001_1M34.JPG", None): "no ordinary file inside",
+        ("050002_1M34.JPG", None): "no ordinary file inside",
+        ("again", None): "no ordinary file inside",
     }
     (tree.pictures / "__MACOSX").mkdir()
     for hidden in (".DS_Store", "Thumbs.db", "._009055_1M54.JPG", "__MACOSX/009055_1M54.JPG"):
@@ -203,8 +203,7 @@ def fgnet(folder: Path, drawn: Drawn) -> Tree:
 
 def celeba(folder: Path, drawn: Drawn) -> Tree:
     """Subsets of the tables, with the whole's count, runs of spaces, and pictures that only some of them name."""
-    note = "1 pictures are not in list_eval_partition.txt: each goes with its person's others"
-    tree = Tree(folder / "celeba", "img_align_celeba", ages=False, rows=0, note=note)
+    tree = Tree(folder / "celeba", "img_align_celeba", ages=False, rows=0)
     attributes, identities, halves = ["202599", "5_o_Clock_Shadow Male Young"], [], []
 
     def picture(name: str, male: str | None, identity: str, half: str, reason: str = "", there: bool = True) -> None:
@@ -309,7 +308,7 @@ def folder(folder: Path, drawn: Drawn) -> Tree:
     tree.rejected |= {
         ("a/forgotten.jpg", None): "no row of faces.csv names the file",
         ("notes.md", None): "not a picture",
-        ("b/pipe.jpg", None): "no ordinary file",
+        ("b/pipe.jpg", None): "no ordinary file inside",
     }
     return tree
 

@@ -39,17 +39,15 @@ def test_all_methods_are_judged_once_and_not_twice(evaluated):
 
 
 def test_an_evaluation_says_where_it_comes_from(evaluated):
-    judged = read(evaluated[0], "glow+attribute")
-    names = ("dataset", "run", "preset", "embedder", "faces", "identities")
-    people = judged.rows["identity"].nunique()
-    assert [judged.about[name] for name in names] == ["demo", "tiny", "smoke", "dlib", 8, people]
+    run, _ = evaluated
+    about = read(run, "glow+attribute").about
+    names = {"dataset": "demo", "run": "tiny", "preset": "smoke", "embedder": "dlib", "faces": 8, "identities": 2}
+    assert {name: about[name] for name in names} == names
     expected = {"faces", "glow", "prototypes", "scale", "classifiers/age", "classifiers/gender", "embedder", "features"}
-    assert expected <= set(judged.about["fingerprints"])
-    details = Manifest.read(folder_of(evaluated[0])).details
+    assert expected <= set(about["fingerprints"])
+    details, every = Manifest.read(folder_of(run)).details, ("real", *NAMES, *GATHERED)
     assert details["methods"] == list(NAMES)
-    assert details["evaluated"] == max(
-        read(evaluated[0], name).about["evaluated"] for name in ("real", *NAMES, *GATHERED)
-    )
+    assert details["evaluated"] == max(read(run, name).about["evaluated"] for name in every)
 
 
 def test_only_held_out_faces_are_judged(evaluated):
@@ -274,26 +272,20 @@ def test_on_another_run_s_faces_it_judges_its_test_faces_of_people_new_to_this_r
     assert about["fingerprints"]["faces"] == other.fingerprint
 
 
-@pytest.mark.parametrize(
-    ("source", "named_by", "prepared", "left"),
-    [
+def test_a_name_counts_within_its_own_set(run):
+    mine = {"seed": "0", "data_root": "a"}
+    for source, named_by, theirs, left in (
         ("tiny", "identity", {}, 24),
         ("demo", "identity", {"seed": "0"}, 24),
         ("demo", "identity", {"seed": "3"}, 120),
         ("folder", "identity", {"data_root": "b"}, 24),
         ("folder", "file", {"data_root": "a"}, 24),
         ("folder", "file", {"data_root": "b"}, 120),  # nobody is named: 1.jpg of two folders are two people
-    ],
-)
-def test_a_name_counts_within_its_own_set(run, source, named_by, prepared, left):
-    table = Faces.open(own(run)).table.assign(source=source, identity=lambda table: table[named_by])
-    both = {"theirs": prepared, "mine": {"seed": "0", "data_root": "a"}}
-    for name, settings in both.items():
-        Manifest(settings=settings).write(run / name)
-    theirs, mine = (Faces(run / name, table) for name in both)
-    assert len(theirs.unseen_by(mine)) == left
-    another = Faces(run / "theirs", table.assign(source="another"))
-    assert len(another.unseen_by(mine)) == len(table)
+    ):
+        table = Faces.open(own(run)).table.assign(source=source, identity=lambda table: table[named_by])  # noqa: B023
+        for name, prepared in {"theirs": theirs, "mine": mine}.items():
+            Manifest(settings=prepared).write(run / name)
+        assert len(Faces(run / "theirs", table).unseen_by(Faces(run / "mine", table))) == left, (source, theirs)
 
 
 def test_other_faces_that_cannot_be_judged_are_refused_by_name(run):
@@ -314,12 +306,10 @@ def test_other_faces_that_cannot_be_judged_are_refused_by_name(run):
 def test_without_test_faces_the_error_says_what_to_do(run):
     path = own(run) / "faces.parquet"
     table = pd.read_parquet(path).assign(split="train")
-    path.unlink()
+    path.unlink()  # a link
     table.to_parquet(path)
-    with pytest.raises(
-        NotJudgedError, match="has 0 test faces, none of them of people new to this run: prepare it with more people"
-    ):
-        Evaluation(settings_of(run)).judge_all()
+    with pytest.raises(NotJudgedError, match="has 0 test faces, none of them of people new to this run"):
+        Evaluation(settings_of(run))
 
 
 @pytest.mark.parametrize(("part", "notebook"), [("ictm", "04_train_ictm"), ("classifiers", "05_train_classifiers")])

@@ -98,10 +98,10 @@ class Checkpoint:
             for settings in (self.settings, as_json(manifest.settings))
         )
         if changed := Manifest(self.inputs, before).changes(manifest.inputs, now):
-            anew = f"restart=True (in a batch: -p {'ablations' if self.path.parent.name == 'no_ictm' else step}.restart True)"
-            what = f"{self.path.parent} holds a training with other values ({changed})"
+            step = {"no_ictm": "ablations", "decoded_age": "train_ictm"}.get(self.path.parent.name, step)
+            what = f"{self.path.parent} holds a training with other values ({changed}): name another run, or pass"
             raise ConfigChangedError(
-                f"{what}: name another run, or pass {anew}, which keeps the old one under a number"
+                f"{what} restart=True (in a batch: -p {step}.restart True), which keeps the old one under a number"
             )
 
 

@@ -83,9 +83,11 @@ def _new_glow(settings: TrainGlow, faces: Faces) -> Glow:
     weights = initial_weights(settings, "glow", "glow", faces)
     if isinstance(weights, Path):
         glow = load_released(weights, config.image_size, config.bits, config.memory, config.precision)
-        theirs = {name: value for name, value in glow.config.shape.items() if value != config.shape[name]}
-        if theirs.keys() - {"edges", "seed"}:
-            warnings.warn(f"the GLOW has the shape of {weights}, not of the settings: {theirs}", stacklevel=4)
+        own = config.shape | {"edges": glow.config.edges, "seed": glow.config.seed}  # no setting is of these
+        theirs = [f"{name} = {value}" for name, value in glow.config.shape.items() if value != own[name]]
+        if theirs:
+            what = f"the GLOW has the shape of {weights}, not of the settings"
+            warnings.warn(f"{what}: {', '.join(theirs)}", stacklevel=4)
         return glow
     if weights is None:
         return Glow(config)

@@ -77,7 +77,7 @@ def test_a_finished_training_does_nothing_again_but_takes_more_iterations(tmp_pa
     stop_at(33, tmp_path / "a", iterations=35)
     assert Manifest.read(tmp_path / "a") is None, "until it has those"
     train(again, settings(iterations=35), tmp_path / "a")
-    with pytest.warns(UserWarning, match=r"trained for 35 iterations, more than iterations = 30: .* restart=True"):
+    with pytest.warns(UserWarning, match=r"trained for 35 iterations, more than iterations = 30, .* restart=True"):
         train(again, settings(iterations=30), tmp_path / "a")
     assert again.seen == [30, 31, 32, 33, 34]
 

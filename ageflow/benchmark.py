@@ -1,9 +1,8 @@
-"""Notebook 10: how fast and how lean GLOW is here, beside two public codes at the same shapes.
+"""Notebook 10: how fast and how lean GLOW is here, beside normflows at the same shapes.
 
 Each case is measured in a process of its own, ``python -m ageflow.benchmark '{json}'``.
 """
 
-import importlib
 import json
 import os
 import platform
@@ -35,8 +34,6 @@ _MODES = ("plain", "checkpoint", "reversible")
 _MEASURED = ("train", "encode", "decode", "gflops", "of_peak", "peak", "activations")
 _WARM_UP = 2  # calls that are not timed
 _PATIENCE = 1200  # seconds for one case
-_LONGEST_PRODUCT = 1.0  # seconds that one matrix product may take
-_LONGEST_STEP = 60.0  # seconds that a training step in bf16 may be expected to take
 
 
 # -- the flows that are measured, each behind the same three calls ---------------------------------------------------
@@ -58,7 +55,7 @@ class Flow(NamedTuple):
     decode: Callable[[Any], Tensor]
 
 
-def _ageflow(config: GlowConfig, x: Tensor, clone: Path | None) -> Flow:
+def _ageflow(config: GlowConfig, x: Tensor) -> Flow:
     """This project's `Glow`."""
     glow = Glow(config).to(x.device)
     glow.initialize(x)
@@ -67,7 +64,7 @@ def _ageflow(config: GlowConfig, x: Tensor, clone: Path | None) -> Flow:
     )
 
 
-def _normflows(config: GlowConfig, x: Tensor, clone: Path | None) -> Flow:
+def _normflows(config: GlowConfig, x: Tensor) -> Flow:
     """normflows' multi-scale flow of its GlowBlocks, built as in its documentation's GLOW example."""
     import normflows as nf
 
@@ -93,32 +90,7 @@ def _normflows(config: GlowConfig, x: Tensor, clone: Path | None) -> Flow:
     )
 
 
-def _rosinality(config: GlowConfig, x: Tensor, clone: Path | None) -> Flow:
-    """rosinality's glow-pytorch, from a clone of it."""
-    if clone is None or not (clone / "model.py").is_file():
-        raise FileNotFoundError(
-            f"rosinality = {clone}: name the folder of a clone of github.com/rosinality/glow-pytorch"
-        )
-    sys.path.insert(0, str(clone))
-    theirs = importlib.import_module("model")
-    theirs.AffineCoupling.__init__.__defaults__ = (config.hidden, True)  # its Glow does not pass the hidden channels on
-    steps, affine = config.steps_per_level[0], config.coupling == "affine"
-    glow = theirs.Glow(config.channels, steps, config.levels, affine=affine).to(x.device)
-    with torch.no_grad():
-        glow(x)  # sets its ActNorms
-
-    def loss(x: Tensor) -> Tensor:
-        log_p, log_det, _ = glow(x)
-        return -(log_p + log_det).mean() / x[0].numel()
-
-    return Flow(glow, loss, lambda x: glow(x)[2], lambda z: glow.reverse(z, reconstruct=True))
-
-
-CODES: dict[str, Callable[[GlowConfig, Tensor, Path | None], Flow]] = {
-    "ageflow": _ageflow,
-    "normflows": _normflows,
-    "rosinality": _rosinality,
-}
+CODES: dict[str, Callable[[GlowConfig, Tensor], Flow]] = {"ageflow": _ageflow, "normflows": _normflows}
 
 
 # -- one case --------------------------------------------------------------------------------------------------------
@@ -127,20 +99,19 @@ CODES: dict[str, Callable[[GlowConfig, Tensor, Path | None], Flow]] = {
 class Case(BaseModel):
     """What to measure.
 
-    ``keep_freed`` is how this project trains on a CPU (`ageflow.device.keep_freed_memory`); the public codes leave the C
-    library as it is. ``clone`` is of rosinality's code.
+    ``keep_freed`` is how this project trains on a CPU (`ageflow.device.keep_freed_memory`); normflows leaves the C library
+    as it is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    code: Literal["ageflow", "normflows", "rosinality"] = "ageflow"
+    code: Literal["ageflow", "normflows"] = "ageflow"
     glow: GlowConfig
     batch: int = Field(16, ge=1)
     keep_freed: bool = True
     device: str = "auto"
     repeats: int = Field(3, ge=1)
     only_train: bool = False
-    clone: Path | None = None
 
 
 def measure(case: Case) -> dict[str, Any]:
@@ -176,7 +147,7 @@ def measure_here(case: Case) -> dict[str, float]:
         keep_freed_memory()
     torch.manual_seed(0)
     x = torch.rand(case.batch, 3, case.glow.image_size, case.glow.image_size, device=device) - 0.5
-    flow = CODES[case.code](case.glow, x, case.clone)
+    flow = CODES[case.code](case.glow, x)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         flow.loss(x)
     operations = 3 * counter.get_flop_counts()["Global"][torch.ops.aten.convolution]
@@ -209,18 +180,19 @@ def measure_here(case: Case) -> dict[str, float]:
 
 def gemm_peak(device: str = "auto", side: int = 2048, repeats: int = 5) -> dict[str, float]:
     """10⁹ operations per second of a square matrix product, fp32 and bf16: what this machine can reach."""
-    on = device_of(device)
+    found, on = {}, device_of(device)
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        size = side if name == "fp32" or _has_bf16(on) else side // 8  # where it is emulated, a large one takes minutes
+        a, b = (torch.randn(size, size, device=on).to(dtype) for _ in range(2))
+        product = torch.empty_like(a)
+        seconds = _times(lambda a=a, b=b, out=product: torch.mm(a, b, out=out), repeats, on)
+        found[name] = 2 * size**3 / min(seconds) / 1e9
+    return found
 
-    def speed(dtype: torch.dtype, side: int) -> float:
-        a, b = (torch.randn(side, side, device=on).to(dtype) for _ in range(2))
-        product = torch.empty(side, side, device=on, dtype=dtype)
-        return 2 * side**3 / min(_times(lambda: torch.mm(a, b, out=product), repeats, on)) / 1e9
 
-    # A processor that only emulates bf16 takes minutes for what another does in milliseconds; a small product shows it.
-    bf16 = speed(torch.bfloat16, side // 8)
-    if 2 * side**3 / bf16 / 1e9 < _LONGEST_PRODUCT:
-        bf16 = speed(torch.bfloat16, side)
-    return {"fp32": speed(torch.float32, side), "bf16": bf16}
+def _has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies in bf16 itself; a CPU that only emulates it needs minutes for a training step."""
+    return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _times(run: Callable[[], object], repeats: int, device: torch.device) -> list[float]:
@@ -256,20 +228,17 @@ def machine(settings: Benchmarks) -> dict[str, Any]:
 def speed_table(settings: Benchmarks) -> pd.DataFrame:
     """Every code and mode at the same shapes; columns as `_table`, one row a ``case``."""
     cases = {"normflows": _case(settings, "normflows")}
-    if settings.rosinality is not None:
-        cases["rosinality"] = _case(settings, "rosinality")
     for memory in _MODES:
-        for precision in ("fp32", "bf16"):
+        for precision in ("fp32", "bf16") if _has_bf16(device_of(settings.device)) else ("fp32",):
             cases[f"{memory}, {precision}"] = _case(settings, memory=memory, precision=precision)
     cases["plain, fp32, memory given back"] = _case(settings).model_copy(update={"keep_freed": False})
     return _table(settings, "speed", ["case"], {(name,): case for name, case in cases.items()}, settings.rounds)
 
 
 def ratios(table: pd.DataFrame) -> pd.DataFrame:
-    """Faces per second of each of this project's cases over the best public code of the same table."""
+    """Faces per second of each of this project's cases over normflows' in the same table."""
     table = table.set_index("case")[["train", "encode", "decode"]]
-    public = table.index.str.startswith(("normflows", "rosinality"))
-    return (table[~public] / table[public].max()).round(2).reset_index()
+    return (table.drop("normflows") / table.loc["normflows"]).round(2).reset_index()
 
 
 def memory_table(settings: Benchmarks) -> pd.DataFrame:
@@ -322,7 +291,6 @@ def _case(
         device=settings.device,
         repeats=1 if only_train else settings.repeats,
         only_train=only_train,
-        clone=settings.rosinality,
     )
 
 
@@ -341,17 +309,14 @@ def _table(
     Returns:
         One row a case: ``train``, ``encode`` and ``decode`` in faces per second, ``peak`` and ``activations`` in GB,
         ``gflops`` of the training step and ``of_peak``, its share of the matrix product's peak in the same precision,
-        measured between the rounds. ``note`` says why a case failed, or why one in bf16 was left out: where the
-        processor only emulates bf16, a step would take a minute or more.
+        measured between the rounds. ``note`` says why a case failed.
     """
     rows: list[dict[str, Any]] = []
     with progress_bar(total=len(cases) * rounds, unit="case", title=name, show=settings.progress) as bar:
         for _ in range(rounds):
             peaks = gemm_peak(settings.device)
             for key, case in cases.items():
-                # A case in bf16 comes after the same one in fp32.
-                note = _too_slow(case, rows[-1].get("train"), peaks) if case.glow.precision == "bf16" else None
-                found = {"note": note} if note else measure(case)
+                found = measure(case)
                 found["of_peak"] = found.get("gflops", float("nan")) / peaks[case.glow.precision]
                 rows.append(dict(zip(columns, key, strict=True)) | found)
                 bar.update()
@@ -369,17 +334,6 @@ def _processor() -> str:
     info = Path("/proc/cpuinfo")  # Linux, where `platform` does not name the model
     models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.is_file() else []
     return models[0] if models else platform.processor() or platform.machine()
-
-
-def _too_slow(case: Case, fp32: float | None, peaks: dict[str, float]) -> str | None:
-    """Why a case in bf16 is not measured, by the faces per second of training in fp32; None if it is."""
-    seconds = case.batch / fp32 * peaks["fp32"] / peaks["bf16"] if fp32 else 0.0
-    if seconds < _LONGEST_STEP:
-        return None
-    return (
-        f"not measured: a matrix product reaches {peaks['bf16']:.1f} GFLOP/s in bf16 here and {peaks['fp32']:.1f} in "
-        f"fp32, so a training step would take about {seconds:.0f} seconds"
-    )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ classifier), ``config`` (the network's shape) and ``checksum``. Write one by::
 
 import argparse
 import hashlib
+import itertools
 import json
 import re
 import sys
@@ -76,12 +77,32 @@ class Checkpoint:
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose names begin with `prefix`, by the rest of their names; the others are not read."""
-        with safe_open(self.path, framework="pt") as file:
-            return {name[len(prefix) :]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+        return _tensors(self.path, prefix)
 
     def state(self, part: str) -> dict[str, Tensor]:
         """The weights of one network, their running average where there is one; empty for a part that is not there."""
         return self.tensors(f"model.{part}.") | self.tensors(f"average.{part}.")
+
+    def check_same(self, manifest: Manifest, step: str) -> None:
+        """Refuse to continue a training with other settings or on other inputs.
+
+        Arguments:
+            manifest: settings and inputs asked for.
+            step: whose ``restart`` begins it anew.
+
+        Raises:
+            ConfigChangedError: what differs, and what to do.
+        """
+        before, now = (
+            {name: value for name, value in settings.items() if name not in _FREE}
+            for settings in (self.settings, as_json(manifest.settings))
+        )
+        if changed := Manifest(self.inputs, before).changes(manifest.inputs, now):
+            anew = f"restart=True (in a batch: -p {'ablations' if self.path.parent.name == 'no_ictm' else step}.restart True)"
+            what = f"{self.path.parent} holds a training with other values ({changed})"
+            raise ConfigChangedError(
+                f"{what}: name another run, or pass {anew}, which keeps the old one under a number"
+            )
 
 
 def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
@@ -98,11 +119,7 @@ def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
 
 
 def save_checkpoint(
-    folder: Path,
-    iteration: int,
-    tensors: Mapping[str, Tensor],
-    manifest: Manifest,
-    networks: Mapping[str, Any],
+    folder: Path, iteration: int, tensors: Mapping[str, Tensor], manifest: Manifest, networks: Mapping[str, Any]
 ) -> Path:
     """Write one checkpoint atomically and drop all but the newest two.
 
@@ -142,8 +159,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def _checked_metadata(path: Path) -> dict[str, str]:
     """The metadata of a file that the kit wrote, its checksum compared; a file that has not changed is not read again."""
     try:
-        status = path.stat()
-        return _compared(path, status.st_mtime_ns, status.st_size)
+        return _compared(path, path.stat().st_mtime_ns, path.stat().st_size)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error})") from None
 
@@ -152,12 +168,18 @@ def _checked_metadata(path: Path) -> dict[str, str]:
 def _compared(path: Path, changed: int, size: int) -> dict[str, str]:
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-        expected = metadata.pop("checksum", None)
-        if expected is None:
-            raise ValueError("it is not a file of the kit")
-        if expected != checksum({name: file.get_tensor(name) for name in file.keys()}, metadata):  # noqa: SIM118
-            raise ValueError("its checksum differs: the file has changed since it was written")
+    expected = metadata.pop("checksum", None)
+    if expected is None:
+        raise ValueError("it is not a file of the kit")
+    if expected != checksum(_tensors(path), metadata):
+        raise ValueError("its checksum differs: the file has changed since it was written")
     return metadata
+
+
+def _tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, by the rest of their names."""
+    with safe_open(path, framework="pt") as file:
+        return {name[len(prefix) :]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
 
 
 def checkpoint_file(folder: Path, iteration: int) -> Path:
@@ -227,35 +249,8 @@ def set_aside(folder: Path) -> Path | None:
     """Rename `folder` to ``<folder>.1`` (.2, …), so that beginning anew loses nothing; None where it is empty."""
     if not folder.exists() or not any(folder.iterdir()):
         return None
-    number = 1
-    while folder.with_name(f"{folder.name}.{number}").exists():
-        number += 1
-    return folder.rename(folder.with_name(f"{folder.name}.{number}"))
-
-
-def check_same_training(checkpoint: Checkpoint, manifest: Manifest, folder: Path, step: str) -> None:
-    """Refuse to continue a training with other settings or on other inputs.
-
-    Arguments:
-        checkpoint: what the folder holds.
-        manifest: settings and inputs asked for.
-        folder: the training's.
-        step: of the notebook whose ``restart`` begins it anew.
-
-    Raises:
-        ConfigChangedError: what differs, and what to do.
-    """
-    before = Manifest(checkpoint.inputs, _deciding(checkpoint.settings))
-    changed = before.changes(manifest.inputs, _deciding(as_json(manifest.settings)))
-    if changed:
-        raise ConfigChangedError(
-            f"{folder} holds a training with other values ({changed}): name another run, or pass restart=True "
-            f"(in a batch: -p {step}.restart True), which keeps the old one under a number"
-        )
-
-
-def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name not in _FREE}
+    names = (folder.with_name(f"{folder.name}.{number}") for number in itertools.count(1))
+    return folder.rename(next(name for name in names if not name.exists()))
 
 
 # -- weights to begin from, and to pass on ---------------------------------------------------------------------------
@@ -289,11 +284,8 @@ class Weights:
         differ = [name for name in expected if self.config.get(name) != expected[name]]
         if differ:
             values = ", ".join(f"{name} = {self.config.get(name)!r}, not {expected[name]!r}" for name in differ)
-            raise CheckpointError(
-                f"the weights in {self.source} do not fit these settings and faces: they have {values}. Leave the shape "
-                "as it is, or begin from other weights, or from new ones (init_from = nothing, with a learning rate and "
-                "iterations for that)"
-            )
+            what = f"the weights in {self.source} do not fit these settings and faces: they have {values}"
+            raise CheckpointError(f"{what}. Leave the shape, or begin from other or new weights (init_from = nothing)")
         _load(module, self.state, self.source)
 
 
@@ -312,24 +304,15 @@ def find_weights(init_from: str, runs_root: Path, folder: str) -> Path:
         # The judges, one for ages and one for each attribute, begin from one network that predicts several of these.
         path = PRETRAINED / f"{'judge' if folder.startswith('classifiers/') else folder}.safetensors"
         if not path.is_file():
-            available = ", ".join(sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))) or "none"
-            raise CheckpointError(
-                f"no pretrained weights for {folder} come with this installation (there are: {available}): name a run or "
-                "a file"
-            )
+            raise CheckpointError(f"no pretrained weights for {folder} come with the kit: name a run or a file")
         return path
     places = list(dict.fromkeys((Path(init_from).expanduser(), runs_root / init_from)))
-    for place in places:
-        if place.is_file():
-            return place
     inside = [place / name for place in places for name in dict.fromkeys((".", folder, Path(folder).name))]
-    for training in inside:
-        if checkpoints(training):
-            return training
-    raise CheckpointError(
-        f"init_from = {init_from!r}: no file of that name, and no training in any of {', '.join(map(str, inside))}. "
-        "Name a run as dataset/run, the path of a run or of a file, or 'pretrained'"
-    )
+    for path in (*places, *inside):
+        if path.is_file() or checkpoints(path):
+            return path
+    what = f"init_from = {init_from!r}: no file of that name, and no training in any of {', '.join(map(str, inside))}"
+    raise CheckpointError(f"{what}. Name a run as dataset/run, the path of a run or of a file, or 'pretrained'")
 
 
 def file_metadata(path: Path) -> dict[str, str]:
@@ -372,9 +355,7 @@ def read_weights(path: Path, part: str | None = None) -> Weights | None:
     _checked_metadata(path)
     if part not in (None, metadata["part"]):
         raise CheckpointError(f"{path} holds a {metadata['part']}, not a {part}")
-    with safe_open(path, framework="pt") as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    state = {name: value.float() if value.dtype == torch.float16 else value for name, value in state.items()}
+    state = {name: value.float() if value.dtype == torch.float16 else value for name, value in _tensors(path).items()}
     return Weights(path, metadata["part"], json.loads(metadata["config"]), state)
 
 
@@ -387,20 +368,19 @@ def release(folder: Path, path: Path, half: bool = False) -> Path:
         half: store numbers in half precision, at half the size; they are read back as float32.
 
     Raises:
-        CheckpointError: no such training or file, or numbers too large for half precision.
-        ValueError: `path` is not called ``….safetensors``.
+        CheckpointError: no such training or file, numbers too large for half precision, or `path` is not called
+            ``….safetensors``.
     """
     if path.suffix != ".safetensors":
-        raise ValueError(f"{path}: released weights are called ….safetensors")
+        raise CheckpointError(f"{path}: released weights are called ….safetensors")
     weights = read_weights(folder) if folder.exists() else None
     if weights is None:
         raise CheckpointError(f"no checkpoint in {folder}, and it is no released file")
     state = {name: tensor.contiguous() for name, tensor in weights.state.items()}
     if half:
-        state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
-        too_large = [name for name, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
-        if too_large:
-            raise CheckpointError(f"{too_large[0]} has values that half precision cannot hold: release it in full")
+        state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+            raise CheckpointError(f"{weights.source} has values that half precision cannot hold: release it in full")
     metadata = {"part": weights.part, "config": json.dumps(weights.config, sort_keys=True)}
     write_atomically(path, save(state, metadata | {"checksum": checksum(state, metadata)}))
     return path
@@ -408,16 +388,14 @@ def release(folder: Path, path: Path, half: bool = False) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0, or 1 for an error that it names."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ageflow.checkpoint", description="Write trained weights as one file."
-    )
+    parser = argparse.ArgumentParser("python -m ageflow.checkpoint", description="Write trained weights as one file.")
     parser.add_argument("folder", type=Path, help="a training's folder, runs/<dataset>/<run>/glow, or a released file")
     parser.add_argument("file", type=Path, help="what to write, weights.safetensors")
     parser.add_argument("--half", action="store_true", help="store numbers in half precision")
     given = parser.parse_args(arguments)
     try:
         release(given.folder, given.file, given.half)
-    except (CheckpointError, ValueError, OSError) as error:
+    except (CheckpointError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -358,7 +358,6 @@ class Benchmarks(Settings):
     many_steps: list[int] = Field([4, 8, 16, 32], description="steps a level of the plot of memory against steps")
     many_batches: list[int] = Field([1, 4, 16, 32], description="batches of the plot of memory against batch")
     large: bool = Field(True, description="measure the paper's 256x256, 6 levels of 32 steps, too")
-    rosinality: Path | None = Field(None, description="clone of github.com/rosinality/glow-pytorch to measure too")
 
 
 STEPS: dict[str, type[Settings]] = {

@@ -1,18 +1,16 @@
-"""Devices by name, and the memory of this process."""
+"""Devices by name, and the memory of this process (on Linux with glibc)."""
 
 import ctypes
 import functools
 import gc
 import os
-import sys
+import re
 from pathlib import Path
 
+import psutil
 import torch
 
 from ageflow.config import ParameterError
-
-_PROC = Path("/proc/self")  # Linux
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 
 # PyTorch lets a GPU's convolutions round to TF32's ten bits unless told otherwise. A 1×1 convolution and its inverse then
 # do not undo each other, and `reversible` finds other gradients than `plain`. Set for the whole process, as a backward
@@ -21,27 +19,19 @@ torch.backends.cudnn.allow_tf32 = False
 
 
 def device_of(name: str) -> torch.device:
-    """The device of a name; ``auto`` is the first accelerator there is that has float64, or the CPU.
+    """The device of a name: ``cpu``, ``cuda``, ``cuda:1``; ``auto`` is the first GPU, or the CPU where there is none.
 
     Raises:
-        ParameterError: no device's name, or one that is not here; or Apple's GPUs (``mps``), which have no float64,
-            in which ActNorm's first values and the boxes of faces are computed.
+        ParameterError: another name, or a GPU that is not here.
     """
+    available = torch.cuda.device_count()
     if name == "auto":
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return accelerator if accelerator and accelerator.type != "mps" else torch.device("cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ParameterError(f"device = {name!r}: expected auto, cpu, cuda or cuda:1") from None
-    if device.type == "cuda":
-        available = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= available:
-            raise ParameterError(
-                f"device = {name!r}: this machine has {available} CUDA devices; auto takes what there is"
-            )
-    if device.type == "mps":
-        raise ParameterError(f"device = {name!r}: it has no float64, which this needs; name cpu, cuda or auto")
+        return torch.device("cuda" if available else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ParameterError(f"device = {name!r}: expected auto, cpu, cuda or cuda:1")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= available:
+        raise ParameterError(f"device = {name!r}: this machine has {available} CUDA devices; auto takes what there is")
     return device
 
 
@@ -55,31 +45,26 @@ def devices_of(name: str) -> list[torch.device]:
 
 def processors() -> int:
     """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))
 
 
 @functools.cache
-def keep_freed_memory() -> bool:
-    """Let the C library keep freed blocks for the next ones; returns whether it does from now on.
+def keep_freed_memory() -> None:
+    """Let the C library keep freed blocks for the next ones.
 
     glibc maps every block over 32 MB afresh and unmaps it when freed, so each activation of a wide convolution is
-    paid for again, page by page: a fifth of a training step on a CPU (notebook 10). Elsewhere than on Linux
-    with glibc nothing changes. GPUs have torch's own caching allocator.
+    paid for again, page by page: a fifth of a training step on a CPU (notebook 10). GPUs have torch's own allocator.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # another C library
-        return False
-    return all([mallopt(_M_MMAP_MAX, 0), mallopt(_M_TRIM_THRESHOLD, 2**31 - 1), mallopt(_M_TOP_PAD, 64 * 2**20)])
+    # M_MMAP_MAX, M_TRIM_THRESHOLD and M_TOP_PAD of glibc's malloc.h
+    for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 64 * 2**20)):
+        ctypes.CDLL(None).mallopt(option, value)
 
 
 def peak_memory(device: torch.device | str = "cpu") -> int:
     """Bytes at the peak since `reset_peak_memory`: on CUDA torch's counter, on the CPU the resident set."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return _status("VmHWM")
+    return 1024 * int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
 
 
 def reset_peak_memory(device: torch.device | str = "cpu") -> int:
@@ -88,19 +73,6 @@ def reset_peak_memory(device: torch.device | str = "cpu") -> int:
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-    if _PROC.is_dir():  # elsewhere (macOS) no new peak can be started
-        (_PROC / "clear_refs").write_text("5")  # proc(5): resets the high-water mark
-    return _status("VmRSS")
-
-
-def _status(name: str) -> int:
-    """A line of /proc/self/status, in bytes; where there is none, the largest resident set since the process started."""
-    if not _PROC.is_dir():
-        import resource  # not on Windows
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    lines = (_PROC / "status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the high-water mark
+    return psutil.Process().memory_info().rss

@@ -7,42 +7,30 @@ torchrun --nproc-per-node 4 -m ageflow.train train_glow -p dataset morph
 import argparse
 import json
 import os
-import signal
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
-
 from ageflow.config import STEPS, Training
 from ageflow.parameters import describe_parameters, from_command_line
+from ageflow.run import write_atomically
 
 # torch is imported only when the parameters are known to be right: --help and a misspelt name do not wait for it.
-
-
-TRAININGS = ("train_glow", "train_ictm", "train_classifiers")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0, 1 for an error that it names, or 130 where Ctrl-C stopped it."""
     parser = argparse.ArgumentParser(prog="python -m ageflow.train", description=__doc__.splitlines()[0])
-    parser.add_argument("step", choices=TRAININGS, help="what to train")
+    parser.add_argument("step", choices=("train_glow", "train_ictm", "train_classifiers"), help="what to train")
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    parser.add_argument(
-        "--parameters", dest="listed", action="store_true", help="only list what the step takes, with its values"
-    )
-    # How `ageflow.training.launch` starts it, by torchrun:
+    parser.add_argument("--parameters", dest="listed", action="store_true", help="only list what the step takes")
+    # How `ageflow.training.distributed.launched` starts it, by torchrun:
     parser.add_argument("--settings", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--report", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.report is not None and given.report.is_file():
         return 0  # one of several processes has met an error that starting them again would not mend
-    if given.parent is not None:
-        threading.Thread(target=_stop_without, args=(given.parent,), daemon=True).start()
     try:
         if given.settings:
             settings = STEPS[given.step].checked(json.loads(given.settings.read_text()))
@@ -56,7 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped; the same command continues from here", file=sys.stderr)
         return 130
     except Exception as error:
-        _report(error, given.report)
+        if not _is_clear(error):
+            traceback.print_exception(error)
+        elif given.report is None:
+            print(error, file=sys.stderr)
+        else:
+            write_atomically(given.report, f"{type(error).__name__}: {error}".encode())
         if _among_several():
             sys.stdout.flush()
             os._exit(1)  # an orderly end would wait for the other processes, who wait for this one
@@ -65,36 +58,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(settings: Training) -> None:
-    from ageflow.training.distributed import join
-    from ageflow.training.glow import train_glow
-    from ageflow.training.ictm import train_translator
-    from ageflow.training.judges import train_classifiers
+    from ageflow.training import classifier, distributed, glow, ictm
 
-    training = dict(zip(TRAININGS, (train_glow, train_translator, train_classifiers), strict=True))[settings.step]
+    training = {
+        "train_glow": glow.train_glow,
+        "train_ictm": ictm.train_translator,
+        "train_classifiers": classifier.train_classifiers,
+    }[settings.step]
     if not _among_several():
         training(settings)
         return
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):  # it was begun anew before a process died
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":  # it was begun anew before a process died
         settings = settings.model_copy(update={"restart": False})
-    with join(settings.device) as device:
+    with distributed.join(settings.device) as device:
         training(settings.model_copy(update={"device": device}))
 
 
 def _among_several() -> bool:
     """Whether torchrun has started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
-
-
-def _report(error: Exception, report: Path | None) -> None:
-    """Print an error, or note it for the caller where it would come again after a restart."""
-    if not _is_clear(error):
-        traceback.print_exception(error)
-    elif report is None:
-        print(error, file=sys.stderr)
-    else:
-        from ageflow.run import write_atomically
-
-        write_atomically(report, json.dumps({"type": type(error).__name__, "message": str(error)}).encode())
 
 
 def _is_clear(error: Exception) -> bool:
@@ -104,20 +86,6 @@ def _is_clear(error: Exception) -> bool:
     import torch
 
     return isinstance(error, torch.OutOfMemoryError)
-
-
-def _stop_without(parent: int) -> None:
-    """SIGTERM to this process, which then saves, when torchrun or the process that started torchrun has gone."""
-    while _parent_of(os.getppid()) == parent:
-        time.sleep(1)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _parent_of(process: int) -> int | None:
-    try:
-        return psutil.Process(process).ppid()
-    except psutil.NoSuchProcess:
-        return None
 
 
 if __name__ == "__main__":

@@ -26,10 +26,10 @@ def test_each_code_is_a_flow_of_the_same_shape(code, coupling):
     config = SMALL.model_copy(update={"coupling": coupling})
     torch.manual_seed(0)
     x = torch.rand(4, 3, 16, 16) - 0.5
-    flow = CODES[code](config, x, None)
+    flow = CODES[code](config, x)
     with torch.no_grad():
         torch.testing.assert_close(flow.decode(flow.encode(x)), x, rtol=0, atol=1e-4)
-    mine = sum(p.numel() for p in CODES["ageflow"](config, x, None).module.parameters())
+    mine = sum(p.numel() for p in CODES["ageflow"](config, x).module.parameters())
     assert sum(p.numel() for p in flow.module.parameters()) == pytest.approx(mine, rel=0.1)
     flow.loss(x).backward()
     assert all(p.grad is not None for p in flow.module.parameters() if p.requires_grad)
@@ -47,8 +47,7 @@ def test_operations_are_those_of_the_convolutions_nothing_recomputed():
         assert operations == pytest.approx(3 * 2 * sum(level), rel=1e-3)
 
 
-def test_a_case_that_fails_or_is_killed_says_why():
-    assert "name the folder of a clone" in measure(Case(code="rosinality", glow=SMALL, repeats=1))["note"]
+def test_a_case_that_is_killed_says_so():
     with ThreadPoolExecutor(1) as pool:
         measuring = pool.submit(measure, Case(glow=SMALL, repeats=1_000_000, device="cpu"))
         while not (cases := [child for child in psutil.Process().children() if "ageflow.benchmark" in child.cmdline()]):
@@ -59,35 +58,14 @@ def test_a_case_that_fails_or_is_killed_says_why():
         assert "ended with -9" in measuring.result(60)["note"]
 
 
-def test_the_peak_in_fp32_is_of_the_large_product_however_busy_the_machine(monkeypatch):
-    """A slow moment must not make the small product, which only shows whether bf16 is emulated, the peak."""
-    monkeypatch.setattr(benchmark, "_LONGEST_PRODUCT", 0.0)
-    calls = []
-
-    def timed(a, b, out, mm=torch.mm):
-        began = time.perf_counter()
-        mm(a, b, out=out)
-        calls.append((a.dtype, len(a), time.perf_counter() - began))
-
-    monkeypatch.setattr(torch, "mm", timed)
-    peak = gemm_peak("cpu", side=512, repeats=3)["fp32"]
-    assert {call[:2] for call in calls} == {(torch.float32, 512), (torch.bfloat16, 64)}
-    fastest = min(seconds for dtype, _, seconds in calls if dtype == torch.float32)
-    assert peak == pytest.approx(2 * 512**3 / fastest / 1e9, rel=0.2)
-
-
-def test_ratios_are_over_the_best_public_code():
-    rows = [("normflows", 2.0, 5.0, 1.0), ("rosinality", 4.0, 4.0, 1.0), ("plain, fp32", 8.0, 10.0, 3.0)]
+def test_ratios_are_over_normflows():
+    rows = [("normflows", 4.0, 5.0, 1.0), ("plain, fp32", 8.0, 10.0, 3.0)]
     table = pd.DataFrame(rows, columns=["case", "train", "encode", "decode"])
     assert ratios(table).to_dict("records") == [{"case": "plain, fp32", "train": 2.0, "encode": 2.0, "decode": 3.0}]
 
 
-@pytest.mark.parametrize(("train", "bf16", "left_out"), [(3.7, 1.3, True), (3.7, 412.0, False), (370.0, 1.3, False)])
-def test_bf16_is_left_out_only_where_a_step_would_take_minutes(train, bf16, left_out):
-    """3.7 faces a second in fp32 and a product 82 times as slow in bf16 are six minutes for a step of 16 faces."""
-    note = benchmark._too_slow(Case(glow=SMALL, batch=16), train, {"fp32": 107.0, "bf16": bf16})
-    assert (note is not None) == left_out
-    assert note is None or ("1.3 GFLOP/s in bf16" in note and "356 seconds" in note)
+def test_the_peak_of_the_matrix_product_is_positive_in_both_precisions():
+    assert all(value > 0 for value in gemm_peak("cpu", side=256, repeats=2).values())
 
 
 def test_stopped_in_a_later_round_the_speed_table_keeps_those_before(tmp_path, monkeypatch):
@@ -116,7 +94,7 @@ def test_notebook_10_measures_and_keeps_its_tables(papermill, tmp_path: Path):
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs" / "demo" / "smoke" / "benchmarks"
     speed = pd.read_csv(folder / "speed.csv").set_index("case")
-    assert {"normflows", "plain, fp32", "reversible, bf16", "plain, fp32, memory given back"} <= set(speed.index)
+    assert {"normflows", "plain, fp32", "reversible, fp32", "plain, fp32, memory given back"} <= set(speed.index)
     assert (speed[["train", "encode", "decode", "of_peak"]] > 0).all(axis=None)
     assert (speed["peak"] > 0.1).all(), "a process with torch in it"
     kept = pd.read_csv(folder / "memory.csv").set_index(["mode", "steps", "batch"])["activations"][:, 12, 16]

@@ -75,8 +75,7 @@ def copy_of(runs_root: Path, folder: Path) -> Path:
 def encoded_run(runs_root: Path, **glow: object) -> None:
     """Steps 01 to 03 of the tiny run; GLOW is trained with what is given of it."""
     from ageflow.training.glow import train_glow
-    from ageflow.translation.latents import encode_faces
-    from ageflow.translation.prototypes import compute_prototypes
+    from ageflow.translation.prototypes import compute_prototypes, encode_faces
 
     given = parameters(runs_root)
     write_faces(ageflow.Workspace.of(ageflow.settings("prepare_data", given)).path("faces"))
@@ -88,8 +87,8 @@ def encoded_run(runs_root: Path, **glow: object) -> None:
 @cache
 def tiny_run(runs_root: Path) -> Path:
     """Run steps 01 to 06 up to the trained methods and judges; returns `runs_root`."""
+    from ageflow.training.classifier import train_classifiers
     from ageflow.training.ictm import train_translator, train_without_ictm
-    from ageflow.training.judges import train_classifiers
 
     given = parameters(runs_root)
     encoded_run(runs_root)

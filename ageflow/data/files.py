@@ -1,4 +1,4 @@
-"""What lies in a data set's folder.
+"""What lies in a data set's folder, and which row of its table belongs to which file.
 
 Rules that hold for every data set:
 
@@ -7,21 +7,28 @@ Rules that hold for every data set:
   begin with a dot (``.DS_Store``, ``._photo.jpg``), ``Thumbs.db``, ``desktop.ini``, and the folder ``__MACOSX``.
 * A link counts where it leads to a file inside the data folder. One that leads out, to nothing, to itself or to a
   folder is refused, and so is whatever is no ordinary file (a pipe would never end).
+* The path in a row only ever looks a file up in the `Listing`. It is never opened, so it cannot lead anywhere else.
+* A row and the file it names are one thing, so each row and each file ends as one face or as one line of rejected.csv.
 """
 
 import os
 import posixpath
-from collections.abc import Collection, Sequence
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
 
 from ageflow.config import ParameterError, PrepareData
+from ageflow.data.pictures import ENDINGS
+from ageflow.data.records import Rejection, with_reasons
 
-ENDINGS = frozenset(  # of pictures
-    f".{kind}"
-    for kind in ("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "tif", "tiff", "webp", "ppm", "pgm", "jp2", "avif")
-)
 _LITTER = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"))
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -32,24 +39,17 @@ class Listing:
         root: folder that the paths are relative to.
         files: ordinary files, relative paths with slashes, sorted.
         refused: links and other things that are not read, and why.
-        hidden: how many things were left out as an operating system's.
     """
 
     root: Path
     files: list[str]
     refused: dict[str, str]
-    hidden: int = 0
-
-    @property
-    def notes(self) -> list[str]:
-        """A sentence for the data card about what was left out."""
-        note = f"{self.hidden:,} hidden files of an operating system (.DS_Store, Thumbs.db and such) are not counted."
-        return [note] if self.hidden else []
 
     @property
     def tables(self) -> list[str]:
-        """The CSV and TSV files."""
-        return [file for file in self.files if file.casefold().endswith((".csv", ".tsv"))]
+        """The CSV and TSV files, those of the uppermost folder first."""
+        tables = [file for file in self.files if file.casefold().endswith((".csv", ".tsv"))]
+        return sorted(tables, key=lambda file: file.count("/"))
 
     def find(self, *names: str) -> str | None:
         """The uppermost file of the first of these names (lower case; on disk in any); None where there is none."""
@@ -62,36 +62,16 @@ class Listing:
         start = f"{folder}/" if folder else ""
         files = [file.removeprefix(start) for file in self.files if file.startswith(start) and file not in without]
         refused = {file.removeprefix(start): why for file, why in self.refused.items() if file.startswith(start)}
-        return Listing(self.root / folder, files, refused, self.hidden)
+        return Listing(self.root / folder, files, refused)
 
 
 def is_picture(name: str) -> bool:
     """Whether a file's name ends as a picture's does."""
-    return posixpath.splitext(name)[1].casefold() in ENDINGS
-
-
-def list_data(settings: PrepareData, expected: str) -> Listing:
-    """Everything in `data_root` but the runs.
-
-    Arguments:
-        settings: notebook 01's.
-        expected: what should be in it, for the message.
-
-    Raises:
-        ParameterError: `data_root` is not given, not there, not a folder, not readable or empty.
-    """
-    root = settings.data_root
-    try:
-        problem = "is not given" if root is None else "" if any(root.iterdir()) else f"= {root} is empty"
-    except OSError as error:
-        problem = f"= {root} cannot be read ({error.strerror})"
-    if problem:
-        raise _not_the_data(settings, problem, expected)
-    return list_files(root, settings.runs_root)
+    return name.casefold().endswith(ENDINGS)
 
 
 def find_pictures(settings: PrepareData, names: Sequence[str], expected: str) -> tuple[Listing, str]:
-    """Everything in `data_root`, and the folder of the pictures: the uppermost of a known name, or else "", all of it.
+    """Everything in `data_root` but the runs, and the pictures' folder: the uppermost of a known name, else "", all of it.
 
     Arguments:
         settings: notebook 01's.
@@ -99,25 +79,27 @@ def find_pictures(settings: PrepareData, names: Sequence[str], expected: str) ->
         expected: what should be in `data_root`, for the message.
 
     Raises:
-        ParameterError: no pictures are there, or their folder is a link out of `data_root`; or as `list_data`.
+        ParameterError: `data_root` is not given, cannot be read or holds no pictures, or the pictures' folder is a link
+            out of it.
     """
-    everything = list_data(settings, expected)
-    root = everything.root
+    root = settings.data_root
+    everything = Listing(Path(), [], {}) if root is None else list_files(root, settings.runs_root)
     holding = {posixpath.dirname(file) for file in everything.files if is_picture(file)}
-    if "" in holding and root.name.casefold() in names:
+    if "" in holding and everything.root.name.casefold() in names:
         return everything, ""
-    above = [folder.split("/")[:depth] for folder in holding for depth in range(1, folder.count("/") + 2)]
-    known = [(len(parts), names.index(parts[-1].casefold()), parts) for parts in above if parts[-1].casefold() in names]
+    above = {place for folder in holding for place in PurePosixPath(folder, "picture").parents}
+    known = [(len(at.parts), names.index(at.name.casefold()), str(at)) for at in above if at.name.casefold() in names]
     if known:
-        return everything, "/".join(min(known)[-1])
-    for link in everything.refused:
-        if posixpath.basename(link).casefold() in names and (root / link).is_dir():
-            target = (root / link).resolve()
-            raise ParameterError(
-                f"{root / link} is a link out of data_root, to {target}: name that folder as data_root"
-            )
+        return everything, min(known)[-1]
+    links = [everything.root / link for link in everything.refused if posixpath.basename(link).casefold() in names]
+    for link in filter(Path.is_dir, links):
+        raise ParameterError(f"{link} is a link out of data_root, to {link.resolve()}: name that folder as data_root")
     if not holding:
-        raise _not_the_data(settings, f"= {root} holds no pictures", expected)
+        problem = "is not given" if root is None else f"= {root}: {everything.refused.get('', 'it holds no pictures')}"
+        raise ParameterError(
+            f"data_root {problem}; for dataset = {settings.dataset!r} it should be the folder that holds {expected}. Pass "
+            "that folder with -p data_root PATH"
+        )
     return everything, ""
 
 
@@ -125,7 +107,6 @@ def list_files(root: Path, without: Path | None = None) -> Listing:
     """Everything in a folder and its subfolders, but `without` one of these (where the runs are)."""
     files: list[str] = []
     refused: dict[str, str] = {}
-    hidden = 0
     waiting = [(str(root), "")]
     while waiting:
         path, prefix = waiting.pop()
@@ -135,37 +116,107 @@ def list_files(root: Path, without: Path | None = None) -> Listing:
             refused[prefix.rstrip("/")] = f"the folder cannot be read: {error.strerror}"
             continue
         for entry in entries:
+            if entry.name.startswith(".") or entry.name.casefold() in _LITTER or Path(entry.path) == without:
+                continue
             name = f"{prefix}{entry.name}"
             shown = os.fsencode(name).decode("utf-8", "backslashreplace")
-            if entry.name.startswith(".") or entry.name.casefold() in _LITTER:
-                hidden += 1
-            elif shown != name:
+            if shown != name:
                 refused[shown] = "the file's name is not UTF-8: rename it"
             elif entry.is_dir(follow_symlinks=False):
-                if Path(entry.path) != without:
-                    waiting.append((entry.path, f"{name}/"))
-            elif reason := _refusal(entry, root):
-                refused[name] = reason
-            else:
+                waiting.append((entry.path, f"{name}/"))
+            elif entry.is_symlink():
+                target = Path(os.path.realpath(entry.path))
+                if target.is_file() and target.is_relative_to(root):
+                    files.append(name)
+                else:
+                    refused[name] = "the link leads to no file inside the data folder"
+            elif entry.is_file():
                 files.append(name)
-    return Listing(root, sorted(files), refused, hidden)
+            else:
+                refused[name] = "it is no ordinary file"
+    return Listing(root, sorted(files), refused)
 
 
-def _refusal(entry: os.DirEntry, root: Path) -> str | None:
-    """Why something that is no folder is not read; None where it is read."""
-    if entry.is_symlink():
-        target = Path(os.path.realpath(entry.path))
-        if not target.is_relative_to(root):
-            return "the link leads out of the data folder"
-        if not target.exists():
-            return "the link leads to nothing or to itself"
-        if target.is_dir():
-            return "a link to a folder is not followed"
-    return None if entry.is_file() else "it is no ordinary file"
+# -- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _not_the_data(settings: PrepareData, problem: str, expected: str) -> ParameterError:
-    return ParameterError(
-        f"data_root {problem}: for dataset = {settings.dataset!r} it should be the folder that holds {expected}. Pass that "
-        "folder with -p data_root PATH"
-    )
+def any_case(path: str) -> str:
+    """A key under which paths agree that differ in case or in the composition of their letters."""
+    return unicodedata.normalize("NFC", path).casefold()
+
+
+def base_name(path: str) -> str:
+    """`any_case` of the file's name, whatever its folder."""
+    return any_case(posixpath.basename(path))
+
+
+def join(
+    rows: pd.DataFrame, listing: Listing, table: str, keys: Sequence[Callable[[str], str]] = (any_case,)
+) -> tuple[pd.DataFrame, list[Rejection]]:
+    """Bring rows and files together by name.
+
+    Arguments:
+        rows: columns `file` (the path as it stands in the table) and `reason` (why the row is wrong; "" where not).
+        listing: the files.
+        table: what the table is called, for the reasons.
+        keys: under which a row that names no file exactly may find one, in this order; a key that two files share
+            finds none.
+
+    Returns:
+        The rows, index from 0, `file` as in the listing where it was found and `reason` filled in where not; and a
+        line for every file that no row names.
+    """
+    rows = rows.reset_index(drop=True)
+    written = rows["file"].fillna("").astype(str)
+    path = written.str.strip().str.replace("\\", "/")
+    absolute = path.str.match(r"[/~]|[A-Za-z]:")
+    path = path.map(posixpath.normpath)
+    outside = path.str.match(r"\.\.(/|\Z)")
+    path = path.mask(absolute | outside | (path == "."), "")
+
+    known = pd.Series([*listing.files, *listing.refused], dtype=object)
+    found = pd.Series(None, index=rows.index, dtype=object)
+    for key in (str, *keys):
+        by_key = known.set_axis(known.map(key))
+        by_key = by_key[~by_key.index.duplicated(keep=False)]
+        found = found.where(found.notna(), path.map(key).map(by_key)).where(path != "", None)
+    cases = [
+        (absolute, "the path is absolute, and so leads out of the data folder: write it from the table's folder on"),
+        (outside, "the path leads out of the data folder"),
+        ((path != "") & found.isna(), "the row's file is not there"),
+        (found.isin(list(listing.refused)), found.map(listing.refused)),
+    ]
+    files = found.where(found.notna(), written)
+    reasons = with_reasons(rows["reason"], cases)
+    return rows.assign(file=files, reason=reasons), _left(listing, files, f"no row of {table} names the file")
+
+
+def named(listing: Listing, pattern: str, form: str) -> tuple[pd.DataFrame, list[Rejection]]:
+    """The rows of a set without a table: the files whose names follow a pattern.
+
+    Arguments:
+        listing: the files.
+        pattern: see `name_parts`.
+        form: the pattern in words, for the reasons.
+
+    Returns:
+        Columns `file`, `reason` ("") and the groups; and a line for every other file.
+    """
+    files = pd.Series(listing.files, dtype=object)
+    parts = name_parts(files, pattern)
+    table = parts.assign(file=files, reason="")[parts.notna().any(axis=1)].reset_index(drop=True)
+    return table, _left(listing, table["file"], f"the file's name is not {form}")
+
+
+def name_parts(files: pd.Series, pattern: str) -> pd.DataFrame:
+    """The named groups of `pattern`, which is of a whole file name in any case; nothing where a name does not follow it."""
+    return files.map(posixpath.basename).str.extract(rf"\A(?:{pattern})\Z", flags=re.IGNORECASE).astype(object)
+
+
+def _left(listing: Listing, used: pd.Series, reason: str) -> list[Rejection]:
+    """A line for every file that is not used: why it was refused, or `reason`."""
+    unused = {
+        file: reason if is_picture(file) else "not a picture, by the ending of its name" for file in listing.files
+    }
+    taken = set(used)
+    return [Rejection(file, None, why) for file, why in (listing.refused | unused).items() if file not in taken]

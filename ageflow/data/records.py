@@ -1,21 +1,19 @@
-"""The one table that every reader fills, its age groups, and the rows that are rejected."""
+"""The one table that every reader fills: its age groups, the rows that are rejected, and the two halves."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-
-from ageflow.data.files import Listing
 
 AGE_GROUPS = ("30-", "31-40", "41-50", "51+")
 GROUP_EDGES = (30, 40, 50)  # the last completed year of every group but the last
 NO_GROUP = -1  # of a face whose age is not known
 MAX_AGE = 120
 GENDERS = ("female", "male")
-COLUMNS = ("file", "identity", "age", "gender", "race", "source")
+COLUMNS = ("file", "identity", "age", "gender", "race")
 
 
 def age_group(ages: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -42,8 +40,7 @@ def age_group(ages: Sequence[float] | np.ndarray) -> np.ndarray:
     return np.searchsorted(GROUP_EDGES, np.floor(years), side="left").astype(np.int64)
 
 
-@dataclass(frozen=True)
-class Rejection:
+class Rejection(NamedTuple):
     """A file or a row that did not become a face: one line of ``rejected.csv``."""
 
     file: str
@@ -56,14 +53,13 @@ class Reading:
     """What a reader found on disk.
 
     Arguments:
-        table: one row a picture, `COLUMNS`; `identity`, `gender` and `race` may be None. Two optional columns: `reason`,
-            why a row is rejected ("" where it is not), and `split`, "train" or "test", where the data set itself says to
-            which half a picture belongs.
+        table: one row a picture, columns `file` and whatever is known of `COLUMNS`. Two more are optional: `reason`, why a
+            row is rejected ("" where it is not), and `split`, "train" or "test", where the data set itself says to which
+            half a picture belongs. Further columns are ignored.
         root: folder that the `file` column is relative to.
         rejections: files and rows rejected while reading.
         landmarks: [rows, 5, 2] pixels, where the reader knows the five points already; else they are searched for.
         notes: sentences for the data card: where the pictures come from, what the labels are worth.
-        identities: False where the set names nobody, so that every picture is an identity of its own.
         ages: False where the set has no ages: they are NaN then, and the faces are in no age group.
     """
 
@@ -72,80 +68,92 @@ class Reading:
     rejections: list[Rejection] = field(default_factory=list)
     landmarks: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
-    identities: bool = True
     ages: bool = True
 
-    @classmethod
-    def of(
-        cls, listing: Listing, table: pd.DataFrame, left: list[Rejection], notes: list[str], source: str, **known: Any
-    ) -> Self:
-        """What a reader found in a folder; columns that `table` lacks are unknown, and superfluous ones are dropped.
 
-        Arguments:
-            listing: the files.
-            table: the rows, `file` and whatever is known.
-            left: the files that no row names.
-            notes: for the data card.
-            source: name of the data set.
-            **known: `identities`, `ages`.
-        """
-        columns = [*COLUMNS, *(name for name in ("reason", "split") if name in table)]
-        records = table.assign(source=source).reindex(columns=columns)
-        return cls(records, listing.root, left, notes=notes + listing.notes, **known)
+def with_reasons(reasons: pd.Series, cases: Iterable[tuple[pd.Series, str | pd.Series]]) -> pd.Series:
+    """Why each row is rejected: what `reasons` says, or else the first case that holds; "" where there is none."""
+    for wrong, reason in cases:
+        reasons = reasons.mask((reasons == "") & wrong, reason)
+    return reasons
 
 
 def checked(table: pd.DataFrame, ages_known: bool = True) -> tuple[pd.DataFrame, list[Rejection]]:
     """Keep the rows that can be used, and say why the others cannot.
 
     Arguments:
-        table: at least the `COLUMNS`; further ones are kept. Where it has a column `reason`, the reader has rejected the
-            rows in which that is not empty.
+        table: as in `Reading`.
         ages_known: False accepts rows without an age: all of them then have none.
 
     Returns:
-        The usable rows (the index is kept, ages are floats, a row without identity gets its file's name as identity),
-        and a `Rejection` for every other row; `row` counts from 0 in `table`.
-
-    Raises:
-        ValueError: a column is missing.
+        The usable rows (index: the row in `table` from 0; ages are floats; a row without identity gets its file's name as
+        identity), and a `Rejection` for every other row.
     """
-    missing = [column for column in COLUMNS if column not in table.columns]
-    if missing:
-        raise ValueError(f"the table of records lacks {', '.join(missing)}; a reader fills {', '.join(COLUMNS)}")
-    table = table.copy()
-    reasons = table.pop("reason").fillna("").tolist() if "reason" in table else [""] * len(table)
-    written = table["age"]
-    table["age"] = pd.to_numeric(written, errors="coerce").astype(float)
-    for column in ("gender", "race"):
-        table[column] = table[column].astype(object).where(table[column].notna(), None)
-
-    seen: set[str] = set()
-    rows = zip(table["file"], table["age"], written, table["gender"], strict=True)
-    for place, (file, *labels) in enumerate(rows):
-        reasons[place] = reasons[place] or _problem(file, *labels, ages_known)
-        # Checked last: a rejected row does not stand in the way of a good one of the same file.
-        if not reasons[place] and file in seen:
-            reasons[place] = "duplicate: an earlier row names the same file"
-        elif not reasons[place]:
-            seen.add(file)
-    rejections = [
-        Rejection(str(file), place, reason)
-        for place, (file, reason) in enumerate(zip(table["file"], reasons, strict=True))
-        if reason
+    columns = [*COLUMNS, "reason", *table.columns.intersection(["split"])]
+    table = table.reset_index(drop=True).reindex(columns=columns).astype(object)
+    table = table.where(table.notna(), None)
+    file, written, gender = table["file"], table["age"], table["gender"]
+    age = pd.to_numeric(written, errors="coerce").astype(float)
+    cases = [
+        (file.isna() | (file == ""), "no file is named"),
+        (written.isna() & ages_known, "no age is given"),
+        (~np.isfinite(age) & ages_known, "the age " + written.map(repr) + " is not a number"),
+        ((age < 0) | (age > MAX_AGE), "the age " + written.astype(str) + f" lies outside 0 to {MAX_AGE} years"),
+        (~gender.isin([*GENDERS, None]), "the gender " + gender.map(repr) + f" is neither of {', '.join(GENDERS)}"),
     ]
-    table = table[np.array(reasons, dtype=object) == ""]
-    identity = table["identity"].where(table["identity"].notna(), table["file"]).astype(str)
-    return table.assign(identity=identity), rejections
+    reasons = with_reasons(table.pop("reason").fillna(""), cases)
+    # Last, so that a rejected row does not stand in the way of a good one of the same file.
+    again = file.where(reasons == "").duplicated()
+    reasons = with_reasons(reasons, [(again, "duplicate: an earlier row names the same file")])
+    rejections = [Rejection(str(file[row]), row, reasons[row]) for row in table.index[reasons != ""]]
+    identity = table["identity"].where(table["identity"].notna(), file).astype(str)
+    return table.assign(age=age, identity=identity)[reasons == ""], rejections
 
 
-def _problem(file: object, age: float, written: object, gender: str | None, ages_known: bool) -> str:
-    """Why a row cannot be used; "" where it can. `age` is the number that `written` means, or NaN."""
-    if pd.isna(file) or not str(file):
-        return "no file is named"
-    if ages_known and not np.isfinite(age):
-        return "no age is given" if pd.isna(written) else f"the age {written!r} is not a number"
-    if age < 0 or age > MAX_AGE:
-        return f"the age {written} lies outside 0 to {MAX_AGE} years"
-    if gender is not None and gender not in GENDERS:
-        return f"the gender {gender!r} is neither of {', '.join(GENDERS)}"
-    return ""
+def split_faces(faces: pd.DataFrame, test_share: float, seed: int) -> pd.Series:
+    """Which half each face belongs to: as its column `split` says, or else by `split_by_identity`.
+
+    Who is in the training half with one picture is in it with all of them, whatever the column says.
+
+    Returns:
+        "train" or "test" per row, with the index of `faces`.
+    """
+    if "split" not in faces:
+        return split_by_identity(faces, test_share, seed)
+    train = faces["identity"].isin(faces.loc[faces["split"] == "train", "identity"])
+    return pd.Series(np.where(train, "train", "test"), index=faces.index)
+
+
+def split_by_identity(table: pd.DataFrame, test_share: float, seed: int) -> pd.Series:
+    """Which half each face belongs to, decided identity by identity.
+
+    Identities are put in order of the age groups and genders their faces have, in random order within, and every
+    (1/test_share)-th goes to the test half: so each age group and gender keeps the share, to within one identity.
+
+    Arguments:
+        table: one row a face, columns `identity`, `group` and `gender` (None where it is not known).
+        test_share: share of the identities to test on, between 0 and 1.
+        seed: decides the order within an age group.
+
+    Returns:
+        "train" or "test" per row, with the table's index. With two identities or more, neither half is empty.
+
+    Example:
+        >>> table = pd.DataFrame({"identity": ["a", "a", "b", "c", "d"], "group": [0, 1, 0, 1, 1], "gender": None})
+        >>> split_by_identity(table, 0.25, seed=0).nunique()
+        2
+    """
+    generator = np.random.default_rng(seed)
+    strata = (
+        table.assign(gender=table["gender"].fillna(""))
+        .groupby("identity", sort=True)
+        .agg(groups=("group", lambda groups: tuple(sorted(set(groups)))), gender=("gender", "first"))
+    )
+    strata["random"] = generator.permutation(len(strata))
+    order = strata.sort_values(["gender", "groups", "random"]).index.to_numpy()
+    # The k-th identity is tested on where k·share passes a whole number.
+    steps = np.floor((np.arange(len(order) + 1) + generator.random()) * test_share)
+    tested = np.diff(steps) > 0
+    if len(order) > 1 and tested.all() == tested.any():  # all or none
+        tested[generator.integers(len(order))] ^= True
+    return pd.Series(np.where(table["identity"].isin(order[tested]), "test", "train"), index=table.index)

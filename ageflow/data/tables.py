@@ -4,59 +4,44 @@ A table is a row a line. A quotation mark that is never closed therefore spoils 
 parser does: each line is parsed by itself.
 """
 
+import contextlib
 import csv
-import io
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from ageflow.config import ParameterError
-from ageflow.data.files import is_picture
+from ageflow.data.files import Listing, is_picture
 
 _DELIMITERS = (",", ";", "\t", "|", " ")
 _NOTHING = frozenset(("", "na", "n/a", "nan", "none", "null", "unknown", "?", "-"))
 _GENDERS = {"m": "male", "male": "male", "man": "male", "f": "female", "female": "female", "woman": "female"}
-_AS_WRITTEN = ("file", "age")  # an age of "n/a" is a row's error; "unknown.jpg" is a file
+_AS_WRITTEN = ("file", "age", "reason")  # an age of "n/a" is a row's error; "unknown.jpg" is a file
 
 
-def decoded(content: bytes) -> tuple[str, str]:
-    """The text of a file and its encoding: as the byte order mark says, else UTF-8, UTF-16, and at last cp1252.
-
-    Example:
-        >>> decoded("Zoë".encode("cp1252")), decoded("Zoë".encode("utf-16"))
-        (('Zoë', 'cp1252'), ('Zoë', 'utf-16'))
-    """
-    tried = ["utf-8-sig", "cp1252"]
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        tried.insert(0, "utf-16")
-    elif 0 in content[:2]:  # without a mark, a header in ASCII has a zero in every other byte
-        tried.insert(0, "utf-16-be" if content[0] == 0 else "utf-16-le")
-    for encoding in tried:
-        try:
-            return content.decode(encoding), encoding
-        except UnicodeDecodeError:
-            continue
-    return content.decode("cp1252", "replace"), "cp1252"  # five bytes have no meaning in it
-
-
-def lines(path: Path) -> tuple[list[str], str]:
-    """The lines of a text file that are not blank, whatever ends them, and its encoding.
+def lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank: encoded as the byte order mark says, else UTF-8, and at last cp1252.
 
     Raises:
         ParameterError: it cannot be read.
     """
     try:
-        text, encoding = decoded(path.read_bytes())
+        content = path.read_bytes()
+        text = content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("cp1252", "replace")  # five bytes have no meaning in it
     except OSError as error:
         raise ParameterError(f"{path} cannot be read: {error.strerror}") from None
-    return [line for line in io.StringIO(text, newline=None).read().split("\n") if line.strip()], encoding
+    return [line for line in re.split(r"[\r\n]+", text) if line.strip()]
 
 
 def read_table(
     path: Path, columns: Mapping[str, str], required: Sequence[str], text: list[str] | None = None
-) -> tuple[pd.DataFrame, list[str]]:
+) -> pd.DataFrame:
     """Read a table of any usual delimiter and encoding.
 
     Arguments:
@@ -67,23 +52,20 @@ def read_table(
         text: its lines, the header first, where they are not simply the file's.
 
     Returns:
-        The rows, text by our names of the columns, and notes for the data card. None where the table lacks a column or
-        says that nothing is known ("", "n/a" …); `file` and `age` stay as they are written, ``gender`` is as of
-        `genders`. A column `reason` says why a row is broken, else "": such a row has a `file` only, the field that
-        looks most like one.
+        The rows, text by our names of the columns. None where the table lacks a column or says that nothing is known
+        ("", "n/a" …); `file` and `age` stay as they are written, ``gender`` is as of `genders`. A column `reason` says
+        why a row is broken, else "": such a row has a `file` only, the field that looks most like one.
 
     Raises:
         ParameterError: it cannot be read, or a required column is missing.
     """
-    content, encoding = lines(path)
-    text = content if text is None else text
+    text = lines(path) if text is None else text
     if text and re.fullmatch(r'"?sep=."?', text[0].strip()):  # Excel's note to itself
         text = text[1:]
     headers = {sign: [name.casefold() for name in _fields(text[0], sign)] for sign in _DELIMITERS if text}
     delimiter = max(headers, key=lambda sign: (len({*headers[sign]} & {*columns}), len(headers[sign])), default=",")
     header = headers.get(delimiter, [])
-    lacking = [name for name in required if name not in header]
-    if lacking:
+    if lacking := [name for name in required if name not in header]:
         raise ParameterError(
             f"{path} has no column {', '.join(lacking)}: its first line should name {', '.join(columns)} "
             f"({', '.join(required)} at least), and it names {', '.join(filter(None, header)) or 'nothing'}"
@@ -97,39 +79,25 @@ def read_table(
             fields.pop()
         if len(fields) == len(header):
             # Reversed, as the first of two columns of one name counts.
-            rows.append(
-                {columns.get(name): field or None for name, field in zip(header[::-1], fields[::-1], strict=True)}
-            )
+            rows.append({columns.get(name): value for name, value in zip(header[::-1], fields[::-1], strict=True)})
         else:
             reason = f"the row of {path.name} has {len(fields)} fields, and the header {len(header)}"
             rows.append({"file": next(filter(is_picture, fields), line[:200]), "reason": reason})
-    frame = pd.DataFrame(rows, columns=[*columns.values(), "reason"], dtype=object)
-    frame = frame.where(frame.notna(), None).fillna({"reason": ""})
-    for column in frame.columns.difference([*_AS_WRITTEN, "reason"]):
-        frame[column] = genders(frame[column]) if column == "gender" else missing(frame[column])
-    return frame, [f"{path.name} is not UTF-8; it was read as {encoding}."] if encoding == "cp1252" else []
+    frame = pd.DataFrame(rows, columns=[*columns.values(), "reason"], dtype=object).replace("", None)
+    for column in frame.columns.difference(_AS_WRITTEN):
+        frame[column] = (genders if column == "gender" else missing)(frame[column])
+    return frame.where(frame.notna(), None).fillna({"reason": ""})
 
 
-def read_tables(
-    paths: Sequence[Path], columns: Mapping[str, str], required: Sequence[str]
-) -> tuple[pd.DataFrame, str, list[str]]:
-    """The rows of several tables, one table after the other, as `read_table` reads each.
-
-    Returns:
-        The rows, the names of the tables in a phrase, and notes for the data card.
-    """
-    tables = [read_table(path, columns, required) for path in paths]
-    names = " and ".join(path.name for path in paths)
-    notes = [f"Labels are those of {names}.", *(note for _, notes in tables for note in notes)]
-    return pd.concat([rows for rows, _ in tables], ignore_index=True), names, notes
-
-
-def has_columns(path: Path, *names: str) -> bool:
-    """Whether a table can be read and its header names these columns."""
-    try:
-        return bool(read_table(path, {name: name for name in names}, names))
-    except ParameterError:
-        return False
+def read_tables(listing: Listing, columns: Mapping[str, str], required: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The rows of every table in a folder that has the required columns, as of `read_table`; `file` from that folder on."""
+    tables = {}
+    for table in listing.tables:
+        with contextlib.suppress(ParameterError):
+            rows = read_table(listing.root / table, columns, required)
+            from_root = partial(posixpath.join, posixpath.dirname(table))
+            tables[table] = rows.assign(file=rows["file"].map(from_root, na_action="ignore"))
+    return tables
 
 
 def missing(values: pd.Series) -> pd.Series:

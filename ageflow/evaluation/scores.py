@@ -1,12 +1,22 @@
 """The protocol's numbers (3.3) from judged faces: rows of identity, group (the target) and value, for intervals.
 
 Age accuracy: the share of translated faces that the age classifier puts into the exact target group. Attribute
-preservation: is the face still of its gender and race (Tables 2 and 4)? Identity: the cosines. Monotonicity, which the
-paper does not measure: does the predicted age rise with the age that is asked for?
+preservation: is the face still of its gender and race (Tables 2 and 4)? Identity: the cosines. Two that the paper does
+not measure: monotonicity, does the predicted age rise with the age that is asked for; and KID, how far the translated
+faces lie, as a crowd, from real faces of the group they were translated to.
+
+The kernel inception distance (Bińkowski et al. 2018, "Demystifying MMD GANs") is an unbiased estimate of the squared
+maximum mean discrepancy between two crowds in a network's features, 0 where they are drawn alike. It is computed by
+torch-fidelity. What KID is published with, InceptionV3, is weights that torch-fidelity downloads: who has the file
+names it (`inception`). Otherwise the features are the second age judge's, which are about faces, come with the kit,
+and are the same in every run. **The two are different scales**: the metric's name says whose features it is of
+(``kid_face_api`` or ``kid_inception``), and only the second can be compared with published numbers.
 """
 
+import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
+import torch
+from torch import Tensor
 
 from ageflow.data.records import AGE_GROUPS, age_group
 from ageflow.translation.ages import GROUP_CENTRES
@@ -49,7 +59,7 @@ def judged_attributes(judged: pd.DataFrame) -> list[str]:
     return [name.removesuffix(_PREDICTED) for name in judged.columns if name.endswith(_PREDICTED)]
 
 
-def attribute_scores(judged: pd.DataFrame, attribute: str, source: int = 0) -> pd.DataFrame:
+def attribute_scores(judged: pd.DataFrame, attribute: str, source: int | None = 0) -> pd.DataFrame:
     """Whether each face that was aged from one group kept an attribute.
 
     The classifier's answer on the translated face is compared with the face's own label, as the age is with its
@@ -58,7 +68,7 @@ def attribute_scores(judged: pd.DataFrame, attribute: str, source: int = 0) -> p
     Arguments:
         judged: rows of `ageflow.evaluation.evaluate`.
         attribute: a column of it, ``gender`` or ``race``, with its ``<attribute>_predicted``.
-        source: the group to start from; the paper reports 30-, the hardest.
+        source: the group to start from, None: all; the paper reports 30-, the hardest.
 
     Returns:
         One row a translated face that has a label the classifier was asked about: identity, group (the target),
@@ -67,11 +77,10 @@ def attribute_scores(judged: pd.DataFrame, attribute: str, source: int = 0) -> p
     Raises:
         KeyError: no classifier judged this attribute.
     """
-    known = judged_attributes(judged)
-    if attribute not in known:
+    if attribute not in (known := judged_attributes(judged)):
         raise KeyError(f"attribute {attribute!r} was not judged; judged were: {', '.join(known) or 'none'}")
-    predicted = judged[attribute + _PREDICTED]
-    rows = judged[(judged["source"] == source) & judged[attribute].notna() & predicted.notna()]
+    rows = judged.dropna(subset=[attribute, attribute + _PREDICTED])
+    rows = rows if source is None else rows[rows["source"] == source]
     return _scores(rows, 100.0 * (rows[attribute + _PREDICTED] == rows[attribute]))
 
 
@@ -98,24 +107,15 @@ def monotonicity(rows: pd.DataFrame, column: str = "predicted_age") -> pd.DataFr
     asked = rows["target_age"].clip(GROUP_CENTRES[0], GROUP_CENTRES[-1])
     # A picture in another batch differs in the last bits: that is no age.
     once = rows.assign(asked=asked, predicted=rows[column].round(3)).drop_duplicates([*keys, "asked"])
-    found = []
-    for names, own in once.groupby(keys, sort=False):
-        rho = spearmanr(own["asked"], own["predicted"]).statistic if own["predicted"].nunique() > 1 else 0.0
-        found.append([*names, round(float(rho), 6)])
-    return pd.DataFrame(found, columns=[*keys, "rho"]).assign(monotone=lambda scored: scored["rho"] >= MONOTONE)
+    faces = once.groupby(keys, sort=False)[["asked", "predicted"]]
+    rho = faces.apply(lambda own: own.corr("spearman").iloc[0, 1]).fillna(0.0).round(6)
+    return rho.reset_index(name="rho").assign(monotone=lambda scored: scored["rho"] >= MONOTONE)
 
 
 def by_group(rows: pd.DataFrame) -> pd.DataFrame:
-    """Judged faces summed up by target group: faces, mean cosines, and the rest in %."""
-    found = pd.DataFrame({"target": rows["target"], "age_accuracy": age_scores(rows)["value"]})
-    for name in judged_attributes(rows):
-        # of faces of every group, where the tables' attribute preservation starts from 30- only
-        predicted = rows[name + _PREDICTED]
-        found[name] = 100.0 * (predicted == rows[name]).where(predicted.notna())
-    found["second_accuracy"] = second_age_scores(rows)["value"]
-    for name in [name for name in rows.columns if name.startswith(("cosine", "verified"))]:
-        found[name] = identity_scores(rows, name)["value"]
-    groups = found.groupby("target")
+    """Judged faces summed up by target group: faces, mean cosines, and the rest in %; attributes of faces of every group."""
+    identity = {name: name for name in rows.columns if name.startswith(("cosine", "verified"))}
+    groups = _measured(rows, identity).groupby(rows["target"].to_numpy())
     summed = pd.concat([groups.size().rename("faces"), groups.mean()], axis=1)
     return summed.rename(index=dict(enumerate(AGE_GROUPS))).rename_axis("group").round(3)
 
@@ -124,32 +124,82 @@ def strength_curves(rows: pd.DataFrame) -> pd.DataFrame:
     """What each method reaches and keeps at each strength.
 
     Arguments:
-        rows: of `ageflow.evaluation.evaluate.Evaluation.strengths`, of all methods and strengths.
+        rows: of ``strength.parquet``, of all methods and strengths.
 
     Returns:
         Columns method, strength, age_accuracy and second_accuracy (%), cosine_centred and verified (%): the means of the
         target groups' means; methods in the order of `METHODS`, strengths rising.
     """
     columns = ["age_accuracy", "second_accuracy", "cosine_centred", "verified"]
-    found = []
-    for method in METHODS:
-        for strength, own in rows[rows["method"] == method].groupby("strength"):
-            found.append({"method": method, "strength": float(strength), **by_group(own)[columns].mean()})
-    return pd.DataFrame(found)
+    return pd.DataFrame(
+        {"method": method, "strength": float(strength), **by_group(own)[columns].mean()}
+        for method in METHODS
+        for strength, own in rows[rows["method"] == method].groupby("strength")
+    )
 
 
 def summary(rows: pd.DataFrame, suffix: str = "") -> dict[str, float | None]:
-    """The means over all rows; None where there is nothing to average.
+    """The means over all rows, of attributes over those of 30-; None where there is nothing to average.
 
     Arguments:
         rows: of a method, or of the real faces.
         suffix: of the identity's columns: ``_same`` for two photos of one person, of the real faces.
     """
-    found = {"age_accuracy": age_scores(rows), "second_accuracy": second_age_scores(rows)}
-    found |= {name: identity_scores(rows, name + suffix) for name in ("cosine", "cosine_centred", "verified")}
-    found |= {name: attribute_scores(rows, name) for name in judged_attributes(rows)}
-    means = {name: scored["value"].mean() for name, scored in found.items()}
+    means = _measured(rows, {name: name + suffix for name in ("cosine", "cosine_centred", "verified")}, 0).mean()
     return {name: None if pd.isna(mean) else round(float(mean), 4) for name, mean in means.items()}
+
+
+def kernel_distance(first: Tensor, second: Tensor, seed: int = 0) -> tuple[float, float]:
+    """KID of two crowds' features [N,f] and [M,f].
+
+    Returns:
+        The mean and the standard deviation over 100 seeded draws of equally many of both: of 1000 (the paper's), or of
+        all that the smaller crowd has; NaN where a crowd has fewer than two.
+    """
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric  # slow
+
+    size = min(len(first), len(second), 1000)
+    if size < 2:
+        return float("nan"), float("nan")
+    drawn = {"kid_subsets": 100, "kid_subset_size": size, "rng_seed": seed, "verbose": False}
+    found = kid_features_to_metric(first.double(), second.double(), **drawn)
+    return found[KEY_METRIC_KID_MEAN], found[KEY_METRIC_KID_STD]
+
+
+def kid_by_group(rows: pd.DataFrame, real: pd.DataFrame, seed: int = 0) -> list[dict[str, float]]:
+    """KID of translated faces against the real test faces of their target group.
+
+    The people are the same on both sides as far as they have a photo of that group: what is measured is whether the
+    crowd looks alike, and no one is compared with himself.
+
+    Arguments:
+        rows: of translated faces; target and feature [f].
+        real: of the real test faces, the same.
+        seed: of the draws.
+
+    Returns:
+        One row a group: target, kid, spread (standard deviation over the draws), faces.
+    """
+    found = []
+    for target in range(len(AGE_GROUPS)):
+        made, own = (vectors(each.loc[each["target"] == target, "feature"]) for each in (rows, real))
+        kid, spread = kernel_distance(made, own, seed)
+        found.append({"target": target, "kid": kid, "spread": spread, "faces": len(made)})
+    return found
+
+
+def vectors(column: pd.Series) -> Tensor:
+    """A column of vectors as a tensor, float32 [rows, d]."""
+    return torch.from_numpy(np.array(column.to_list(), dtype=np.float32))
+
+
+def _measured(rows: pd.DataFrame, identity: dict[str, str], source: int | None = None) -> pd.DataFrame:
+    """What each row scores by every measure; `identity` are the columns of `identity_scores`, by what they are called."""
+    rows = rows.reset_index(drop=True)
+    found = {"age_accuracy": age_scores(rows), "second_accuracy": second_age_scores(rows)}
+    found |= {name: identity_scores(rows, column) for name, column in identity.items()}
+    found |= {name: attribute_scores(rows, name, source) for name in judged_attributes(rows)}
+    return pd.DataFrame({name: scored["value"] for name, scored in found.items()})
 
 
 def _scores(judged: pd.DataFrame, value: pd.Series) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 from ageflow.config import ParameterError
 from ageflow.data.align import DETECTION_BATCH, Aligner
 from ageflow.data.faces import Faces
-from ageflow.data.files import ENDINGS, list_files
+from ageflow.data.files import is_picture, list_files
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.report.grids import age_labels
 
@@ -78,7 +78,7 @@ def _of_run(external: str, faces: Faces, own: Faces, count: int, seed: int) -> E
 def _of_folder(external: str, folder: Path, side: int, count: int) -> ExternalFaces:
     listing = list_files(folder)
     left_out, found, read = dict(listing.refused), [], 0
-    names = [name for name in listing.files if Path(name).suffix.casefold() in ENDINGS]
+    names = list(filter(is_picture, listing.files))
     aligner = Aligner(side)
     while read < len(names) and len(found) < count:
         images = {}

@@ -9,7 +9,6 @@ from IPython.display import Markdown
 from ageflow.checkpoint import checkpoints
 from ageflow.config import Figures
 from ageflow.data.faces import Faces
-from ageflow.evaluation.evaluate import METHOD_PARTS
 from ageflow.evaluation.scores import strength_curves
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.report import grids, plots
@@ -17,9 +16,8 @@ from ageflow.report.drawing import COLUMN, Figure
 from ageflow.report.external import ExternalFaces, external_faces
 from ageflow.report.results import Results, trainings
 from ageflow.run import Manifest, Workspace, digest
-from ageflow.translation.latents import Latents
-from ageflow.translation.methods import METHODS, LatentMethod, load_method
-from ageflow.translation.prototypes import Prototypes
+from ageflow.translation.methods import METHODS, PARTS, LatentMethod, load_method
+from ageflow.translation.prototypes import Latents, Prototypes
 from ageflow.work import progress_bar
 
 FIGURES = [f"figure_{name}" for name in ("1_top", "1_bottom", "4", "6", "ages", "trade_off", "a1", "a2")]
@@ -45,7 +43,7 @@ class RunFigures:
         self.faces = Faces.open(self.workspace.require("faces"))
         test = self.faces.select(split="test")
         self.shown = test if len(test) else self.faces
-        self.missing = [name for name, parts in METHOD_PARTS.items() if not all(map(self.workspace.has, parts))]
+        self.missing = [name for name, part in PARTS.items() if not all(map(self.workspace.has, ("glow", part)))]
 
     def figure_1_top(self) -> Figure:
         """The latents of the faces in the plane."""

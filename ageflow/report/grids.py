@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
-from ageflow.evaluation.protocol import Method, translate
+from ageflow.evaluation.protocol import translate
 from ageflow.flows.glow import Glow
 from ageflow.report.drawing import COLUMN, INPUT, NORMAL, SMALL, Figure, bare, show_face
-from ageflow.translation.methods import METHODS
+from ageflow.translation.methods import METHODS, LatentMethod
 from ageflow.translation.prototypes import Prototypes
 
 SIDE = 1.05  # inches of one face on a sheet
@@ -129,7 +129,7 @@ def choose_faces(faces: Faces, count: int, seed: int = 0) -> np.ndarray:
     return taken.index.to_numpy()[:count].astype(np.int64)
 
 
-def translation_grid(method: Method, faces: Faces, chosen: np.ndarray) -> Figure:
+def translation_grid(method: LatentMethod, faces: Faces, chosen: np.ndarray) -> Figure:
     """Figure 4: each face in a red frame in its own group's column, and its translations in the other three.
 
     Arguments:
@@ -141,7 +141,7 @@ def translation_grid(method: Method, faces: Faces, chosen: np.ndarray) -> Figure
     return face_grid(rows, AGE_GROUPS, age_labels(faces.table["age"].iloc[chosen]))
 
 
-def variant_grid(methods: Mapping[str, Method], faces: Faces, chosen: np.ndarray) -> Figure:
+def variant_grid(methods: Mapping[str, LatentMethod], faces: Faces, chosen: np.ndarray) -> Figure:
     """Figure 6: for each face a block with a row a variant, in the four age groups, the input in a red frame.
 
     Arguments:
@@ -154,7 +154,7 @@ def variant_grid(methods: Mapping[str, Method], faces: Faces, chosen: np.ndarray
     return face_grid([row for block in blocks for row in block][:-1], AGE_GROUPS, ([*names, ""] * len(chosen))[:-1])
 
 
-def foreign_grid(method: Method, images: Tensor, labels: Sequence[str]) -> Figure:
+def foreign_grid(method: LatentMethod, images: Tensor, labels: Sequence[str]) -> Figure:
     """Figure A.1: faces of another set, of whose ages the model is told nothing: each in all the groups.
 
     Arguments:
@@ -188,7 +188,7 @@ def age_labels(ages: pd.Series) -> list[str]:
     return ["" if pd.isna(age) else f"age {int(age)}" for age in ages]
 
 
-def _in_all_groups(method: Method, faces: Faces, face: int) -> list[Cell]:
+def _in_all_groups(method: LatentMethod, faces: Faces, face: int) -> list[Cell]:
     """A face in every group; where that is its own group, as it is, in a frame."""
     own = int(faces.groups[face])
     others = [group for group in range(len(AGE_GROUPS)) if group != own]

@@ -14,8 +14,9 @@ from ageflow.translation.methods import METHODS
 
 Scores = Callable[[pd.DataFrame], pd.DataFrame]
 
+OWN, REAL = "this run", "real test faces"  # sources of numbers
 TWO_PEOPLE = "photos of two people"  # a row of real faces
-_RIGHT, _SECOND_RIGHT = "the classifier is right", "the second judge is right"
+IDENTITY = ("cosine", "cosine_centred", "verified")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Metric:
             every target is asked for) and value. None: a number of the whole crowd, without one a face.
         form: format of its numbers; None: a percentage.
         lower: whether lower is better.
-        measured_in: the part of `Results` that has it; None: the judged faces of each method.
+        part: of `Results`, that has it; None: the judged faces of each method.
         real: the same of the real faces, by the name of the row that it makes: the scale to read the metric on.
     """
 
@@ -36,86 +37,74 @@ class Metric:
     scores: Scores | None = None
     form: str | None = None
     lower: bool = False
-    measured_in: str | None = None
+    part: str | None = None
     real: Mapping[str, Scores] = field(default_factory=dict)
 
-    def format(self, value: float, low: float, sign: str = "") -> str:
+    def format(self, value: float, low: float = 0.0, sign: str = "") -> str:
         """A number as it is shown: a percentage without an interval as the paper prints it, else with one digit."""
         return f"{value:{sign}{self.form or ('.2f' if pd.isna(low) else '.1f')}}"
 
 
-def _identity(label: str, column: str, form: str | None = None) -> Metric:
-    real = {"two photos of one person": f"{column}_same", TWO_PEOPLE: f"{column}_other"}
-    real = {name: partial(identity_scores, column=pairs) for name, pairs in real.items()}
-    return Metric(label, partial(identity_scores, column=column), form, real=real)
+def _column(name: str) -> Scores:
+    return partial(identity_scores, column=name)
 
 
-def _attribute(name: str) -> Metric:
+def _pairs(name: str) -> dict[str, Scores]:
+    return {"two photos of one person": _column(f"{name}_same"), TWO_PEOPLE: _column(f"{name}_other")}
+
+
+def _preserved(attribute: str) -> Metric:
     def of_every_group(rows: pd.DataFrame) -> pd.DataFrame:
-        return pd.concat([attribute_scores(rows, name, source) for source in range(len(AGE_GROUPS))])
+        return pd.concat([attribute_scores(rows, attribute, source) for source in range(len(AGE_GROUPS))])
 
-    # Aged faces are those of 30-, as in the paper.
-    scores = partial(attribute_scores, attribute=name)
-    return Metric(f"{name.capitalize()} preserved (%)", scores, real={_RIGHT: of_every_group})
-
-
-def _cycle(label: str, column: str, form: str | None = None) -> Metric:
-    def scores(rows: pd.DataFrame) -> pd.DataFrame:
-        return rows[["identity"]].assign(group=rows["target"], value=rows[column])
-
-    return Metric(label, scores, form, lower=column.endswith("error"), measured_in="cycle")
+    scores = partial(attribute_scores, attribute=attribute)  # of faces of 30-, as in the paper
+    real = {"the classifier is right": of_every_group}
+    return Metric(f"{attribute.capitalize()} preserved (%)", scores, real=real)
 
 
 def _continuous(label: str, judge: str, column: str, form: str | None = None) -> Metric:
     def scores(rows: pd.DataFrame) -> pd.DataFrame:
         found = monotonicity(rows, judge)
-        values = found[column] if column == "rho" else 100.0 * found[column]
-        return found[["identity"]].assign(group=found["source"], value=values)
+        return found[["identity"]].assign(group=found["source"], value=found[column] * (1.0 if form else 100.0))
 
-    return Metric(label, scores, form, measured_in="continuous")
+    return Metric(f"Continuous target{label}", scores, form, part="continuous")
 
 
 METRICS: dict[str, Metric] = {
-    "age_accuracy": Metric("Age accuracy (%)", age_scores, real={_RIGHT: age_scores}),
-    "cosine": _identity("Cosine similarity", "cosine", ".3f"),
-    "cosine_centred": _identity("Centred cosine", "cosine_centred", ".3f"),
+    "age_accuracy": Metric("Age accuracy (%)", age_scores, real={"the classifier is right": age_scores}),
+    "cosine": Metric("Cosine similarity", _column("cosine"), ".3f", real=_pairs("cosine")),
+    "cosine_centred": Metric("Centred cosine", _column("cosine_centred"), ".3f", real=_pairs("cosine_centred")),
     "cosine_at_equal_age": Metric("Centred cosine at equal age accuracy", form=".3f"),
-    "verified": _identity("Verified as the same person (%)", "verified"),
-    "gender": _attribute("gender"),
-    "race": _attribute("race"),
+    "verified": Metric("Verified as the same person (%)", _column("verified"), real=_pairs("verified")),
+    **{name: _preserved(name) for name in ATTRIBUTES},
     "second_accuracy": Metric(
-        "Age accuracy, second judge (%)", second_age_scores, real={_SECOND_RIGHT: second_age_scores}
+        "Age accuracy, second judge (%)", second_age_scores, real={"the second judge is right": second_age_scores}
     ),
-    "inverse_error": _cycle("Inverse error", "inverse_error", ".1e"),
-    "inverse_equal": _cycle("Equal 8-bit values after the inverse (%)", "inverse_equal"),
-    "cycle_error": _cycle("Cycle error (re-translation)", "cycle_error", ".1e"),
-    "cycle_equal": _cycle("Equal 8-bit values after re-translation (%)", "cycle_equal"),
-    "rho": _continuous("Continuous target: rank correlation", "predicted_age", "rho", ".3f"),
-    "monotone": _continuous("Continuous target: monotone faces (%)", "predicted_age", "monotone"),
-    "monotone_second": _continuous("Continuous target, second judge: monotone faces (%)", "second_age", "monotone"),
+    "inverse_error": Metric("Inverse error", _column("inverse_error"), ".1e", lower=True, part="cycle"),
+    "inverse_equal": Metric("Equal 8-bit values after the inverse (%)", _column("inverse_equal"), part="cycle"),
+    "cycle_error": Metric("Cycle error (re-translation)", _column("cycle_error"), ".1e", lower=True, part="cycle"),
+    "cycle_equal": Metric("Equal 8-bit values after re-translation (%)", _column("cycle_equal"), part="cycle"),
+    "rho": _continuous(": rank correlation", "predicted_age", "rho", ".3f"),
+    "monotone": _continuous(": monotone faces (%)", "predicted_age", "monotone"),
+    "monotone_second": _continuous(", second judge: monotone faces (%)", "second_age", "monotone"),
     "kid_face_api": Metric("KID × 1000, face-api.js features", form=".2f", lower=True),
     "kid_inception": Metric("KID × 1000, InceptionV3 features", form=".2f", lower=True),
 }
-IDENTITY = ("cosine", "cosine_centred", "verified")
-KID = ("kid_face_api", "kid_inception")
 
 
-def scores(name: str, method: str, results: Results) -> pd.DataFrame:
-    """What each face of a method scores in a metric, see `Metric.scores`."""
-    metric = METRICS[name]
-    if metric.measured_in is None:
-        return metric.scores(results.methods[method].rows)
-    rows = getattr(results, metric.measured_in).rows
-    return metric.scores(rows[rows["method"] == method])
+def scores(name: str, results: Results) -> dict[tuple[str, str], pd.DataFrame]:
+    """What each face scores in a metric, see `Metric.scores`, by source (`OWN` or `REAL`) and by method or row.
 
-
-def why_missing(name: str, method: str, results: Results) -> str:
-    """Why a method has no numbers of a metric; empty where it has."""
-    if method not in results.methods:
-        return f"{METHODS[method]} was not judged"
+    A method that has no such number is not in it; nor is anything, where no classifier judged an attribute.
+    """
+    metric, found = METRICS[name], {}
     if name in ATTRIBUTES and name not in results.attributes:
-        whose = results.real.about.get("external") or results.workspace.dataset
-        return f"no classifier judged {name}: {whose} has no {name} labels, or the training faces only one value"
-    if name.startswith("inverse") and scores(name, method, results)["value"].isna().all():
-        return f"{METHODS[method]} has no inverse"
-    return ""
+        return found
+    for method, judged in results.methods.items():
+        rows = judged.rows
+        if metric.part is not None:
+            rows = getattr(results, metric.part).rows
+            rows = rows[rows["method"] == method]
+        found[OWN, METHODS[method]] = metric.scores(rows)
+    found = {key: part for key, part in found.items() if part.empty or part["value"].notna().any()}  # else it has none
+    return found | {(REAL, row): of_real(results.real.rows) for row, of_real in metric.real.items()}

@@ -7,21 +7,23 @@ import numpy as np
 import pandas as pd
 
 from ageflow.config import Tables
+from ageflow.evaluation.judges import ATTRIBUTES
 from ageflow.report.metrics import METRICS
 from ageflow.report.published import PAPER_DATASETS
 from ageflow.report.results import Results
-
-OWN = "this run"  # how the source of this run's rows begins
+from ageflow.translation.methods import METHODS
 
 
 def notes(number: int, numbers: pd.DataFrame, results: Results, settings: Tables) -> list[str]:
     """The lines below table `number`, whose numbers are `numbers`."""
-    about, dataset = results.real.about, results.workspace.dataset
-    nobody_twice = about["identities"] == about["faces"]
+    about, dataset, strength = results.real.about, results.workspace.dataset, results.strength.rows
+    known, same_people = results.real.rows[results.real.rows["source"] == 0], about["identities"] == about["faces"]
+    at_strength = numbers.get("strength", pd.Series(dtype=float)).dropna()
+    places = [f"{numbers['method'][row]} {value:.2f}" for row, value in at_strength.items()]
     facts = about | {
         "run": results.run,
         "evaluated": results.evaluated[:10],
-        "people": "each of another person, as far as known" if nobody_twice else f"of {about['identities']} people",
+        "people": "each of another person, as far as known" if same_people else f"of {about['identities']} people",
         "whose": f", {about['external']}'s, new to the run" if about.get("external") else "",
         "confidence": 100 * settings.confidence,
         "bootstrap": settings.bootstrap,
@@ -29,46 +31,23 @@ def notes(number: int, numbers: pd.DataFrame, results: Results, settings: Tables
         if dataset in PAPER_DATASETS
         else f" It has no numbers on {dataset}: these are of other faces.",
         "scale": "" if about["embedder"].startswith("ArcFace") else ", another scale",
+        "labelled": ", ".join(f"{name} of {known[name].notna().sum()}" for name in results.attributes) or "none",
+        "cycle": _faces(results.cycle.rows),
+        "continuous": _faces(results.continuous.rows),
+        "strength": _faces(strength),
+        "strengths": ", ".join(f"{each:g}" for each in np.sort(strength["strength"].unique())),
+        "places": "; ".join(places) or "nowhere",
     }
-    known = tomllib.loads(resources.files("ageflow.report").joinpath("notes.toml").read_text())["line"]
-    lines = [line["text"].format(**facts) for line in known if number in line["tables"]]
-    lines += filter(None, [results.trained_since])
-    lines += _equal_age(numbers, results) if number == 6 else _of_fewer(number, results)
-    return lines + _reasons(numbers)
+    lines = tomllib.loads(resources.files("ageflow.report").joinpath("notes.toml").read_text())["line"]
+    found = [line["text"].format(**facts) for line in lines if number in line["tables"]]
+    missing = [name for method, name in METHODS.items() if method not in results.methods]
+    missing += [name for name in ATTRIBUTES if number in (2, 4) and name not in results.attributes]
+    found += [f"Not judged: {', '.join(missing)} (no such labels, or not asked for)."] if missing else []
+    return [*found, *filter(None, [results.trained_since]), *_reasons(numbers)]
 
 
-def _equal_age(numbers: pd.DataFrame, results: Results) -> list[str]:
-    """What a comparison at equal age accuracy is, and at which strength AgeFlow stands in it."""
-    rows = numbers[numbers["metric"] == "cosine_at_equal_age"]
-    if rows.empty:
-        return []
-    judged = results.strength.rows[results.strength.rows["method"] == "ageflow"]
-    strengths = ", ".join(f"{strength:g}" for strength in np.sort(judged["strength"].unique()))
-    places = rows.dropna(subset="strength")
-    where = "; ".join(f"{row.method} {row.strength:.2f}" for row in places.itertuples())
-    return [
-        "At equal age accuracy: AgeFlow at the least strength at which it reaches as many ages as the other method does "
-        f"as it is, or going less of its way{': ' if where else ''}{where} (1 moves a face as far as AgeFlow does; judged at {strengths}, "
-        f"straight lines between them, on {judged['face'].nunique()} faces of {judged['identity'].nunique()} people)."
-    ]
-
-
-def _of_fewer(number: int, results: Results) -> list[str]:
-    """Which of the table's numbers rest on a choice of the test faces, and on how many."""
-    parts = {}
-    if number in (2, 4):
-        rows = next(iter(results.methods.values())).rows
-        for name in results.attributes:
-            labelled = (rows["source"] == 0) & rows[name].notna() & rows[f"{name}_predicted"].notna()
-            parts[f"{METRICS[name].label}, labelled faces of 30-"] = rows[labelled]
-    elif number == 5:
-        parts = {"inverse and re-translation": results.cycle.rows, "continuous target": results.continuous.rows}
-    fewer = [
-        f"{what}: {rows['face'].nunique()} of {rows['identity'].nunique()} people"
-        for what, rows in parts.items()
-        if rows["face"].nunique() < results.real.about["faces"]
-    ]
-    return [f"Measured on a choice of the test faces: {'; '.join(fewer)}."] if fewer else []
+def _faces(rows: pd.DataFrame) -> str:
+    return f"{rows['face'].nunique()} faces of {rows['identity'].nunique()} people"
 
 
 def _reasons(numbers: pd.DataFrame) -> list[str]:

@@ -18,8 +18,8 @@ from ageflow.report import drawing
 from ageflow.report.drawing import COLUMN, HUES, NORMAL, SMALL, Figure, message, tidy
 from ageflow.report.statistics import Bootstrap
 from ageflow.training.metrics import read_metrics
-from ageflow.translation.latents import Latents
 from ageflow.translation.methods import METHODS
+from ageflow.translation.prototypes import Latents
 
 _MOST_NUMBERS = 250_000_000  # of latents in memory at once: 1 GB
 _MOST_FACES = 2000

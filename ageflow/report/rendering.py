@@ -4,6 +4,7 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -82,11 +83,8 @@ class Table:
     def _cell(self, row: tuple) -> str:
         if pd.isna(row.value):
             return MISSING
-        value, low, high = (
-            METRICS[row.metric].format(each, row.low, "+" if self.signed else "")
-            for each in (row.value, row.low, row.high)
-        )
-        return value if pd.isna(row.low) else f"{value} [{low}, {high}]"
+        form = partial(METRICS[row.metric].format, low=row.low, sign="+" if self.signed else "")
+        return form(row.value) + ("" if pd.isna(row.low) else f" [{form(row.low)}, {form(row.high)}]")
 
     def _grid(self, cells: list, missing: object) -> pd.DataFrame:
         keys = self.numbers[["metric", "source", "method", "group"]]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ageflow.checkpoint import checkpoints, fingerprint, latest
-from ageflow.evaluation.judged import Judged, file_name, read_judged
+from ageflow.evaluation.evaluate import GATHERED, Judged, read_judged
 from ageflow.evaluation.scores import judged_attributes
 from ageflow.run import Workspace
 from ageflow.training.metrics import read_metrics
@@ -51,16 +51,15 @@ class Results:
             MixedResultsError: the methods were judged differently.
         """
         folder, methods = workspace.require("evaluation"), workspace.manifest("evaluation").details["methods"]
-        together = ("cycle", "continuous", "strength")
-        found = {name: read_judged(folder / file_name(name)) for name in ("real", *methods, *together)}
+        found = {name: read_judged(folder, name) for name in ("real", *methods, *GATHERED)}
         for name in methods:
             _check_alike(name, found[name].about["fingerprints"], found["real"].about["fingerprints"])
-        for name in together:
+        for name in GATHERED:
             for called, made_from in found[name].about["fingerprints"].items():
                 method = called.partition(" at ")[0]  # at each strength by itself
                 if method in methods:
                     _check_alike(f"{name} of {method}", made_from, found[method].about["fingerprints"])
-        of_all = {name: found[name] for name in ("real", *together)}
+        of_all = {name: found[name] for name in ("real", *GATHERED)}
         return cls(workspace, methods={name: found[name] for name in methods}, **of_all)
 
     @property

@@ -8,13 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from ageflow.data.records import AGE_GROUPS
-from ageflow.evaluation.judged import NotJudgedError
 from ageflow.evaluation.judges import ATTRIBUTES
-from ageflow.report.metrics import IDENTITY, METRICS, scores
+from ageflow.report.metrics import IDENTITY, METRICS, OWN, scores
 from ageflow.report.rendering import MISSING, grid, styled, to_markdown
 from ageflow.report.results import MixedResultsError, Results
 from ageflow.run import MissingArtefactError, Workspace, write_atomically
-from ageflow.translation.methods import METHODS
 
 ALL_GROUPS = "mean"
 _OWN = "its own test faces"
@@ -87,7 +85,7 @@ def summarise(runs: Sequence[Measured], notes: Sequence[str] = ()) -> Summary | 
         name = f"{run.workspace.dataset}/{run.workspace.run}"
         try:
             results = Results.open(run.workspace)
-        except (MissingArtefactError, MixedResultsError, NotJudgedError) as error:
+        except (MissingArtefactError, MixedResultsError) as error:
             warnings.append(f"Left out: {name}: {error}")
             continue
         warnings += [f"{name}: {results.trained_since}"] if results.trained_since else []
@@ -126,22 +124,18 @@ def _spread_over(seeds: pd.DataFrame) -> str:
 def _measure(results: Results) -> pd.DataFrame:
     """What one run reaches: columns metric, method, group, value; NaN where no test face is of a group."""
     rows: list[tuple[str, str, str, float]] = []
-    judged = [name for name in ATTRIBUTES if name in results.attributes]
-    for metric in ("age_accuracy", *IDENTITY, *judged):
-        found = {METHODS[name]: scores(metric, name, results) for name in results.methods}
-        found |= {f"real test faces: {n}": score(results.real.rows) for n, score in METRICS[metric].real.items()}
-        for method, part in found.items():
+    for metric in ("age_accuracy", *IDENTITY, *ATTRIBUTES):
+        for (source, name), part in scores(metric, results).items():
+            method = name if source == OWN else f"{source}: {name}"
             # Faces of 30- are never aged to 30-, so a method's attributes have three groups.
-            aged = metric in ATTRIBUTES and method in METHODS.values()
-            groups = AGE_GROUPS[1 if aged else 0 :]
-            means = part["value"].astype(float).groupby(part["group"].map(AGE_GROUPS.__getitem__)).mean()
-            means = means.reindex(groups)
-            rows += [(metric, method, group, value) for group, value in means.items()]
+            groups = range(1 if metric in ATTRIBUTES and source == OWN else 0, len(AGE_GROUPS))
+            means = part["value"].astype(float).groupby(part["group"]).mean().reindex(groups)
+            rows += [(metric, method, AGE_GROUPS[group], value) for group, value in means.items()]
             rows.append((metric, method, ALL_GROUPS, means.mean(skipna=False)))
     return pd.DataFrame(rows, columns=["metric", "method", "group", "value"])
 
 
 def _cell(row: tuple) -> str:
     form = METRICS[row.metric].format
-    spread = "" if math.isnan(row.standard_deviation) else f" ± {form(row.standard_deviation, 0)}"
-    return f"{form(row.mean, 0)}{spread} ({row.seeds})"
+    spread = "" if math.isnan(row.standard_deviation) else f" ± {form(row.standard_deviation)}"
+    return f"{form(row.mean)}{spread} ({row.seeds})"

@@ -12,8 +12,8 @@ import pandas as pd
 from ageflow.config import Tables
 from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.judges import ATTRIBUTES
-from ageflow.report.metrics import IDENTITY, METRICS, TWO_PEOPLE, scores, why_missing
-from ageflow.report.notes import OWN, notes
+from ageflow.report.metrics import IDENTITY, METRICS, OWN, REAL, TWO_PEOPLE, scores
+from ageflow.report.notes import notes
 from ageflow.report.published import PAPER_DATASETS, published
 from ageflow.report.rendering import Table
 from ageflow.report.results import Results, training_diagnostics
@@ -23,10 +23,14 @@ from ageflow.run import Manifest, Workspace, digest, write_atomically
 from ageflow.translation.methods import METHODS
 from ageflow.work import progress_bar
 
-MEAN, REAL = "mean", "real test faces"
+MEAN = "mean"
 _ALL = tuple(range(len(AGE_GROUPS)))
-_PAPER_METRICS = ("age_accuracy", *IDENTITY)
-_BEYOND = ("second_accuracy", *(name for name, metric in METRICS.items() if metric.measured_in))
+_PAPER = ("age_accuracy", *IDENTITY)
+_BEYOND = ("second_accuracy", *(name for name, metric in METRICS.items() if metric.part))
+_OURS = METHODS["ageflow"]
+# Whom AgeFlow's lead is over; of several, the better.
+_RIVALS = {f"over {name}": (name,) for name in METHODS.values() if name != _OURS}
+_RIVALS["over the better of GLOW and GLOW + attribute"] = ("GLOW", "GLOW + attribute")
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,8 @@ class Layout:
     """What a table has: metrics × methods × columns, each column a group, or the mean of all."""
 
     title: str
-    metrics: Sequence[str] = ()
-    methods: Sequence[str] = tuple(METHODS)
+    metrics: Sequence[str]
+    methods: Sequence[str] = tuple(METHODS.values())
     groups: Sequence[int] = _ALL
     mean: bool = False
 
@@ -46,21 +50,12 @@ class Layout:
 
 
 LAYOUTS = {
-    1: Layout("Age accuracy and identity preservation, by target group", _PAPER_METRICS, ("ageflow",)),
-    2: Layout("Attribute preservation when faces of 30- are aged", ATTRIBUTES, ("ageflow",), _ALL[1:]),
-    3: Layout("Age accuracy and identity preservation of the variants, by target group", _PAPER_METRICS),
+    1: Layout("Age accuracy and identity preservation, by target group", _PAPER, (_OURS,)),
+    2: Layout("Attribute preservation when faces of 30- are aged", ATTRIBUTES, (_OURS,), _ALL[1:]),
+    3: Layout("Age accuracy and identity preservation of the variants, by target group", _PAPER),
     4: Layout("Attribute preservation of the variants when faces of 30- are aged", ATTRIBUTES, groups=_ALL[1:]),
     5: Layout("What the paper does not measure: a second age judge, cycles, ages between, realism", _BEYOND, mean=True),
-    6: Layout(
-        "AgeFlow's lead over the other methods, paired", (*_PAPER_METRICS, *ATTRIBUTES, "second_accuracy"), mean=True
-    ),
-}
-# Whom AgeFlow's lead is over; of several, the better.
-_RIVALS = {
-    "over GLOW": ("glow",),
-    "over GLOW + attribute": ("glow+attribute",),
-    "over the better of these two": ("glow", "glow+attribute"),
-    "over AgeFlow w/o ICTM": ("no_ictm",),
+    6: Layout("AgeFlow's lead over the other methods, paired", (*_PAPER, *ATTRIBUTES, "second_accuracy"), mean=True),
 }
 
 
@@ -99,28 +94,27 @@ def make_table(number: int, results: Results, settings: Tables) -> Table:
     """
     if number not in LAYOUTS:
         raise ValueError(f"table {number!r}: there are Tables 1 to 6")
-    layout, bootstrap = LAYOUTS[number], _bootstrap(settings)
+    layout, bootstrap, rows = LAYOUTS[number], _bootstrap(settings), []
+    for metric in layout.metrics:
+        found = scores(metric, results)
+        rows += _leads(metric, found, layout, bootstrap) if number == 6 else _means(metric, found, layout, bootstrap)
+        rows += _paper_rows(number, metric, results)
+    if number == 5:
+        rows += _kid_rows(results)
     if number == 6:
-        nothing = Estimate(note="AgeFlow and another method were not both judged")
-        rows = [*_leads(layout, results, bootstrap), *_leads_at_equal_age(results, bootstrap)]
-        rows = rows or [_row("age_accuracy", _own(results), "AgeFlow", MEAN, nothing)]
-    else:
-        paper, rows = _paper_rows(number, results), []
-        for metric in layout.metrics:
-            printed = [row for row in paper if row["metric"] == metric]
-            judged = metric not in ATTRIBUTES or metric in results.attributes
-            if judged or printed:
-                rows += _own_rows(metric, layout, results, bootstrap)
-                rows += _real_rows(metric, layout, results, bootstrap) if judged else []
-                rows += printed
-        rows += _kid_rows(results) if number == 5 else []
-    numbers = pd.DataFrame(rows).assign(
-        table=number,
-        run=results.run,
-        preset=results.real.about["preset"],
-        evaluated=results.evaluated,
-        embedder=results.real.about["embedder"],
-        confidence=settings.confidence,
+        rows += _leads_at_equal_age(results, bootstrap)
+        rows = rows or [_row("age_accuracy", OWN, _OURS, MEAN, Estimate(note="no two methods were judged"))]
+    numbers = (
+        pd.DataFrame(rows)
+        .replace({"source": {OWN: f"{OWN} ({results.run})"}})
+        .assign(
+            table=number,
+            run=results.run,
+            preset=results.real.about["preset"],
+            evaluated=results.evaluated,
+            embedder=results.real.about["embedder"],
+            confidence=settings.confidence,
+        )
     )
     return Table(number, layout.title, numbers, notes(number, numbers, results, settings), signed=number == 6)
 
@@ -129,44 +123,38 @@ def _bootstrap(settings: Tables) -> Bootstrap:
     return Bootstrap(settings.bootstrap, settings.confidence, settings.seed)
 
 
-def _own(results: Results) -> str:
-    return f"{OWN} ({results.run})"
-
-
-def _paper_rows(number: int, results: Results) -> list[dict]:
-    own = results.workspace.dataset
-    numbers = published(number) if number <= 4 else pd.DataFrame({"dataset": []})
-    numbers = numbers[numbers["dataset"].isin((own,) if own in PAPER_DATASETS else PAPER_DATASETS)]
+def _paper_rows(number: int, metric: str, results: Results) -> list[dict]:
+    if number > 4:
+        return []
+    own, source = results.workspace.dataset, "paper, {}, as published"
+    numbers = published(number)[lambda every: every["metric"] == metric]
     return [
-        _row(
-            row.metric,
-            f"paper, {row.dataset.upper()}, as published",
-            row.method,
-            AGE_GROUPS[row.group],
-            Estimate(row.value),
-        )
-        for row in numbers.itertuples()
+        _row(metric, source.format(dataset.upper()), method, AGE_GROUPS[group], Estimate(value))
+        for dataset, _, method, group, value in numbers.itertuples(index=False)
+        if dataset == own or own not in PAPER_DATASETS
     ]
 
 
-def _own_rows(metric: str, layout: Layout, results: Results, bootstrap: Bootstrap) -> list[dict]:
-    """A metric of this run: columns × methods, and which of each column is best beyond chance."""
-    reasons = {method: why_missing(metric, method, results) for method in layout.methods}
-    found = {method: scores(metric, method, results) for method, reason in reasons.items() if not reason}
+Found = Mapping[tuple[str, str], pd.DataFrame]  # see `ageflow.report.metrics.scores`
+
+
+def _means(metric: str, found: Found, layout: Layout, bootstrap: Bootstrap) -> list[dict]:
+    """The methods' means and those of the real test faces, and which method of each column is best beyond chance."""
+    found = {(source, name): part for (source, name), part in found.items() if source == REAL or name in layout.methods}
     rows = []
     for label, groups in layout.columns.items():
-        parts = {method: part[part["group"].isin(groups)] for method, part in found.items()}
-        values = {method: bootstrap.mean(part) for method, part in parts.items()}
-        best = best_method(metric, values, parts, bootstrap)
-        for method, reason in reasons.items():
-            value = values.get(method, Estimate(note=reason))
-            rows.append(_row(metric, _own(results), METHODS[method], label, value, best == method))
+        parts = {key: part[part["group"].isin(groups)] for key, part in found.items()}
+        values = {key: bootstrap.mean(part) for key, part in parts.items()}
+        best = best_method(metric, {key: value for key, value in values.items() if key[0] == OWN}, parts, bootstrap)
+        for key, value in values.items():
+            if key[1] == TWO_PEOPLE and not value.note:
+                # Each of its numbers is a mean over everyone else: people drawn on one side only vary too little.
+                value = replace(value, low=math.nan, high=math.nan, note="a mean over all pairs of people")
+            rows.append(_row(metric, *key, label, value, key == best))
     return rows
 
 
-def best_method(
-    metric: str, values: Mapping[str, Estimate], parts: Mapping[str, pd.DataFrame], bootstrap: Bootstrap
-) -> str | None:
+def best_method(metric: str, values: Mapping, parts: Mapping, bootstrap: Bootstrap) -> tuple[str, str] | None:
     """The method whose lead over the second best excludes 0 in the paired bootstrap, if any.
 
     Arguments:
@@ -187,46 +175,29 @@ def best_method(
     return first if differs and bootstrap.lead(one, [other], [0]).low > 0 else None
 
 
-def _real_rows(metric: str, layout: Layout, results: Results, bootstrap: Bootstrap) -> list[dict]:
-    """What the judges make of the real test faces of each group: the scale to read the run's numbers on."""
-    rows = []
-    for name, of_real in METRICS[metric].real.items():
-        part = of_real(results.real.rows)
-        for label, groups in layout.columns.items():
-            value = bootstrap.mean(part[part["group"].isin(groups)])
-            if name == TWO_PEOPLE and not value.note:
-                # Each of its numbers is a mean over everyone else: people drawn on one side only vary too little.
-                value = replace(value, low=math.nan, high=math.nan, note="a mean over all pairs of people")
-            rows.append(_row(metric, REAL, name, label, value))
-    return rows
-
-
 def _kid_rows(results: Results) -> list[dict]:
-    judged = [(_own(results), METHODS[name], part) for name, part in results.methods.items()]
+    judged = {(OWN, METHODS[name]): part.about for name, part in results.methods.items()}
     rows = []
-    for source, method, part in [*judged, (REAL, "of the other groups, as they are", results.real)]:
-        kid = pd.DataFrame(part.about["kid"])
+    for key, about in (judged | {(REAL, "of the other groups, as they are"): results.real.about}).items():
+        kid = pd.DataFrame(about["kid"])
         values = [(AGE_GROUPS[row.target], row.kid, row.faces) for row in kid.itertuples()]
         # Groups differ by more than methods do: a mean over fewer of them could not be compared.
         for label, value, faces in [*values, (MEAN, kid["kid"].mean(skipna=False), kid["faces"].sum())]:
             why = "fewer than two faces of a group on one side" if math.isnan(value) else ""
-            found = Estimate(1000 * value, faces=int(faces), identities=part.about["identities"], note=why)
-            rows.append(_row(part.about["features"], source, method, label, found))
+            found = Estimate(1000 * value, faces=int(faces), identities=about["identities"], note=why)
+            rows.append(_row(about["features"], *key, label, found))
     return rows
 
 
-def _leads(layout: Layout, results: Results, bootstrap: Bootstrap) -> list[dict]:
-    rows = []
-    for metric in layout.metrics:
-        # Faces of 30- are never aged to 30-.
-        groups = _ALL[1:] if metric in ATTRIBUTES else _ALL
-        for name, rivals in _RIVALS.items():
-            if any(why_missing(metric, method, results) for method in ("ageflow", *rivals)):
-                continue
-            first, *others = (scores(metric, method, results) for method in ("ageflow", *rivals))
-            for label, of in replace(layout, groups=groups).columns.items():
-                ahead = bootstrap.lead(first, others, of)
-                rows.append(_row(metric, _own(results), name, label, ahead, _reads_above_0(metric, ahead)))
+def _leads(metric: str, found: Found, layout: Layout, bootstrap: Bootstrap) -> list[dict]:
+    # Faces of 30- are never aged to 30-.
+    columns, rows = replace(layout, groups=_ALL[1:] if metric in ATTRIBUTES else _ALL).columns, []
+    for name, rivals in _RIVALS.items():
+        parts = [found.get((OWN, method)) for method in (_OURS, *rivals)]
+        if all(part is not None for part in parts):
+            for label, groups in columns.items():
+                ahead = bootstrap.lead(parts[0], parts[1:], groups)
+                rows.append(_row(metric, OWN, name, label, ahead, _reads_above_0(metric, ahead)))
     return rows
 
 
@@ -236,23 +207,21 @@ def _leads_at_equal_age(results: Results, bootstrap: Bootstrap) -> list[dict]:
     As that one is, and going less of its way: the next strength below 1 that was judged. A direction that overshoots
     reaches as many ages there and keeps more of the person.
     """
-    judged = results.strength.rows
-    cosine, age = (METRICS[name].scores for name in ("cosine_centred", "age_accuracy"))
+    metric, judged = "cosine_at_equal_age", results.strength.rows
+    reached = METRICS["age_accuracy"].scores(judged)["value"]
+    scored = METRICS["cosine_centred"].scores(judged).assign(strength=judged["strength"], reached=reached)
+    parts = {METHODS[method]: part for method, part in scored.groupby(judged["method"]) if part["value"].notna().all()}
     rows = []
-    for name, rivals in _RIVALS.items():
-        both = [judged[judged["method"] == method] for method in ("ageflow", *rivals)]
-        if len(rivals) > 1 or any(part.empty or part["cosine_centred"].isna().any() for part in both):
+    for name, (rival, *more) in _RIVALS.items():
+        if more or _OURS not in parts or rival not in parts:
             continue
-        first, other = (
-            cosine(part).assign(strength=part["strength"].to_numpy(), reached=age(part)["value"].to_numpy())
-            for part in both
-        )
+        other = parts[rival]
         less = other["strength"][other["strength"] < 1].max()
         for way, label in ((1.0, name), (less, f"{name} at {less:g} of its way")):
             if not math.isnan(way):
-                ahead, strength = bootstrap.lead_at_equal_age(first, other[other["strength"] == way], _ALL)
-                metric = "cosine_at_equal_age"
-                row = _row(metric, _own(results), label, MEAN, ahead, _reads_above_0(metric, ahead))
+                part = other[other["strength"] == way]
+                ahead, strength = bootstrap.lead_at_equal_age(parts[_OURS], part, _ALL)
+                row = _row(metric, OWN, label, MEAN, ahead, _reads_above_0(metric, ahead))
                 rows.append(row | {"strength": strength})
     return rows
 

@@ -16,13 +16,12 @@ from ageflow.data.align import Aligner
 from ageflow.data.faces import Faces
 from ageflow.data.pictures import open_image
 from ageflow.device import device_of
-from ageflow.evaluation.evaluate import METHOD_PARTS
 from ageflow.evaluation.identity import Embedder, load_embedder
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.run import Manifest, Workspace
 from ageflow.training.classifier import Classifier, load_classifier
 from ageflow.translation.ages import GROUP_CENTRES, OLDEST, YOUNGEST, age_to_weights
-from ageflow.translation.methods import METHODS, LatentMethod, load_method
+from ageflow.translation.methods import METHODS, PARTS, LatentMethod, load_method
 
 AGE_STEP = 0.5  # of the slider, years
 _ATTRIBUTES = ("gender", "race")  # columns of the faces' table
@@ -229,7 +228,7 @@ def find_models(runs_root: Path) -> pd.DataFrame:
         with contextlib.suppress(ParameterError):  # a folder that no run could have made
             workspace = Workspace(Path(runs_root), dataset, run)
             faces = Manifest.read(workspace.path("faces"))
-            there = [METHODS[name] for name, parts in METHOD_PARTS.items() if all(map(workspace.has, parts))]
+            there = [METHODS[name] for name, part in PARTS.items() if workspace.has(part)]
             size = faces and faces.settings.get("image_size")
             trained = f"{pd.Timestamp.fromtimestamp(marker.stat().st_mtime):%Y-%m-%d %H:%M}"
             rows.append((dataset, run, size, ", ".join(there) or "none yet", trained))

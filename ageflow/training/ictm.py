@@ -1,36 +1,76 @@
-"""Train the translator T against D and A on latents encoded once (Eqs. 6-11, Fig. 3)."""
+"""Train the translator T against D and A on latents encoded once (Eqs. 6-11, Fig. 3).
+
+A reads the age group of a latent. The paper's is a head on D's two linear layers, and learns from as many latents as there
+are faces. With few faces T finds latents that such an A takes for any age while the decoded face hardly changes. So A may
+also read the decoded face (`age_classifier` = decoded, ours): a classifier C of faces generalises from few, and as
+`Glow.decode` is exact and differentiable, A(z) = C(G⁻¹(z)) is a classifier of latents as well, whose gradient reaches T.
+The same C predicts the attributes, and T may be asked to keep them.
+"""
 
 import warnings
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ageflow.checkpoint import check_same_training, fingerprint, latest
+from ageflow.checkpoint import ConfigChangedError, find_weights, fingerprint, latest, read_weights
 from ageflow.config import TrainICTM
 from ageflow.data.faces import Faces
-from ageflow.data.records import AGE_GROUPS
 from ageflow.device import device_of
-from ageflow.flows.glow import load_glow, to_uint8
+from ageflow.flows.glow import Glow, load_glow
+from ageflow.parameters import settings as settings_of
 from ageflow.run import Manifest, Workspace
-from ageflow.training.classifier import load_classifier
-from ageflow.training.decoded import DECODED_AGE, DecodedAge, train_age_classifier
-from ageflow.training.distributed import processes
-from ageflow.training.launch import launched
+from ageflow.training.classifier import Classifier, ClassifierTask, augmented, labelled, load_classifier, numbered
+from ageflow.training.distributed import launched, processes
 from ageflow.training.loop import alone_in, train
 from ageflow.training.metrics import save_faces
-from ageflow.training.task import MicroBatch, Objective, Task, Values, initial_weights
+from ageflow.training.task import MicroBatch, Objective, Task, Values, begun, initial_weights
 from ageflow.translation import losses
-from ageflow.translation.discriminator import Discriminator
-from ageflow.translation.ictm import ICTMConfig
-from ageflow.translation.latents import Latents
-from ageflow.translation.methods import TRANSLATORS, TranslatorMethod
-from ageflow.translation.prototypes import Prototypes
+from ageflow.translation.ictm import Discriminator, ICTMConfig
+from ageflow.translation.methods import TRANSLATORS
+from ageflow.translation.prototypes import Latents, Prototypes
 
+Weighted = dict[str, tuple[float, Tensor]]  # losses by name, each with its weight
 _PREVIEW_FACES = 6
 _DECODED_AT_A_TIME = 8  # in a preview
+DECODED_AGE = "decoded_age"  # C's folder in a run, and its file among the weights that come with the kit
+# Added to the seed: notebook 05's judge starts from other weights and sees the faces in another order.
+_NOT_THE_JUDGE = 1009
+_MOVED = 0.5  # share of the judges' augmentation that the C that comes with the kit has learned from
+
+
+class DecodedAge(nn.Module):
+    """A(z) = C(G⁻¹(z)), fixed.
+
+    Arguments:
+        glow: a trained flow, fixed.
+        classifier: an age classifier of its faces, fixed.
+    """
+
+    def __init__(self, glow: Glow, classifier: Classifier) -> None:
+        super().__init__()
+        self.glow, self.classifier = glow, classifier
+        self.requires_grad_(False).eval()
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Logits [B, groups] of latents z [B, D]; with a gradient for z where one is asked for."""
+        return self.logits(self.decode(z))[0]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The faces [B, 3, S, S] of latents z [B, D], as they would be saved: C has learned nothing outside [0, 1]."""
+        return self.glow.decode(z).clamp(0, 1)
+
+    def logits(self, images: Tensor, part: MicroBatch | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Age logits [B, groups] of decoded faces [B, 3, S, S], and those [B, values] of each attribute that C predicts.
+
+        Arguments:
+            images: of `decode`.
+            part: augments the faces, half as far as judges learn from, so that T cannot please C by single pixels;
+                None: the faces as they are.
+        """
+        images = images if part is None else augmented(images, part, _MOVED)
+        return self.classifier.split_logits(self.classifier(images))
 
 
 class TranslatorTask(Task):
@@ -69,14 +109,10 @@ class TranslatorTask(Task):
             self.decoded_age = DecodedAge(self.glow, load_classifier(age_classifier, settings.device)).to(self.device)
             inputs[DECODED_AGE] = fingerprint(age_classifier)
             # What each face is to stay, −1 where it is not known.
-            self.values = {
-                name: torch.tensor(pd.Categorical(faces.table[name], labels).codes.astype(np.int64))
-                for name, labels in self.decoded_age.classifier.also.items()
-            }
+            also = self.decoded_age.classifier.also
+            self.values = {name: numbered(faces.table[name], labels) for name, labels in also.items()}
 
-        config = ICTMConfig(
-            latent=settings.latent, couplings=settings.couplings, width=settings.width, seed=settings.seed
-        )
+        config = ICTMConfig(**settings.model_dump(include={"latent", "couplings", "width", "seed"}))
         translator = TRANSLATORS[settings.network](config, self.glow.latent_shapes, self.count)
         translator.checks_targets = False  # its targets are drawn here
         self.visible = translator.visible
@@ -103,7 +139,7 @@ class TranslatorTask(Task):
         """T begins as the identity, or from `init_from`; the prior generator at zero, or at the average latents."""
         if self.settings.init_from is None and self.settings.prior_start == "averages":
             averages = self.prototypes.means[:, self.prototypes.any]
-            self.modules["translator"].prior.start_from(self.visible.flat(averages))
+            self.modules["translator"].start_from(self.visible.flat(averages))
 
     def batch_rows(self, part: MicroBatch) -> np.ndarray:
         """Rows of a micro-batch among the latents, [B] int64."""
@@ -113,9 +149,8 @@ class TranslatorTask(Task):
     def batch(self, part: MicroBatch) -> tuple[Tensor, Tensor, Tensor]:
         """A micro-batch: latents [B, D], their groups [B] and attribute combinations [B]."""
         rows = self.batch_rows(part)
-        return tuple(
-            of.to(self.device) for of in (self.latents.batch(rows), self.groups[rows], self.combinations[rows])
-        )
+        found = self.latents.batch(rows), self.groups[rows], self.combinations[rows]
+        return tuple(tensor.to(self.device) for tensor in found)
 
     def translator_loss(self, part: MicroBatch) -> tuple[Tensor, Values]:
         """L_T, Eq. 10, and ours."""
@@ -129,14 +164,11 @@ class TranslatorTask(Task):
         teacher = self.visible.put(z_s, self.visible.take(teacher))
         distance = losses.distillation(flat(z_t), flat(teacher), settings.akd_reduction)
         fake, age = self.modules["discriminator"](flat(z_t))
-        of_faces: dict[str, tuple[float, Tensor]] = {}
+        weighted: Weighted = {"adversarial": (settings.adversarial_weight, losses.adversarial(fake))}
         if self.decoded_age is not None:
             age, of_faces = self._decoded_losses(part, z_t, teacher)
-        weighted = {
-            "adversarial": (settings.adversarial_weight, losses.adversarial(fake)),
-            "age": (settings.age_weight, losses.age(age, target)),
-            **of_faces,
-        }
+            weighted |= of_faces
+        weighted["age"] = (settings.age_weight, losses.age(age, target))
         if source_age:
             consistency = losses.consistency(flat(z_s), *source_age, reading=settings.consistency)
             weighted["consistency"] = (settings.consistency_weight, consistency)
@@ -145,28 +177,23 @@ class TranslatorTask(Task):
         with torch.no_grad():
             for name, latent in (("distance", z_t), ("untouched", z_s)):
                 values[name] = losses.distillation(flat(latent), flat(teacher)).mean()
-        if any(kept.number != part.number for kept in self._translated):
-            self._translated.clear()  # of a measurement of memory, broken off before D's update
         self._translated[part] = (z_s, source, z_t.detach())  # for D's update, which follows
         return loss, values
 
-    def _decoded_losses(
-        self, part: MicroBatch, z_t: Tensor, teacher: Tensor
-    ) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
+    def _decoded_losses(self, part: MicroBatch, z_t: Tensor, teacher: Tensor) -> tuple[Tensor, Weighted]:
         """A's logits [B, groups] of the decoded faces, and the other losses on these, each with its weight (ours)."""
-        settings, asked = self.settings, {}
         images = self.decoded_age.decode(z_t)
         age, attributes = self.decoded_age.logits(images, part)
-        if settings.attribute_weight and attributes:
+        asked = {}
+        if self.settings.attribute_weight and attributes:
             rows = self.batch_rows(part)
             values = {name: self.values[name][rows].to(self.device) for name in attributes}
-            asked["attributes"] = (settings.attribute_weight, losses.attributes(attributes, values))
-        if settings.structure_weight or settings.features_weight or settings.surroundings_weight:
+            asked["attributes"] = (self.settings.attribute_weight, losses.attributes(attributes, values))
+        kept = {name: getattr(self.settings, f"{name}_weight") for name in ("structure", "features", "surroundings")}
+        if any(kept.values()):
             with torch.no_grad():
                 like = self.decoded_age.decode(teacher)
-            asked["structure"] = (settings.structure_weight, losses.structure(images, like))
-            asked["features"] = (settings.features_weight, losses.features(images, like))
-            asked["surroundings"] = (settings.surroundings_weight, losses.surroundings(images, like))
+            asked |= {name: (weight, getattr(losses, name)(images, like)) for name, weight in kept.items()}
         return age, asked
 
     def discriminator_loss(self, part: MicroBatch) -> tuple[Tensor, Values]:
@@ -231,11 +258,55 @@ def train_translator(settings: TrainICTM) -> Path:
             with alone_in(folder, processes()):
                 TranslatorTask(settings)  # wrong values are found before C is trained
             train_age_classifier(settings, Faces.open(workspace.require("faces")))
-    task = TranslatorTask(settings, classifier)
-    begun = None if settings.restart else latest(folder)
-    if begun is not None and settings.network == "no_ictm":  # notebook 06 begins it anew
-        check_same_training(begun, task.manifest, folder, "ablations")
-    return train(task, settings, folder)
+    return train(TranslatorTask(settings, classifier), settings, folder)
+
+
+def train_age_classifier(settings: TrainICTM, faces: Faces) -> Path:
+    """Train C on the run's faces, as notebook 05 trains the preset's judge; stopped, it continues.
+
+    It learns the faces' attributes beside the age, where they are known. Begun from weights, it has their architecture,
+    and without updates it predicts those attributes only that the weights predict.
+
+    From another seed than the judge's: the judge itself takes no part in T's training. And balanced over the attributes:
+    where more of the young are women, T would make women of men to please it.
+
+    Arguments:
+        settings: of notebook 04; its seed, and what begins with `age_classifier_`. `restart` begins C anew, too.
+        faces: the run's prepared faces.
+
+    Returns:
+        Its folder, the run's ``decoded_age/``.
+
+    Raises:
+        ConfigChangedError: the folder holds one trained with other values; or T, which has learned from it, is not
+            begun anew.
+    """
+    folder = Workspace.of(settings).path(DECODED_AGE)
+    iterations, from_weights, shape = settings.age_classifier_iterations, settings.age_classifier_from, None
+    made = begun(settings, DECODED_AGE)
+    if made is not None:
+        shape = made.networks["classifier"]
+    elif from_weights is not None:
+        weights = read_weights(find_weights(from_weights, settings.runs_root, DECODED_AGE), "classifier")
+        shape = weights.config if weights else None  # otherwise the task names what is wrong
+    attributes = faces.attributes
+    if shape and iterations == 0:  # what the weights do not predict it does not learn either
+        known = shape.get("also", {})
+        attributes = [name for name in attributes if known.get(name) == list(labelled(faces, name)[0])]
+
+    common = {"dataset", "preset", "run", "runs_root", "device", "progress", "gpus", "nodes", "rendezvous", "restart"}
+    given = settings.model_dump(include=common) | {"seed": settings.seed + _NOT_THE_JUDGE, "cooldown": 0}
+    given |= {"init_from": from_weights or "nothing", "architecture": shape and shape["architecture"]}
+    chosen = settings_of("train_classifiers", given | {"iterations": iterations or None})
+    if iterations == 0:  # `Training` has them begin at 1
+        chosen = chosen.model_copy(update={"iterations": 0})
+    task = ClassifierTask(chosen, faces, "age", DECODED_AGE, balance=faces.attributes, also=attributes)
+    if made is not None and made.iteration < chosen.iterations and begun(settings, settings.network):
+        raise ConfigChangedError(
+            f"age_classifier_iterations = {chosen.iterations}: T has learned from the classifier in {folder}, which has "
+            f"{made.iteration} updates: pass that number, name another run, or pass restart=True for both"
+        )
+    return train(task, chosen, folder)
 
 
 def train_without_ictm(workspace: Workspace, width: int | None = None, restart: bool = False) -> Path:
@@ -251,37 +322,10 @@ def train_without_ictm(workspace: Workspace, width: int | None = None, restart: 
         ConfigChangedError: it holds one that was trained unlike today's T.
     """
     trained = latest(workspace.require("ictm"))
-    begun_from = trained.settings["init_from"]
-    if begun_from is not None:
-        warnings.warn(
-            f"the run's ICTM began from weights (init_from = {begun_from!r}), and the network without it begins from "
-            "nothing: ICTM is not all that sets the two apart",
-            stacklevel=2,
-        )
-    own = {"network": "no_ictm", "restart": restart, "init_from": None, "runs_root": workspace.runs_root}
-    own |= {"dataset": workspace.dataset, "run": workspace.run} | ({"width": width} if width else {})
+    if trained.settings["init_from"] is not None:
+        why = "the run's ICTM began from weights, and the network without it begins from nothing"
+        warnings.warn(f"{why}: ICTM is not all that sets the two apart", stacklevel=2)
+    own = {"network": "no_ictm", "restart": restart, "init_from": None, "iterations": trained.iteration}
     own |= {"consistency_weight": 0.0, "consistency": "source"}  # it has no such loss
-    return train_translator(TrainICTM.checked(trained.settings | {"iterations": trained.iteration} | own))
-
-
-@torch.inference_mode()
-def round_trip(method: TranslatorMethod, faces: Faces, count: int = 16) -> pd.DataFrame:
-    """Faces to every age group and back through T⁻¹: the largest errors, one row a target group.
-
-    Arguments:
-        method: the trained AgeFlow.
-        faces: any prepared faces.
-        count: how many of them.
-
-    Returns:
-        `latent_error`, the largest |T⁻¹(T(z)) − z|, and `pixel_error`, the largest error of the decoded face in
-        8-bit steps.
-    """
-    images = faces.images(slice(0, min(count, len(faces)))).to(method.device)
-    z = method.glow.encode(images)
-    rows = []
-    for target, name in enumerate(AGE_GROUPS):
-        back = method.round_trip(z, torch.full((len(z),), target), None, None)
-        error = int((to_uint8(method.glow.decode(back)).int() - images.int()).abs().max())
-        rows.append({"target": name, "latent_error": float((back - z).abs().max()), "pixel_error": error})
-    return pd.DataFrame(rows)
+    own |= {"width": width} if width else {}
+    return train_translator(TrainICTM.checked(trained.settings | vars(workspace) | own))

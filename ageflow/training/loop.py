@@ -17,35 +17,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ageflow.checkpoint import (
-    Checkpoint,
-    check_same_training,
-    checkpoint_file,
-    fingerprint,
-    latest,
-    read_checkpoint,
-    readable,
-    set_aside,
-)
+from ageflow.checkpoint import Checkpoint, checkpoint_file, latest, read_checkpoint, readable, set_aside
 from ageflow.config import ParameterError, Training
-from ageflow.device import device_of, keep_freed_memory
+from ageflow.device import device_of, keep_freed_memory, peak_memory
 from ageflow.run import MANIFEST, FolderInUseError, remove_leftovers, sole_writer
-from ageflow.training.distributed import Processes, as_module, maybe_no_sync, processes
-from ageflow.training.launch import Stopping
+from ageflow.training.distributed import Processes, Stopping, accumulate, as_module, choose_micro_batch, processes
 from ageflow.training.metrics import Metrics
-from ageflow.training.size import choose_micro_batch, outlook
-from ageflow.training.state import State
-from ageflow.training.task import (
-    MicroBatch,
-    Objective,
-    Task,
-    freeze_spectral_norms,
-    micro_batches,
-    running_statistics,
-    seed_of,
-)
+from ageflow.training.task import State, Task, Values, micro_batches, running_statistics, seed_of
 from ageflow.work import progress_bar
 
 # So many updates in a row that are not finite: training goes back; after so many times, it gives up.
@@ -55,8 +35,6 @@ _MOST_SETBACKS = 5
 _OUR_FILES = r"checkpoint-\d{8}\.safetensors|metrics\.jsonl|manifest\.json|[a-z]+-\d{8}\.png"
 # What a process that is killed loses at most: it saves so often, too, where `checkpoint_every` updates take longer.
 _SECONDS_LOST = 15 * 60
-# Updates after which speed is reported: the first ones are slower.
-_WARM = 3
 
 
 class TrainingDivergedError(RuntimeError):
@@ -86,8 +64,36 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
         FolderInUseError: another process trains in it.
         OSError: the folder cannot be written; the last checkpoint is whole.
     """
-    with alone_in(folder, processes()):
-        return _train(task, settings, folder)
+    device, together = device_of(settings.device), processes()
+    if settings.batch_size < together.count:  # started by torchrun itself, where `gpus` is not the number
+        raise ParameterError(
+            f"batch_size = {settings.batch_size}: expected a face for each of {together.count} processes"
+        )
+    if device.type == "cpu":
+        keep_freed_memory()
+    with alone_in(folder, together):
+        if together.first:
+            if settings.restart:
+                set_aside(folder)
+            for each in (folder, folder / "samples"):
+                remove_leftovers(each, _OUR_FILES)
+        task.modules.to(device)
+        state = _begin(task, settings, folder, together)
+        if together.first and state.iteration > settings.iterations:
+            warnings.warn(
+                f"{folder} has been trained for {state.iteration} iterations, more than iterations = "
+                f"{settings.iterations}, and stays as it is: for fewer name another run, or pass restart=True",
+                stacklevel=2,
+            )
+        if not state.resumed or state.iteration < settings.iterations:
+            if together.first:
+                (folder / MANIFEST).unlink(missing_ok=True)  # more iterations were asked for
+            with Stopping() as stopping:
+                _iterate(state, settings, folder, together, stopping)
+        if together.first and state.iteration >= settings.iterations and not (folder / MANIFEST).is_file():
+            details = {"iterations": state.iteration, "skipped": int(state.skipped[0])}
+            replace(task.manifest, fingerprint=latest(folder).fingerprint, details=details).write(folder)
+    return folder
 
 
 @contextlib.contextmanager
@@ -95,69 +101,32 @@ def alone_in(folder: Path, together: Processes) -> Iterator[None]:
     """While the block lasts, which all of `together` enter, no other training gets into `folder`."""
     with contextlib.ExitStack() as stack:
         in_use = False
-        if together.first:
-            try:
-                stack.enter_context(sole_writer(folder))
-            except FolderInUseError:
-                in_use = True
+        try:
+            stack.enter_context(sole_writer(folder) if together.first else contextlib.nullcontext())
+        except FolderInUseError:
+            in_use = True
         # All have to answer: none begins anew what another still reads the weights of that it begins from.
         if together.largest(in_use):
             raise FolderInUseError(folder)
         yield
 
 
-def _train(task: Task, settings: Training, folder: Path) -> Path:
-    """`train`, alone in `folder`."""
-    device, together = device_of(settings.device), processes()
-    if settings.batch_size < together.count:  # started by torchrun itself, where `gpus` is not the number
-        raise ParameterError(
-            f"batch_size = {settings.batch_size} is less than a face for each of {together.count} processes"
-        )
-    if device.type == "cpu":
-        keep_freed_memory()
-    if together.first:
-        if settings.restart:
-            set_aside(folder)
-        for each in (folder, folder / "samples"):
-            remove_leftovers(each, _OUR_FILES)
-    task.modules.to(device)
-    state = _begin(task, settings, folder, together)
-    if together.first:
-        _warn_of_another_length(folder, state, settings)
-    if state.resumed and state.iteration >= settings.iterations:
-        if (
-            together.first and not (folder / MANIFEST).is_file()
-        ):  # stopped on its way to more, and has enough of them now
-            _finish(folder, state, 0.0)
-        return folder
-    if together.first:
-        (folder / MANIFEST).unlink(missing_ok=True)  # more iterations were asked for
-    began = time.perf_counter()
-    with Stopping() as stopping:
-        _iterate(state, settings, folder, together, stopping)
-    if together.first and state.iteration == settings.iterations:
-        _finish(folder, state, time.perf_counter() - began)
-    return folder
-
-
 def _begin(task: Task, settings: Training, folder: Path, together: Processes) -> State:
-    """The state to continue from: the newest checkpoint's, or a new one, which the first process makes for all."""
+    """The state to continue from: the newest checkpoint's, or a new one, the same on every process."""
     checkpoint = _on_all(latest(folder) if together.first else None, folder, together)
-    if checkpoint is not None:
-        check_same_training(checkpoint, task.manifest, folder, settings.step)
-    elif together.first:
+    if checkpoint is None:
         torch.manual_seed(settings.seed)
         task.start()
-    together.broadcast_module(task.modules)
     state = State(task, settings.ema, device_of(settings.device))
     if checkpoint is not None:
+        checkpoint.check_same(task.manifest, settings.step)
         state.load(checkpoint)
     return state
 
 
 def _on_all(found: Checkpoint | None, folder: Path, together: Processes) -> Checkpoint | None:
-    """The checkpoint that the first process has found, or None, for every process, whatever its machine lists yet."""
-    number = together.broadcast(found.iteration if found else -1)
+    """The checkpoint that the first process alone has looked for, or None, whatever another's machine lists yet."""
+    number = together.largest(found.iteration if found else -1)
     return found if found or number < 0 else read_checkpoint(checkpoint_file(folder, number))
 
 
@@ -169,7 +138,7 @@ def _iterate(state: State, settings: Training, folder: Path, together: Processes
     show = settings.progress and together.first
     bar = progress_bar(total=settings.iterations, initial=first, unit="step", title=folder.name, show=show)
     began = saved = time.perf_counter()
-    with bar, Metrics(folder, first) if together.first else contextlib.nullcontext() as metrics:
+    with bar, contextlib.closing(Metrics(folder, first)) if together.first else contextlib.nullcontext() as metrics:
         if metrics and settings.iterations == 0:  # the weights it begins from, as they are
             metrics.write(0, task.preview(state.averaged.eval(), folder / "samples", 0))
             state.save(folder)
@@ -190,7 +159,8 @@ def _iterate(state: State, settings: Training, folder: Path, together: Processes
                 numbers = {name: float(value) for name, value in values.items()}
                 if metrics:
                     metrics.write(state.iteration, numbers | {"skipped": total}, time.perf_counter() - began)
-                bar.set_postfix_str(_headline(numbers), refresh=False)
+                shown = [f"{name} {value:.3g}" for name, value in numbers.items() if name.endswith("loss")]
+                bar.set_postfix_str(", ".join(shown), refresh=False)
             if metrics and (state.iteration % settings.preview_every == 0 or last):
                 preview = task.preview(state.averaged.eval(), folder / "samples", state.iteration)
                 metrics.write(state.iteration, preview)
@@ -200,126 +170,61 @@ def _iterate(state: State, settings: Training, folder: Path, together: Processes
                 state.save(folder)
                 due, saved = False, time.perf_counter()
             bar.update()
-            if show and state.iteration - first == _WARM and not last:
-                seconds = (time.perf_counter() - began) / _WARM
-                bar.write(outlook(state, settings, micro_batch, together, seconds))
-                bar.write(f"curves while it trains: tensorboard --logdir {folder}")
+            if show and state.iteration == first + 1:
+                how = f"processes: {together.count}, faces in a pass: {micro_batch}"
+                how += f", memory of each: {peak_memory(state.device) / 2**30:.1f} GB"
+                bar.write(f"{how}; curves while it trains: tensorboard --logdir {folder}")
             if signal:
                 stopping.signal = signal
-                together.broadcast(0)  # none ends before the first has saved
                 break
+    together.largest(0)  # none ends before the first has saved
 
 
-def _finish(folder: Path, state: State, seconds: float) -> None:
-    details = {"iterations": state.iteration, "skipped": int(state.skipped[0]), "seconds": round(seconds, 1)}
-    replace(state.task.manifest, fingerprint=fingerprint(folder), details=details).write(folder)
-
-
-def _warn_of_another_length(folder: Path, state: State, settings: Training) -> None:
-    """Warn where what is in `folder` is not what `iterations` would train from the beginning."""
-    done, asked = state.iteration, settings.iterations
-    if done > asked:
-        warnings.warn(
-            f"{folder} has been trained for {done} iterations, more than iterations = {asked}: it stays as it is. For a "
-            "shorter training name another run, or pass restart=True, which keeps this one under a number",
-            stacklevel=4,
-        )
-    elif done < asked and state.cooled < (now := _cooled(done + 1, settings)):
-        warnings.warn(
-            f"over the last iterations of {folder}, up to {done}, the learning rate came down (cooldown), to "
-            f"{state.cooled:.2g} of itself. It rises again now, to {now:.2g}: what comes of iterations = {asked} is not "
-            "what as many in one go give",
-            stacklevel=4,
-        )
-
-
-def _cooled(iteration: int, settings: Training) -> float:
-    """Share of the learning rate that the cooldown leaves in an update, counted from 1; the last one still moves."""
-    return min(1.0, (settings.iterations - iteration + 1) / max(1, settings.cooldown))
-
-
-def _update(
-    state: State, losses: list[nn.Module], settings: Training, micro_batch: int, together: Processes
-) -> dict[str, Tensor]:
+def _update(state: State, losses: list[nn.Module], settings: Training, micro_batch: int, together: Processes) -> Values:
     """One update of every objective; the values to log, of the whole batch."""
     task, iteration = state.task, state.iteration
-    state.cooled = _cooled(iteration, settings)
-    rate = min(1.0, iteration / max(1, settings.warmup)) * state.cooled * state.rate
+    cooled = (settings.iterations - iteration + 1) / max(1, settings.cooldown)  # the last update still moves
+    rate = min(1.0, iteration / max(1, settings.warmup)) * min(1.0, cooled) * 0.5**state.setbacks
     mine = micro_batches(iteration - 1, settings.batch_size, micro_batch, together.rank, together.count)
-    values: dict[str, Tensor] = {}
+    values: Values = {}
     any_skipped = torch.zeros((), device=state.device)
     for place, (objective, loss) in enumerate(zip(task.objectives, losses, strict=True)):
         # After a setback other noise than what led there.
         seed = seed_of(settings.seed + 1_000_003 * state.setbacks, iteration * len(task.objectives) + place)
         statistics = [(statistic, statistic.clone()) for statistic in running_statistics(task.modules)]
-        norm, logged = _accumulate(task, objective, loss, mine, settings.clip, seed, together)
+        logged = accumulate(task.modules, loss, mine, seed)
+        together.sum(logged.values())
+        logged = objective.reduce_metrics(logged)
+        norm = nn.utils.clip_grad_norm_(objective.parameters, settings.clip or math.inf)
         skip = (~(torch.isfinite(norm) & torch.isfinite(logged["loss"]))).float()
         objective.step(skip, rate)
         for statistic, before in statistics:  # a skipped update leaves nothing behind
             statistic.copy_(torch.where(skip > 0, before, statistic))
         any_skipped = torch.maximum(any_skipped, skip)
+        logged = logged | {"gradient_norm": norm}
         values |= {f"{objective.name}/{name}": value for name, value in logged.items()}
-        values[f"{objective.name}/gradient_norm"] = norm
-    together.average_statistics(task.modules)
+    together.sum(running_statistics(task.modules))
+    for statistic in running_statistics(task.modules):  # each process saw its own faces
+        statistic /= together.count
     state.count(any_skipped)
     state.update_average()
     return values
 
 
-def _accumulate(
-    task: Task,
-    objective: Objective,
-    losses: nn.Module,
-    mine: list[MicroBatch],
-    clip: float | None,
-    seed: int,
-    together: Processes,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Gradients of one objective over the whole batch, clipped after; their norm and the logged values.
-
-    The same seed before every micro-batch: what a loss draws, it draws for the whole batch, and takes its rows.
-    """
-    for parameter in task.modules.parameters():
-        parameter.grad = None
-    sums: dict[str, Tensor] = {}
-    task.modules.train()
-    for part in mine:
-        if part is not mine[0]:
-            freeze_spectral_norms(task.modules)
-        torch.manual_seed(seed)
-        with maybe_no_sync(losses, last=part is mine[-1]):
-            loss, values = losses(part)
-            loss.backward()
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0) + value * part.share
-    norm = nn.utils.clip_grad_norm_(objective.parameters, clip or math.inf)
-    return norm, objective.reduce_metrics(together.sum(sums))
-
-
 def _go_back(state: State, settings: Training, folder: Path, together: Processes) -> None:
     """To the newest checkpoint from before the row of updates that were not finite, with half the learning rate."""
-    setbacks, total = state.setbacks + 1, int(state.skipped[0])
-    what = (
-        f"{_MOST_IN_A_ROW} steps in a row up to iteration {state.iteration} had losses or gradients that are not finite"
-    )
-    advice = f"lower learning_rate ({settings.learning_rate}) or set clip"
-    if setbacks > _MOST_SETBACKS:
-        raise TrainingDivergedError(
-            f"{what}, after {_MOST_SETBACKS} setbacks: {advice}; the last checkpoint in {folder} is whole"
-        )
+    setbacks, total = state.setbacks + 1, state.skipped[0]
+    what = f"{_MOST_IN_A_ROW} steps in a row up to iteration {state.iteration} were not finite in loss or gradient"
     before = (checkpoint for checkpoint in readable(folder) if not checkpoint.tensors("counts.")["skipped"][1])
-    checkpoint = _on_all(next(before, None) if together.first else None, folder, together)
+    found = next(before, None) if together.first and setbacks <= _MOST_SETBACKS else None
+    checkpoint = _on_all(found, folder, together)
     if checkpoint is None:
-        raise TrainingDivergedError(f"{what}, and there is no checkpoint from before to go back to: {advice}")
-    state.load(checkpoint)
-    state.setbacks = setbacks
-    state.skipped = torch.tensor([total, 0, 0], device=state.device)
-    if together.first:
-        warnings.warn(
-            f"{what}: back to iteration {checkpoint.iteration}, at {state.rate:g} of the learning rate", stacklevel=3
+        raise TrainingDivergedError(
+            f"{what}, and it went back {state.setbacks} times (at most {_MOST_SETBACKS}, and only to a checkpoint from "
+            f"before): lower learning_rate ({settings.learning_rate}) or set clip"
         )
-
-
-def _headline(numbers: dict[str, float]) -> str:
-    shown = [(name.split("/")[-1], value) for name, value in numbers.items() if name.endswith("loss")]
-    return ", ".join(f"{name} {value:.3g}" for name, value in shown)
+    state.load(checkpoint)
+    state.setbacks, state.skipped = setbacks, torch.stack([total, 0 * total, 0 * total])
+    if together.first:
+        back = f"back to iteration {checkpoint.iteration}, at {0.5**setbacks:g} of the learning rate"
+        warnings.warn(f"{what}: {back}", stacklevel=3)

@@ -1,19 +1,17 @@
 """What a training writes while it runs: metrics as JSON lines and as TensorBoard events; sheets of faces."""
 
-import io
 import json
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 from torch import Tensor
 
 from ageflow.flows.glow import to_uint8
-from ageflow.run import write_atomically
+from ageflow.run import atomic_file, write_atomically
 
 
 class Metrics:
-    """Writes one JSON object a line to ``metrics.jsonl`` and the same numbers to ``tensorboard/``, while the block lasts.
+    """Writes one JSON object a line to ``metrics.jsonl`` and the same numbers to ``tensorboard/``, until closed.
 
     Arguments:
         folder: the training's folder.
@@ -22,29 +20,23 @@ class Metrics:
     """
 
     def __init__(self, folder: Path, resume_at: int = 0) -> None:
-        self.folder = folder
-        self._open(resume_at)
-
-    def _open(self, resume_at: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and reading metrics does without
 
-        path = self.folder / "metrics.jsonl"
+        self.folder, path = folder, folder / "metrics.jsonl"
         kept = [line for line in _lines(path) if line["iteration"] <= resume_at]
         write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self._file = path.open("a")
-        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=resume_at + 1)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1)
 
-    def __enter__(self) -> "Metrics":
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """Close both."""
         self._file.close()
         self._board.close()
 
     def rewind(self, iteration: int) -> None:
         """Drop what was written after `iteration`: training has gone back to it."""
-        self.__exit__()
-        self._open(iteration)
+        self.close()
+        self.__init__(self.folder, iteration)
 
     def write(self, iteration: int, values: dict[str, float], seconds: float | None = None) -> None:
         """Record `values` of one iteration; `seconds` since training began on TensorBoard only: they differ from run to run."""
@@ -67,12 +59,10 @@ def save_faces(images: Tensor, file: Path, columns: int) -> None:
         file: the PNG file; its folder is made.
         columns: faces in a row.
     """
-    from torchvision.utils import make_grid  # slow to import, and reading metrics does without
+    from torchvision.utils import save_image  # slow to import, and reading metrics does without
 
-    sheet = make_grid(to_uint8(images), nrow=columns).permute(1, 2, 0).cpu().numpy()
-    content = io.BytesIO()
-    Image.fromarray(sheet).save(content, "PNG")
-    write_atomically(file, content.getvalue())
+    with atomic_file(file) as stream:
+        save_image(to_uint8(images) / 255, stream, "PNG", nrow=columns)
 
 
 def _lines(path: Path) -> list[dict[str, float]]:

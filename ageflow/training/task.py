@@ -1,10 +1,10 @@
-"""What is trained: modules, the objectives that update them, and the micro-batch that one forward pass sees.
+"""What is trained: modules, the objectives that update them, the micro-batch of a forward pass, the state to resume.
 
 An update's batch is the same whatever it is cut into. Its faces depend on (seed, update) alone; noise is drawn for
 the whole batch by every process, from the same seed, and each takes its rows of it (`MicroBatch.rows`).
 """
 
-import functools
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ageflow.checkpoint import CheckpointError, Weights, checkpoints, find_weights, read_weights
+from ageflow.checkpoint import Checkpoint, CheckpointError, Weights, find_weights, latest, read_weights, save_checkpoint
 from ageflow.config import ParameterError, Training
 from ageflow.data.faces import Faces, warn_of_known_people
 from ageflow.run import Manifest, Workspace
@@ -103,6 +103,19 @@ class Objective:
         self.optimizer.grad_scale, self.optimizer.found_inf = None, skip
         self.optimizer.step()
 
+    @torch.no_grad()
+    def load(self, tensors: Values) -> None:
+        """The optimiser's state from a checkpoint, ``<parameter's number>.<name>``."""
+        state: dict[int, Values] = {}
+        for name, tensor in tensors.items():
+            index, key = name.split(".")
+            parameter = self.parameters[int(index)]
+            if tensor.shape == parameter.shape:
+                # A file knows no strides, and the fused optimiser walks parameter and moments side by side.
+                tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
+            state.setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+
 
 class Task(ABC):
     """What `train` trains.
@@ -127,27 +140,101 @@ class Task(ABC):
         """Write sample pictures into `folder`; return validation numbers of the `averaged` modules."""
 
 
-def initial_weights(settings: Training, folder: str, part: str, faces: Faces) -> Weights | None:
-    """The weights that `init_from` names; None where a training begins from nothing, or has begun.
+@dataclass
+class State:
+    """A training at an iteration; everything that the next one depends on.
+
+    Arguments:
+        task: its modules and optimisers are what is trained.
+        ema: decay of the averaged weights; 0: the average is the weights themselves.
+        device: where it is trained.
+
+    Attributes:
+        iteration: updates done.
+        resumed: whether it has been loaded from a checkpoint.
+        averaged: the modules with the running average of their weights.
+        skipped: updates that were not finite, int64 [3]: all, the last in a row, the longest row. On the device: only
+            reading a count waits for it.
+        setbacks: how often training diverged and went back; each halves the learning rate.
+    """
+
+    task: Task
+    ema: float
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        self.iteration, self.resumed, self.setbacks = 0, False, 0
+        self.skipped = torch.zeros(3, device=self.device, dtype=torch.int64)
+        # Not by torch.optim.swa_utils.AveragedModel: that waits for the device in every update, to read its own counter.
+        self.averaged = copy.deepcopy(self.task.modules).requires_grad_(False)
+
+    def count(self, skip: Tensor) -> None:
+        """One more update: `skip` is 1 where it was skipped, else 0."""
+        total, in_a_row, longest = self.skipped.unbind()
+        skip = skip.to(torch.int64)
+        in_a_row = (in_a_row + 1) * skip
+        self.skipped = torch.stack([total + skip, in_a_row, torch.maximum(longest, in_a_row)])
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Exponential moving average of the weights; buffers follow. The decay warms up, so that early steps fade."""
+        decay = min(self.ema, (1 + self.iteration) / (10 + self.iteration))
+        averaged, weights = (list(modules.parameters()) for modules in (self.averaged, self.task.modules))
+        torch._foreach_lerp_(averaged, weights, 1 - decay)
+        for buffer, newest in zip(self.averaged.buffers(), self.task.modules.buffers(), strict=True):
+            buffer.copy_(newest)
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint of it."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.task.modules.state_dict().items()}
+        if self.ema:
+            tensors |= {f"average.{name}": tensor for name, tensor in self.averaged.named_parameters()}
+        for objective in self.task.objectives:
+            for index, state in objective.optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{objective.name}.{index}.{name}": tensor for name, tensor in state.items()}
+        tensors |= {"counts.skipped": self.skipped, "counts.setbacks": torch.tensor(self.setbacks)}
+        save_checkpoint(folder, self.iteration, tensors, self.task.manifest, self.task.networks)
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Become what `checkpoint` holds."""
+        weights = checkpoint.tensors("model.")
+        self.task.modules.load_state_dict(weights)
+        self.averaged.load_state_dict(weights | checkpoint.tensors("average."))
+        for objective in self.task.objectives:
+            objective.load(checkpoint.tensors(f"optimizer.{objective.name}."))
+        counts = checkpoint.tensors("counts.")
+        self.skipped, self.setbacks = counts["skipped"].to(self.device), int(counts["setbacks"])
+        self.iteration, self.resumed = checkpoint.iteration, True
+
+
+def begun(settings: Training, folder: str) -> Checkpoint | None:
+    """What the training in the run's `folder` continues from, so that it needs its initial weights no more."""
+    return None if settings.restart else latest(Workspace.of(settings).path(folder))
+
+
+def initial_weights(settings: Training, folder: str, part: str, faces: Faces) -> Weights | Path | None:
+    """The weights that `init_from` names; None where a training begins from nothing, or has `begun`.
 
     Arguments:
         settings: of the training.
         folder: its folder in the run.
-        part: the network: ``translator`` or ``classifier``.
+        part: the network: ``glow``, ``translator`` or ``classifier``.
         faces: what it is trained on.
+
+    Returns:
+        The weights, or for a GLOW the file of a public code.
 
     Raises:
         CheckpointError: nothing of that name, or no weights of the kit's.
     """
-    begun = checkpoints(Workspace.of(settings).path(folder)) and not settings.restart
-    if settings.init_from is None or begun:
+    if settings.init_from is None or begun(settings, folder):
         return None
     path = find_weights(settings.init_from, settings.runs_root, folder)
     warn_of_known_people(settings.init_from, path, faces)
     weights = read_weights(path, part)
-    if weights is None:
+    if weights is None and part != "glow":
         raise CheckpointError(f"{path} is not a file of the kit: a {part} begins from a run or a released file")
-    return weights
+    return weights or path
 
 
 def running_statistics(modules: nn.Module) -> list[Tensor]:
@@ -182,20 +269,14 @@ def sample_batch(count: int, batch_size: int, seed: int, number: int) -> Tensor:
     """
     if count < 1:
         raise ParameterError(
-            "there are no faces to train on: the data card lists how many each half has. FG-NET is a set to test models "
-            "of other sets on, so all of it is the test half"
+            "there are no faces to train on: the data card lists how many each half has (FG-NET is a test half only)"
         )
     generator = torch.Generator()
     if count < batch_size:  # with replacement, where one batch is more than there is
         return torch.randint(count, (batch_size,), generator=generator.manual_seed(seed_of(seed, number)))
-    per_epoch = count // batch_size
-    epoch, place = divmod(number, per_epoch)
-    return _order(count, seed_of(seed, epoch))[place * batch_size : (place + 1) * batch_size]
-
-
-@functools.lru_cache(maxsize=2)  # every micro-batch of an epoch asks for it
-def _order(count: int, seed: int) -> Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    epoch, place = divmod(number, count // batch_size)
+    order = torch.randperm(count, generator=generator.manual_seed(seed_of(seed, epoch)))
+    return order[place * batch_size : (place + 1) * batch_size]
 
 
 def seed_of(seed: int, number: int) -> int:

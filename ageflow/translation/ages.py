@@ -1,5 +1,7 @@
 """Ages: the four age groups, and years between them, as weights over the groups."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,7 +9,6 @@ from torch import Tensor
 # The age at which a group's weight is one. The first and the last group are open: a decade like the others.
 GROUP_CENTRES = (25.0, 35.5, 45.5, 57.0)
 YOUNGEST, OLDEST = 20.0, 70.0  # of a continuous target, years
-HINT = "ageflow.age_to_weights makes weights of an age in years"
 
 
 def age_to_weights(age: float) -> Tensor:
@@ -27,30 +28,34 @@ def age_to_weights(age: float) -> Tensor:
     return torch.tensor([np.interp(age, GROUP_CENTRES, column) for column in one_hot], dtype=torch.float32)
 
 
-def as_weights(groups: Tensor, count: int, check: bool = True) -> Tensor:
+def as_weights(groups: Tensor | Sequence | int, count: int, check: bool = True, faces: int | None = None) -> Tensor:
     """Group weights, float [B, count]: integer groups [B] as one-hot, weights as they are.
 
     Arguments:
-        groups: integers [B] or weights [B, count].
+        groups: integers [B] or weights [B, count]; a number, or one of either, counts for all the `faces`.
         count: number of groups.
         check: look at the values, for which the host waits for the device; training, whose groups come from
             checked tables, does not.
+        faces: B, where it has to be that; None: whatever it is.
 
     Raises:
-        ValueError: groups outside 0 … count − 1, or weights of another width or that do not sum to 1.
+        ValueError: groups outside 0 … count − 1, weights of another width or that do not sum to 1, or another B.
 
     Example:
         >>> as_weights(torch.tensor([1, 0]), 3).tolist()
         [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
     """
-    if groups.ndim == 1 and not groups.is_floating_point():
-        if check and len(groups) and (int(groups.min()) < 0 or int(groups.max()) >= count):
-            raise ValueError(f"age groups are 0 … {count - 1}, not {sorted(set(groups.tolist()))}; {HINT}")
-        return (groups[:, None] == torch.arange(count, device=groups.device)).float()
-    if groups.ndim != 2 or groups.shape[1] != count:
+    try:
+        weights = torch.tensor(groups) if isinstance(groups, np.ndarray) else torch.as_tensor(groups)  # maybe read-only
+    except (TypeError, ValueError, RuntimeError):
+        weights = torch.empty(())  # of no shape that fits
+    if weights.ndim < 2 and not weights.is_floating_point():
+        weights = (weights.view(-1, 1) == torch.arange(count, device=weights.device)).float()
+    fits = weights.ndim == 2 and weights.shape[1] == count and (faces is None or len(weights) in (1, faces))
+    # A group that is none has weights of zero.
+    if not fits or (check and not torch.allclose(weights.sum(1), torch.ones_like(weights[:, 0]), atol=1e-3)):
         raise ValueError(
-            f"a target is int groups [B] or weights [B, {count}], not {groups.dtype} {tuple(groups.shape)}; {HINT}"
+            f"age groups = {groups!r}{'' if faces is None else f' for {faces} faces'}: expected int [B] from 0 to {count - 1}, "
+            f"or weights [B, {count}] that sum to 1; ageflow.age_to_weights makes weights of an age in years"
         )
-    if check and not torch.allclose(groups.sum(1), torch.ones_like(groups[:, 0]), atol=1e-3):
-        raise ValueError(f"the weights of a target must sum to 1, not {groups.sum(1).tolist()}")
-    return groups
+    return weights if faces is None else weights.expand(faces, -1)

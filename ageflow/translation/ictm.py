@@ -1,13 +1,14 @@
-"""ICTM: the invertible conditional translation module T, and its prior generator (Eq. 3, Fig. 2b)."""
+"""ICTM: the invertible conditional translation module T with its prior generator (Eq. 3, Fig. 2b), what stands in for it
+in the ablation (3.4), and the discriminator (Fig. 3)."""
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from ageflow.config import LatentChoice, ParameterError
 from ageflow.flows.coupling import zero_convolution
@@ -49,13 +50,12 @@ class VisibleLatent:
             raise ParameterError(f"latent = {latent!r}: expected 'all', 'top' or some levels of 0 … {len(shapes) - 1}")
         self.levels = sorted(levels)
         self.shapes = [tuple(shapes[level]) for level in self.levels]
-        self.sizes = [math.prod(shape) for shape in shapes]
-        self.dimensions = sum(self.sizes[level] for level in self.levels)
+        self.all_shapes, self.dimensions = shapes, sum(map(math.prod, self.shapes))
 
     def take(self, z: Tensor) -> list[Tensor]:
         """The visible levels of z [B, D], each [B, C, H, W]."""
-        parts = z.split(self.sizes, dim=1)
-        return [parts[level].unflatten(1, shape) for level, shape in zip(self.levels, self.shapes, strict=True)]
+        parts = _levels(z, self.all_shapes)
+        return [parts[level] for level in self.levels]
 
     def flat(self, z: Tensor) -> Tensor:
         """The visible part of z [B, D] as one vector [B, dimensions]."""
@@ -63,15 +63,19 @@ class VisibleLatent:
 
     def cut(self, flat: Tensor) -> list[Tensor]:
         """A visible vector [B, dimensions] as its levels, each [B, C, H, W]."""
-        parts = flat.split([math.prod(shape) for shape in self.shapes], dim=1)
-        return [part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        return _levels(flat, self.shapes)
 
     def put(self, z: Tensor, levels: Sequence[Tensor]) -> Tensor:
         """z [B, D] with its visible levels replaced."""
-        parts = list(z.split(self.sizes, dim=1))
+        parts = _levels(z, self.all_shapes)
         for level, new in zip(self.levels, levels, strict=True):
             parts[level] = new
         return joined(parts)
+
+
+def _levels(flat: Tensor, shapes: Shapes) -> list[Tensor]:
+    parts = flat.split([math.prod(shape) for shape in shapes], dim=1)
+    return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def joined(levels: Iterable[Tensor]) -> Tensor:
@@ -79,61 +83,27 @@ def joined(levels: Iterable[Tensor]) -> Tensor:
     return torch.cat([level.flatten(1) for level in levels], dim=1)
 
 
-class PriorGenerator(nn.Module):
-    """Target age → N(μ_t, σ_t²): a zero-initialised linear map of the group weights (Fig. 2a; log σ is ours).
-
-    Arguments:
-        groups: number of age groups.
-        dimensions: length of the visible latent.
-    """
-
-    def __init__(self, groups: int, dimensions: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(groups, 2 * dimensions)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights [B, groups] → (μ_t, log σ_t), each [B, dimensions]."""
-        mu, log_sigma = self.linear(weights).chunk(2, dim=1)
-        return mu, log_sigma
-
-    @torch.no_grad()
-    def start_from(self, means: Tensor) -> None:
-        """Set μ_t to `means` [groups, dimensions], the age groups' average latents; log σ_t stays 0."""
-        self.linear.weight[: means.shape[1]].copy_(means.T)
-
-
-class ChannelAttention(nn.Module):
-    """Squeeze-and-excitation (Hu et al. 2018): scales each channel by a function of all channels' means."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        narrow = max(8, channels // 4)
-        self.layers = nn.Sequential(nn.Linear(channels, narrow), nn.ReLU(), nn.Linear(narrow, channels), nn.Sigmoid())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] → the same."""
-        return x * self.layers(x.mean((2, 3)))[:, :, None, None]
-
-
 class TranslationNetwork(nn.Module):
-    """F_i: two convolutions (3×3, 1×1), channel attention, and a convolution that starts at zero."""
+    """F_i: two convolutions (3×3, 1×1), channel attention, and a convolution that starts at zero.
+
+    The attention is squeeze-and-excitation (Hu et al. 2018): each channel times a function of all channels' means.
+    """
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
+        narrow = max(8, width // 4)
         self.first = nn.Conv2d(channels, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 1)
-        self.attention = ChannelAttention(width)
+        self.attention = nn.Sequential(nn.Linear(width, narrow), nn.ReLU(), nn.Linear(narrow, width), nn.Sigmoid())
         self.last = zero_convolution(width, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] → the same shape."""
         h = F.relu(self.second(F.relu(self.first(x))))
-        return self.last(self.attention(h))
+        return self.last(h * self.attention(h.mean((2, 3)))[:, :, None, None])
 
 
-class LevelTranslator(nn.Module):
+class Couplings(nn.Module):
     """T on one level: stack (z, μ, log σ), squeeze, m additive couplings in turn upwards and downwards, undo.
 
     z stands first in the stack on both sides: at the start every F is zero and T is the identity, z'_t = z_s.
@@ -161,8 +131,26 @@ class LevelTranslator(nn.Module):
         return self.squeeze.inverse(torch.cat(halves, dim=1))[0].chunk(3, dim=1)
 
 
-class Translator(nn.Module, ABC):
+class Residuals(nn.Module):
+    """What stands in for `Couplings` in the ablation: residual convolutions on the stack, which cannot be inverted."""
+
+    def __init__(self, channels: int, config: ICTMConfig) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(TranslationNetwork(3 * channels, config.width) for _ in range(config.couplings))
+
+    def forward(self, *parts: Tensor, strength: float = 1.0) -> tuple[Tensor]:
+        """(z_s, μ_t, log σ_t) → (z'_t,), each [B, C, H, W]."""
+        x = torch.cat(parts, dim=1).contiguous(memory_format=torch.channels_last)
+        for network in self.networks:
+            x = x.add(network(x), alpha=strength)
+        return x.chunk(3, dim=1)[:1]
+
+
+class Translator(nn.Module):
     """What ICTM and its ablation share: the visible levels, the prior generator, a network a level.
+
+    The prior generator, target age → N(μ_t, σ_t²), is a zero-initialised linear map of the group weights (Fig. 2a;
+    log σ is ours).
 
     Arguments:
         config: an `ICTMConfig`.
@@ -171,18 +159,20 @@ class Translator(nn.Module, ABC):
     """
 
     kind: str
+    level: type[nn.Module]
 
     def __init__(self, config: ICTMConfig, latent_shapes: Shapes, groups: int = 4) -> None:
         super().__init__()
-        self.config = config
-        self.groups = groups
+        self.config, self.groups = config, groups
         self.latent_shapes = [tuple(shape) for shape in latent_shapes]
-        self.visible = VisibleLatent(config.latent, latent_shapes)
+        self.visible = VisibleLatent(config.latent, self.latent_shapes)
         self.checks_targets = True  # for which the host waits for the device: training switches it off
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)  # the CPU's, which is put back
-            self.prior = PriorGenerator(groups, self.visible.dimensions)
-            self.levels = nn.ModuleList(self.level(channels) for channels, _, _ in self.visible.shapes)
+            self.prior = nn.Linear(groups, 2 * self.visible.dimensions)
+            self.levels = nn.ModuleList(self.level(channels, config) for channels, _, _ in self.visible.shapes)
+        for parameter in self.prior.parameters():
+            nn.init.zeros_(parameter)
         self.to(memory_format=torch.channels_last)
 
     @property
@@ -191,14 +181,31 @@ class Translator(nn.Module, ABC):
         shape = self.config.model_dump(exclude={"seed"}) | {"kind": self.kind, "groups": self.groups}
         return shape | {"latent_shapes": [list(shape) for shape in self.latent_shapes]}
 
-    @abstractmethod
-    def level(self, channels: int) -> nn.Module:
-        """The network of a level of so many channels."""
+    @torch.no_grad()
+    def start_from(self, means: Tensor) -> None:
+        """Set μ_t to `means` [groups, dimensions], the age groups' average latents; log σ_t stays 0."""
+        self.prior.weight[: means.shape[1]].copy_(means.T)
 
-    def inputs(self, z_s: Tensor, target: Tensor) -> list[Parts]:
-        """(z_s, μ_t, log σ_t) of each visible level, each [B, C, H, W]."""
-        mu, log_sigma = self.prior(as_weights(target, self.groups, check=self.checks_targets).to(z_s))
-        return list(zip(self.visible.take(z_s), self.visible.cut(mu), self.visible.cut(log_sigma), strict=True))
+    def forward(self, z_s: Tensor, target: Tensor, strength: float = 1.0) -> tuple[Tensor, ...]:
+        """Move latents to another age.
+
+        Arguments:
+            z_s: latents [B, D].
+            target: age groups, int [B], or weights over the groups [B, groups]: any age between;
+                one for all, too.
+            strength: how much of the way (ours): what every coupling adds is taken so many times. 0 is the identity,
+                1 what was trained; T is exactly invertible at each.
+
+        Returns:
+            z'_t [B, D]; of ICTM also μ'_s and log σ'_s [B, dimensions T sees].
+        """
+        prior = self.prior(as_weights(target, self.groups, self.checks_targets, len(z_s)).to(z_s))
+        parts = zip(self.levels, self.visible.take(z_s), *map(self.visible.cut, prior.chunk(2, dim=1)), strict=True)
+        return self._joined(z_s, [level(*part, strength=strength) for level, *part in parts])
+
+    def _joined(self, z: Tensor, levels: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        moved, *others = zip(*levels, strict=True)
+        return self.visible.put(z, moved), *map(joined, others)
 
 
 class ICTM(Translator):
@@ -211,47 +218,25 @@ class ICTM(Translator):
         latent_shapes: (C, H, W) of each level, `Glow.latent_shapes`.
         groups: number of age groups.
 
+    Raises:
+        ShapeError: a visible level has an odd side, so its couplings cannot halve it.
+
     Example:
         >>> translator = ICTM(ICTMConfig(couplings=2, width=8), [(6, 4, 4), (24, 2, 2)], groups=4)
         >>> z = torch.randn(2, 192)
         >>> z_t, mu_s, log_sigma_s = translator(z, torch.tensor([3, 0]))
         >>> bool((z_t == z).all())  # the identity at the start
         True
-
-    Raises:
-        ShapeError: a visible level has an odd side, so its couplings cannot halve it.
     """
 
-    kind = "ictm"
+    kind, level = "ictm", Couplings
 
     def __init__(self, config: ICTMConfig, latent_shapes: Shapes, groups: int = 4) -> None:
         super().__init__(config, latent_shapes, groups)
         fitting = [level for level, (_, *sides) in enumerate(latent_shapes) if not any(side % 2 for side in sides)]
-        if odd := [level for level in self.visible.levels if level not in fitting]:
-            raise ShapeError(
-                f"latent = {config.latent!r}: level {odd[0]} of this GLOW is {latent_shapes[odd[0]][1]}×"
-                f"{latent_shapes[odd[0]][2]}, and T halves every level that it sees: pass latent = {fitting}, or train "
-                "a GLOW of fewer levels"
-            )
-
-    def level(self, channels: int) -> nn.Module:
-        """T's couplings on a level of so many channels."""
-        return LevelTranslator(channels, self.config)
-
-    def forward(self, z_s: Tensor, target: Tensor, strength: float = 1.0) -> Parts:
-        """Move latents to another age.
-
-        Arguments:
-            z_s: latents [B, D].
-            target: age groups, int [B], or weights over the groups [B, groups]: any age between.
-            strength: how much of the way (ours): what every coupling adds is taken so many times. 0 is the identity,
-                1 what was trained; T is exactly invertible at each.
-
-        Returns:
-            z'_t [B, D], and μ'_s and log σ'_s [B, dimensions T sees].
-        """
-        parts = zip(self.levels, self.inputs(z_s, target), strict=True)
-        return self._joined(z_s, [level(*part, strength=strength) for level, part in parts])
+        if not {*self.visible.levels} <= {*fitting}:
+            message = f"latent = {config.latent!r}: T halves every level that it sees, of {self.latent_shapes}"
+            raise ShapeError(f"{message}: pass latent = {fitting}, or train a GLOW of fewer levels")
 
     def inverse(self, z_t: Tensor, mu_s: Tensor, log_sigma_s: Tensor, strength: float = 1.0) -> Parts:
         """Undo `forward` of that strength: its three outputs → (z_s [B, D], μ_t, log σ_t)."""
@@ -259,6 +244,44 @@ class ICTM(Translator):
         parts = zip(self.levels, visible.take(z_t), visible.cut(mu_s), visible.cut(log_sigma_s), strict=True)
         return self._joined(z_t, [level.inverse(*part, strength=strength) for level, *part in parts])
 
-    def _joined(self, z: Tensor, levels: list[Parts]) -> Parts:
-        moved, mu, log_sigma = zip(*levels, strict=True)
-        return self.visible.put(z, moved), joined(mu), joined(log_sigma)
+
+class ConvolutionalTranslator(Translator):
+    """AgeFlow w/o ICTM (3.4), as a conditional GAN would have it: residual convolutions on (z_s, μ_t, log σ_t).
+
+    It has ICTM's prior generator, its F_i in the same number, and starts as the identity too, so that the ablation
+    changes one thing: invertibility. Its F_i see 3C channels at every place, where ICTM's see 6C at every fourth: at
+    half the width they do as many multiply-adds.
+
+    Arguments:
+        config, latent_shapes, groups: as `ICTM`.
+    """
+
+    kind, level = "no_ictm", Residuals
+
+
+class Discriminator(nn.Module):
+    """D and A (2.2, Fig. 3): real or translated, and which age group, seen in the latent.
+
+    An MLP: two linear layers with spectral normalisation and leaky ReLU 0.2, then two heads.
+
+    Arguments:
+        dimensions: length of the latent part it sees.
+        groups: n, the number of age groups.
+        width: neurons of the two layers.
+
+    Example:
+        >>> confidence, age = Discriminator(12, groups=4)(torch.zeros(2, 12))
+        >>> confidence.shape, age.shape
+        (torch.Size([2]), torch.Size([2, 4]))
+    """
+
+    def __init__(self, dimensions: int, groups: int, width: int = 512) -> None:
+        super().__init__()
+        linear = (spectral_norm(nn.Linear(seen, width)) for seen in (dimensions, width))
+        self.body = nn.Sequential(*(layer for each in linear for layer in (each, nn.LeakyReLU(0.2))))
+        self.real, self.age = nn.Linear(width, 1), nn.Linear(width, groups)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """z [B, dimensions] → (D(z) [B], A(z) logits [B, groups])."""
+        h = self.body(z)
+        return self.real(h).squeeze(1), self.age(h)

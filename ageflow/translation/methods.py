@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,18 +17,17 @@ from ageflow.device import device_of
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.parameters import settings
 from ageflow.run import Manifest, Workspace
-from ageflow.translation.ages import HINT
-from ageflow.translation.convolutional import ConvolutionalTranslator
-from ageflow.translation.ictm import ICTM, ICTMConfig, Translator
+from ageflow.translation.ages import as_weights
+from ageflow.translation.ictm import ICTM, ConvolutionalTranslator, ICTMConfig, Translator
 from ageflow.translation.prototypes import Prototypes
 
 TRANSLATORS: dict[str, type[Translator]] = {"ictm": ICTM, "no_ictm": ConvolutionalTranslator}
 
 # The methods by name, as the paper's Table 3 calls them.
 METHODS = {"glow": "GLOW", "glow+attribute": "GLOW + attribute", "no_ictm": "AgeFlow w/o ICTM", "ageflow": "AgeFlow"}
+# What a run must hold for each, beside its GLOW.
+PARTS = {"glow": "prototypes", "glow+attribute": "prototypes", "no_ictm": "no_ictm", "ageflow": "ictm"}
 Attributes = Mapping[str, Sequence] | None  # by name, one value a face
-
-_MOST_BELOW = 0.2  # share of a picture's values that may lie below 0, as a translation's may here and there
 
 
 class LatentMethod(ABC):
@@ -39,21 +37,16 @@ class LatentMethod(ABC):
         name: a key of `METHODS`.
         glow: the trained flow.
         weights: fingerprints of what it is made of, so that a result can name them.
-        needs_source: whether `translate` needs the faces' own age groups.
-        needs_attributes: whether it needs their attributes.
+        needs: what `translate` needs to know of the faces: ``source``, their own age groups, and ``attributes``.
         invertible: whether `round_trip` has an exact inverse to go back by.
         strength: how much of the way a face is moved (ours): 1 as far as the method does; `at` has others.
     """
 
-    needs_source = False
-    needs_attributes = False
+    needs: tuple[str, ...] = ()
     invertible = True
 
     def __init__(self, name: str, glow: Glow, weights: dict[str, str]) -> None:
-        self.name = name
-        self.glow = glow
-        self.weights = weights
-        self.strength = 1.0
+        self.name, self.glow, self.weights, self.strength = name, glow, weights, 1.0
 
     def at(self, strength: float) -> Self:
         """This method at another strength; the weights are shared.
@@ -104,23 +97,20 @@ class LatentMethod(ABC):
 
             method.translate(images, age_to_weights(40)[None], source=torch.tensor([3]))
         """
-        if self.needs_source and source is None:
-            raise ValueError(f"{METHODS[self.name]} needs the faces' own age groups: pass source")
-        if self.needs_attributes and attributes is None:
-            raise ValueError(f"{METHODS[self.name]} needs the faces' attributes: pass attributes")
+        for needed in self.needs:
+            if {"source": source, "attributes": attributes}[needed] is None:
+                raise ValueError(f"{METHODS[self.name]} needs the faces' own age groups or attributes: pass {needed}")
         images = torch.as_tensor(images)
-        if images.is_floating_point() and images.numel() and (images < 0).float().mean() > _MOST_BELOW:
+        # A translation's values may lie below 0 here and there.
+        if images.is_floating_point() and images.numel() and (images < 0).float().mean() > 0.2:
             raise ValueError("float faces are in [0, 1], and many of these values lie below 0: add 1, and halve")
-        z = self._encoded(images)
-        source = None if source is None else _for_each(source, len(z), "source").to(self.device)
-        return self.glow.decode(self.move(z, _for_each(target, len(z), "target").to(self.device), source, attributes))
-
-    def _encoded(self, images: Tensor) -> Tensor:
-        """Latents [B, D]; equal faces in a row, as one for each of its targets, are encoded once."""
-        if images.ndim != 4 or len(images) < 2:
-            return self.glow.encode(images.to(self.device))
-        images, which = images.unique_consecutive(return_inverse=True, dim=0)
-        return self.glow.encode(images.to(self.device))[which.to(self.device)]
+        # Equal faces in a row, as one for each of its targets, are encoded once.
+        several = images.ndim == 4 and len(images) > 1
+        faces, which = images.unique_consecutive(return_inverse=True, dim=0) if several else (images, slice(None))
+        z = self.glow.encode(faces.to(self.device))[which]
+        target = as_weights(target, len(AGE_GROUPS), faces=len(z)).to(self.device)
+        source = None if source is None else as_weights(source, len(AGE_GROUPS), faces=len(z)).to(self.device)
+        return self.glow.decode(self.move(z, target, source, attributes))
 
     @abstractmethod
     def move(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
@@ -135,21 +125,6 @@ class LatentMethod(ABC):
         """
 
 
-def _for_each(groups: Tensor | Sequence | int, faces: int, name: str) -> Tensor:
-    """Groups [B] or weights [B, groups]; one of either counts for all the faces."""
-    try:
-        groups = torch.tensor(groups) if isinstance(groups, np.ndarray) else torch.as_tensor(groups)  # maybe read-only
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(
-            f"{name} = {groups!r}: expected age groups, from 0 for {AGE_GROUPS[0]} to {len(AGE_GROUPS) - 1} for "
-            f"{AGE_GROUPS[-1]}; {HINT}"
-        ) from None
-    groups = groups[None] if groups.ndim == 0 else groups
-    if len(groups) not in (1, faces):
-        raise ValueError(f"{name} has {len(groups)} entries for {faces} faces: give one a face, or one for all")
-    return groups.expand(faces, *groups.shape[1:])
-
-
 class PrototypeMethod(LatentMethod):
     """GLOW and GLOW + attribute: z_s + s·(z̄_t − z̄_s), Eq. 5, with group averages or those per attribute.
 
@@ -159,13 +134,11 @@ class PrototypeMethod(LatentMethod):
         scale: s.
     """
 
-    needs_source = True
-
     def __init__(self, name: str, glow: Glow, weights: dict[str, str], prototypes: Prototypes, scale: float) -> None:
         super().__init__(name, glow, weights)
-        self.prototypes = prototypes.to(self.device)
-        self.scale = scale
-        self.needs_attributes = name == "glow+attribute" and bool(prototypes.attributes)
+        self.prototypes, self.scale = prototypes.to(self.device), scale
+        by_attribute = name == "glow+attribute" and prototypes.attributes
+        self.needs = ("source", "attributes") if by_attribute else ("source",)
 
     def move(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
         return z + self._step(len(z), target, source, attributes)
@@ -175,7 +148,7 @@ class PrototypeMethod(LatentMethod):
         return (z + step) - step
 
     def _step(self, count: int, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
-        combination = self.prototypes.combination_of(attributes if self.needs_attributes else None, count)
+        combination = self.prototypes.combination_of(attributes if "attributes" in self.needs else None, count)
         return self.strength * self.scale * self.prototypes.direction(source, target, combination)
 
 
@@ -194,32 +167,6 @@ class TranslatorMethod(LatentMethod):
         if not self.invertible:
             raise ValueError(f"{METHODS[self.name]} has no inverse: its network cannot be run backwards")
         return self.translator.inverse(*self.translator(z, target, self.strength), self.strength)[0]
-
-
-def load_translator(folder: Path, glow: str, device: str = "auto") -> Translator:
-    """The trained translator of a folder, with its averaged weights, fixed.
-
-    Arguments:
-        folder: the run's ``ictm`` or ``no_ictm``.
-        glow: fingerprint of the run's GLOW.
-        device: ``auto``, ``cpu``, ``cuda``…
-
-    Raises:
-        CheckpointError: no translator there, or one trained on another GLOW's latents.
-    """
-    checkpoint = latest(folder)
-    if checkpoint is None:
-        raise CheckpointError(f"no translator in {folder}: run 04_train_ictm.ipynb (or 06_ablations.ipynb) first")
-    if checkpoint.inputs["glow"] != glow:
-        raise CheckpointError(
-            f"{folder} was trained on the latents of GLOW {checkpoint.inputs['glow']}, and the run's GLOW is now "
-            f"{glow}: run 03_prototypes.ipynb, then train again with restart=True"
-        )
-    shape = checkpoint.networks["translator"]
-    config = ICTMConfig(**{name: shape[name] for name in ("latent", "couplings", "width")})
-    translator = TRANSLATORS[shape["kind"]](config, shape["latent_shapes"], shape["groups"])
-    load_state(translator, folder, "translator")
-    return translator.to(device_of(device)).eval().requires_grad_(False)
 
 
 def load_method(
@@ -251,15 +198,18 @@ def load_method(
     workspace = Workspace(Path(runs_root).expanduser() if runs_root else default_runs_root(), dataset, run)
     glow_folder = workspace.require("glow")
     weights = {"glow": fingerprint(glow_folder)}
-    glow = load_glow(glow_folder, device)
-
-    if name in ("ageflow", "no_ictm"):
-        kind = "ictm" if name == "ageflow" else "no_ictm"
-        folder = workspace.require(kind)
-        translator = load_translator(folder, weights["glow"], device)
-        return TranslatorMethod(name, glow, weights | {kind: fingerprint(folder)}, translator)
-
-    prototypes = Prototypes.load(workspace.require("prototypes"), **weights)
+    glow, folder = load_glow(glow_folder, device), workspace.require(PARTS[name])
+    if PARTS[name] in TRANSLATORS:
+        trained = latest(folder)
+        if trained is None or trained.inputs["glow"] != weights["glow"]:
+            raise CheckpointError(f"{folder} is of another GLOW: run 03_prototypes.ipynb, then train with restart=True")
+        shape = trained.networks["translator"]
+        config = ICTMConfig(latent=shape["latent"], couplings=shape["couplings"], width=shape["width"])
+        translator = TRANSLATORS[shape["kind"]](config, shape["latent_shapes"], shape["groups"])
+        load_state(translator, folder, "translator")  # the averaged weights
+        translator.to(device_of(device)).eval().requires_grad_(False)
+        return TranslatorMethod(name, glow, weights | {PARTS[name]: fingerprint(folder)}, translator)
+    prototypes = Prototypes.load(folder, **weights)
     if scale is None:
         trained = Manifest.read(workspace.path("ictm"))
         scale = trained.settings["scale"] if trained else settings("train_ictm", {"dataset": dataset}).scale

@@ -1,11 +1,17 @@
-"""Average latents per age group and attributes, and the directions between them (Fig. 1, Eqs. 5 and 6)."""
+"""Latents of a set of faces, encoded once; their averages per age group and attributes, and the directions between these
+(Fig. 1, Eqs. 5 and 6). The latents lie in files ``latents-00000.npy``, … of some faces each.
+"""
 
+import contextlib
+import functools
 import itertools
 import json
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,17 +20,174 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ageflow.checkpoint import CheckpointError
+from ageflow.checkpoint import CheckpointError, fingerprint
 from ageflow.config import ParameterError
 from ageflow.config import Prototypes as PrototypesSettings
-from ageflow.data.records import AGE_GROUPS, GENDERS, NO_GROUP
-from ageflow.run import Manifest, Workspace, digest, write_atomically
+from ageflow.data.faces import Faces
+from ageflow.data.records import AGE_GROUPS, GENDERS
+from ageflow.device import devices_of, keep_freed_memory
+from ageflow.flows.glow import Glow, load_glow
+from ageflow.run import MANIFEST, Manifest, Workspace, atomic_file, digest, remove_leftovers, sole_writer
 from ageflow.translation.ages import as_weights
-from ageflow.translation.latents import Latents, check_inputs
-from ageflow.work import progress_bar
+from ageflow.work import progress_bar, resumable_map
 
-_FILE = "prototypes.safetensors"
+_NAME, _SHARD = "latents-{:05d}.npy", 512  # faces: 400 MB at 256×256
 _CHUNK = 256  # latents read at a time: 200 MB at 256×256
+
+
+# -- latents ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The latents of prepared faces, D numbers each.
+
+    Attributes:
+        table: the faces, one row each, as `Faces.table`.
+        shards: float32 [n, D] each, memory-mapped, in the table's order; all but the last of the same length.
+        glow: fingerprint of the GLOW that encoded them.
+        faces: that of the faces.
+    """
+
+    table: pd.DataFrame
+    shards: Sequence[np.ndarray]
+    glow: str
+    faces: str
+
+    @classmethod
+    def open(cls, folder: Path, faces: Faces, glow: str | None = None) -> "Latents":
+        """The latents that `encode_faces` left in `folder`, of these `faces`.
+
+        Arguments:
+            folder: the run's ``latents``, finished.
+            faces: the run's.
+            glow: fingerprint of the run's GLOW; None: not compared.
+
+        Raises:
+            CheckpointError: they are of other faces or of another GLOW, or damaged.
+        """
+        inputs = check_inputs(folder, faces=faces.fingerprint, glow=glow)
+        return cls(faces.table, [_read(*shard) for shard in _files(folder, faces).items()], **inputs)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def dimensions(self) -> int:
+        """D."""
+        return self.shards[0].shape[1]
+
+    def batch(self, index: Sequence[int] | np.ndarray | slice | Tensor) -> Tensor:
+        """Rows of the latents, float32 [B, D], on the CPU, in the order asked for."""
+        rows = np.arange(len(self))[index.numpy() if isinstance(index, Tensor) else index]
+        shards, positions = np.divmod(rows, len(self.shards[0]))
+        batch = np.empty((len(rows), self.dimensions), dtype=np.float32)
+        for shard in np.unique(shards):
+            batch[shards == shard] = self.shards[shard][positions[shards == shard]]
+        return torch.from_numpy(batch)
+
+    def rows(self, **conditions: object) -> np.ndarray:
+        """Positions of the faces whose columns have these values: ``rows(split="train")``."""
+        return np.flatnonzero(self.table[[*conditions]].eq(pd.Series(conditions)).all(axis=1))
+
+
+def check_inputs(folder: Path, **expected: str | None) -> dict[str, str]:
+    """Fingerprints of what notebook 03's `folder`, which is finished, was made from.
+
+    Raises:
+        CheckpointError: it was made from others than `expected`, by name; None: not compared.
+    """
+    inputs = Manifest.read(folder).inputs
+    other = [name for name, value in expected.items() if value not in (None, inputs[name])]
+    if other:
+        raise CheckpointError(f"{folder} was made from other {' and '.join(other)}: run 03_prototypes.ipynb again")
+    return inputs
+
+
+def _files(folder: Path, faces: Faces) -> dict[Path, int]:
+    """The files of the shards, and how many faces each has."""
+    starts = range(0, len(faces), _SHARD)
+    return {folder / _NAME.format(start // _SHARD): min(_SHARD, len(faces) - start) for start in starts}
+
+
+def _read(file: Path, count: int) -> np.ndarray:
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        array = np.load(file, mmap_mode="r")
+        if array.ndim == 2 and len(array) == count:
+            return array
+    raise CheckpointError(f"{file} is damaged: run 03_prototypes.ipynb again, which encodes anew")
+
+
+def encode_faces(settings: PrototypesSettings) -> Latents:
+    """Encode all of the run's faces with its GLOW, once; stopped, it continues with what is missing.
+
+    In this process, or where there are several GPUs in one process each, or on a dask cluster's workers, which see the
+    same folders: a script that starts processes needs ``if __name__ == "__main__":``, a notebook does not.
+
+    Raises:
+        MissingArtefactError: no faces, or no trained GLOW.
+        FolderInUseError: another process encodes them.
+        ParameterError: no dask scheduler answers.
+        WorkersLostError: workers died again and again; what they finished stays.
+    """
+    workspace = Workspace.of(settings)
+    faces, glow = Faces.open(workspace.require("faces")), workspace.require("glow")
+    folder = workspace.folder("latents")
+    inputs = {"glow": fingerprint(glow), "faces": faces.fingerprint}
+    manifest = Manifest.read(folder)
+    if manifest is not None and manifest.inputs == inputs:
+        with contextlib.suppress(CheckpointError):  # damaged: encoded anew
+            return Latents.open(folder, faces)
+    with sole_writer(folder):
+        (folder / MANIFEST).unlink(missing_ok=True)
+        remove_leftovers(folder, r"latents-\d+\.npy")
+        files = _files(folder, faces)
+        for file in set(folder.glob("latents-*.npy")) - set(files):
+            file.unlink()  # of more faces
+        # A cluster's workers have devices of their own, which this machine may lack.
+        workers = settings.workers or (1 if settings.scheduler else len(devices_of(settings.device)))
+        where = {"workers": workers, "scheduler": settings.scheduler}
+        keys = [digest([inputs, _SHARD, shard, count]) for shard, count in enumerate(files.values())]
+        bar = {"sizes": [*files.values()], "title": "encode", "unit": "face", "show": settings.progress}
+        anywhere = settings.model_copy(update={"runs_root": settings.runs_root.resolve()})
+        encode = functools.partial(_encode, settings=anywhere, of_glow=inputs["glow"], length=_SHARD)
+        try:
+            resumable_map(encode, range(len(files)), folder / "pieces", keys, **where, **bar)
+        finally:
+            _opened.cache_clear()  # the GLOW's memory is wanted for what comes next
+        shutil.rmtree(folder / "pieces")
+        Manifest(inputs, fingerprint=digest(inputs)).write(folder)
+    return Latents.open(folder, faces)
+
+
+_turn: dict[str, int] = {}  # the shard that this process began with
+
+
+def _encode(shard: int, settings: PrototypesSettings, of_glow: str, length: int) -> dict[str, Any]:
+    """Encode the faces of a shard of `length`, some at a time, and write it, in this process or another.
+
+    Where the device names no one of several GPUs, each process takes the next and stays with it, as it holds the GLOW.
+    """
+    devices, workspace = devices_of(settings.device), Workspace.of(settings)
+    own = devices[_turn.setdefault(settings.device, shard) % len(devices)]
+    faces, glow = _opened(workspace, of_glow, own)
+    rows = np.arange(shard * length, min((shard + 1) * length, len(faces)))
+    with torch.inference_mode():
+        parts = np.split(rows, range(settings.encode_batch, len(rows), settings.encode_batch))
+        latents = [glow.encode(faces.images(part).to(own)).cpu().numpy() for part in parts]
+    with atomic_file(workspace.path("latents", _NAME.format(shard))) as file:
+        np.save(file, np.concatenate(latents))
+    return {}
+
+
+@functools.lru_cache(maxsize=1)  # one set's shards after another
+def _opened(workspace: Workspace, of_glow: str, device: torch.device) -> tuple[Faces, Glow]:
+    if device.type == "cpu":
+        keep_freed_memory()
+    return Faces.open(workspace.path("faces")), load_glow(workspace.path("glow"), str(device))
+
+
+# -- averages --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -49,8 +212,7 @@ class Prototypes:
     @property
     def combinations(self) -> list[tuple[str, ...]]:
         """The attributes' values in each combination, ``[("female",), ("male",)]``."""
-        of_first_group = self.cells[[*self.attributes]].iloc[: self.any]
-        return list(of_first_group.itertuples(index=False, name=None))
+        return list(self.cells[[*self.attributes]][: self.any].itertuples(index=False, name=None))
 
     @property
     def any(self) -> int:
@@ -69,17 +231,37 @@ class Prototypes:
         its group's plain average.
 
         Arguments:
-            attributes: see `attribute_values`; None: none is known.
+            attributes: by name, one value a face, or one string or None for all; None: none is known. None, NaN and ""
+                are missing, and what differs from a training face's value in its letters' case only, or in spaces
+                around it, is that value. A value of no training face gives a warning.
             count: how many faces.
 
         Raises:
-            ValueError: see `attribute_values`.
+            ValueError: an attribute that is needed is not given, or not for each face; or a gender that is neither
+                female nor male.
         """
         if not self.attributes or attributes is None:
             return torch.full((count,), self.any)
-        number = {combination: index for index, combination in enumerate(self.combinations)}
-        values = attribute_values(attributes, self.attributes, self.combinations, count)
-        return torch.tensor([number.get(value, self.any) for value in values], dtype=torch.int64)
+        if missing := [name for name in self.attributes if name not in attributes]:
+            raise ValueError(f"attributes {missing} are needed (the prototypes hold {list(self.attributes)})")
+        values = [self._values(name, attributes[name], count) for name in self.attributes]
+        numbers = pd.MultiIndex.from_tuples(self.combinations).get_indexer(pd.MultiIndex.from_arrays(values))
+        return torch.tensor(np.where(numbers < 0, self.any, numbers))
+
+    def _values(self, name: str, given: Sequence | str | None, count: int) -> pd.Series:
+        """The training faces' value that is meant by each of those `given`; None where there is none."""
+        known = sorted({combination[self.attributes.index(name)] for combination in self.combinations})
+        given = pd.Series([given] * count if given is None or isinstance(given, str) else list(given), dtype=object)
+        if len(given) != count:
+            raise ValueError(f"attributes[{name!r}] has {len(given)} entries for {count} faces: one a face")
+        given = given.where(given.notna() & (given != ""), None)
+        meant = given.astype(str).str.strip().str.casefold().map({one.strip().casefold(): one for one in known})
+        strange = given[given.notna() & meant.isna()].unique()
+        if name == "gender" and not {*strange} <= {*GENDERS}:
+            raise ValueError(f"attributes['gender'] = {strange[0]!r}: expected {', '.join(GENDERS)}, or None")
+        if len(strange):
+            warnings.warn(f"{name} {[*strange]} is of no training face: taken as unknown", stacklevel=3)
+        return meant
 
     def direction(self, source: Tensor, target: Tensor, combination: Tensor, check: bool = True) -> Tensor:
         """z̄_{t,α} − z̄_{s,α} of Eqs. 5 and 6, [B, D].
@@ -101,11 +283,11 @@ class Prototypes:
         """The same with the means on `device`."""
         return Prototypes(self.means.to(device), self.cells)
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: Path) -> None:
         """Write averages and counts into `folder` as one file, ``prototypes.safetensors``."""
         cells = self.cells.to_json(orient="records")
-        write_atomically(folder / _FILE, save({"means": self.means.contiguous()}, {"cells": cells}))
-        return folder / _FILE
+        with atomic_file(folder / "prototypes.safetensors") as file:
+            file.write(save({"means": self.means.contiguous()}, {"cells": cells}))
 
     @classmethod
     def load(cls, folder: Path, **made_from: str) -> "Prototypes":
@@ -119,77 +301,21 @@ class Prototypes:
             CheckpointError: the averages were made from others, or the file is damaged.
         """
         check_inputs(folder, **made_from)
+        path = folder / "prototypes.safetensors"
         try:
-            with safe_open(folder / _FILE, framework="pt") as file:
+            with safe_open(path, framework="pt") as file:
                 return cls(file.get_tensor("means"), pd.DataFrame(json.loads(file.metadata()["cells"])))
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{folder / _FILE} cannot be read ({error}): run 03_prototypes.ipynb again") from None
-
-
-def attribute_values(
-    attributes: Mapping[str, Sequence] | pd.DataFrame,
-    names: Sequence[str],
-    combinations: Sequence[tuple[str, ...]],
-    count: int,
-) -> list[tuple[str | None, ...]]:
-    """Each face's values of the attributes `names`, [count]; None where one is missing or of no training face.
-
-    Arguments:
-        attributes: by name, one value a face, or one string or None for all; None, NaN and "" are missing, and what
-            differs from a training face's value in its letters' case only, or in spaces around it, is that value.
-        names: the attributes that are needed, in the order of the combinations' values.
-        combinations: those of the training faces. A value that is in none gives a warning.
-        count: how many faces.
-
-    Raises:
-        ValueError: an attribute that is needed is not given, or not for each face; or a gender that is neither female
-            nor male.
-
-    Example:
-        >>> attribute_values({"race": ["White", None]}, ["race"], [("black",), ("white",)], 2)
-        [('white',), (None,)]
-    """
-    missing = [name for name in names if name not in attributes]
-    if missing:
-        raise ValueError(f"attributes {missing} are needed (the prototypes hold {list(names)})")
-    columns = []
-    for place, name in enumerate(names):
-        known = sorted({combination[place] for combination in combinations})
-        given = attributes[name]
-        given = [given] * count if given is None or isinstance(given, str) else list(given)
-        if len(given) != count:
-            raise ValueError(f"attributes[{name!r}] has {len(given)} entries for {count} faces: one a face")
-        given = [None if pd.isna(value) or value == "" else value for value in given]
-        found = {None: None}
-        for value in dict.fromkeys(given):
-            if value is not None:
-                found[value] = _training_value(name, value, known)
-        columns.append([found[value] for value in given])
-    return list(zip(*columns, strict=True))
-
-
-def _training_value(name: str, value: object, known: Sequence[str]) -> str | None:
-    """The training faces' value that is meant by one; None with a warning where there is none."""
-    if name == "gender" and value not in GENDERS:
-        raise ValueError(f"attributes[{name!r}] = {value!r}: expected {', '.join(GENDERS)}, or None if it is unknown")
-    folded = {one.strip().casefold(): one for one in known}
-    found = value if value in known else folded.get(str(value).strip().casefold())
-    if found is None:
-        warnings.warn(
-            f"attributes[{name!r}] = {value!r} is of no training face (these are {', '.join(known)}): the age group's "
-            "average whatever the attributes is taken",
-            stacklevel=4,
-        )
-    return found
+            raise CheckpointError(f"{path} cannot be read ({error}): run 03_prototypes.ipynb again") from None
 
 
 def compute_prototypes(settings: PrototypesSettings, latents: Latents) -> Prototypes:
     """Average the training faces' latents and keep them in the run's ``prototypes`` folder."""
-    attributes = settings.attributes
-    if attributes is None:
-        attributes = ["gender"] if "gender" in latents.table and latents.table["gender"].notna().any() else []
+    default = ["gender"] if "gender" in latents.table and latents.table["gender"].notna().any() else []
+    attributes = default if settings.attributes is None else settings.attributes
     prototypes = average_latents(latents, attributes, settings.min_cell, settings.progress)
-    folder = prototypes.save(Workspace.of(settings).folder("prototypes")).parent
+    folder = Workspace.of(settings).folder("prototypes")
+    prototypes.save(folder)
     chosen = {"attributes": attributes, "min_cell": settings.min_cell}
     Manifest({"glow": latents.glow, "faces": latents.faces}, chosen, prototypes.fingerprint).write(folder)
     return prototypes
@@ -208,43 +334,33 @@ def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int, 
     table = latents.table
     unknown = [name for name in attributes if name not in table or table[name].isna().all()]
     if unknown:
-        left = [name for name in attributes if name not in unknown]
-        raise ParameterError(f'the faces have no {unknown}: pass attributes without (-p attributes "{left}")')
-    if (table["group"] == NO_GROUP).any():
-        raise ParameterError(
-            "these faces have no ages, so there are no age groups to average: such a set serves to pre-train GLOW and to test "
-            "models of other sets"
-        )
+        raise ParameterError(f"attributes = {attributes}: the faces have no {', '.join(unknown)}; leave that out")
     rows = latents.rows(split="train")
+    absent = [name for group, name in enumerate(AGE_GROUPS) if not (table["group"].iloc[rows] == group).any()]
+    if absent:
+        raise ParameterError(f"no training face is in the age groups {', '.join(absent)}: there is nothing to average")
     keys = ["group", *attributes]
     finest = table.iloc[rows].groupby(keys, dropna=False)  # every average, fallbacks included, is a sum of these
     sums = _sums(latents, rows, finest.ngroup().to_numpy(), finest.ngroups, progress)
     counts = finest.size().reset_index(name="count")
-
-    def average(group: int, values: Sequence[str]) -> tuple[Tensor, int]:
-        """Over the faces of a group whose first attributes have these values, and how many they are."""
-        inside = (counts[keys[: 1 + len(values)]] == [group, *values]).all(axis=1).to_numpy()
-        count = int(counts["count"][inside].sum())
-        return sums[torch.tensor(inside)].sum(0) / max(count, 1), count
-
     combinations = list(itertools.product(*(sorted(table[name].iloc[rows].dropna().unique()) for name in attributes)))
     means, cells = [], []
-    for group, name in enumerate(AGE_GROUPS):
-        if average(group, ())[1] == 0:
-            raise ParameterError(f"no training face is in the age group {name}: its average cannot be taken")
-        for combination in [*(combinations if attributes else ()), ()]:
-            mean, own = average(group, combination)
-            kept, count = len(combination), own
-            while count < min_cell and kept > 0:
-                kept -= 1
-                mean, count = average(group, combination[:kept])
-            of = "cell" if kept == len(combination) else " × ".join(keys[: 1 + kept])
-            values = combination or ("any",) * len(attributes)
-            cells.append(dict(zip([*keys, "count", "average_of"], [name, *values, own, of], strict=True)))
-            means.append(mean)
-    prototypes = Prototypes(torch.stack(means).unflatten(0, (len(AGE_GROUPS), -1)).float(), pd.DataFrame(cells))
-    _warn_of_uneven(prototypes, min_cell)
-    return prototypes
+    for group, combination in itertools.product(range(len(AGE_GROUPS)), [*(combinations if attributes else ()), ()]):
+        # Which of the finest cells it is of, by its first attributes; and so with one attribute less, and less again.
+        inside = [
+            (counts[keys[: 1 + kept]] == [group, *combination[:kept]]).all(axis=1).to_numpy()
+            for kept in range(len(combination) + 1)
+        ]
+        faces = [int(counts["count"][some].sum()) for some in inside]
+        kept = max(kept for kept, count in enumerate(faces) if count >= min_cell or kept == 0)
+        means.append(sums[torch.tensor(inside[kept])].sum(0) / faces[kept])
+        average_of = "cell" if kept == len(combination) else " × ".join(keys[: 1 + kept])
+        cells.append((AGE_GROUPS[group], *(combination or ("any",) * len(attributes)), faces[-1], average_of))
+    cells = pd.DataFrame(cells, columns=[*keys, "count", "average_of"])
+    if attributes and (uneven := cells.groupby([*attributes])["average_of"].nunique() > 1).any():
+        named = f"fewer than min_cell = {min_cell} training faces in some groups of {[*uneven.index[uneven]]}"
+        warnings.warn(f"{named}: directions between these and others change the attributes as well", stacklevel=3)
+    return Prototypes(torch.stack(means).unflatten(0, (len(AGE_GROUPS), -1)).float(), cells)
 
 
 def _sums(latents: Latents, rows: np.ndarray, cells: np.ndarray, count: int, progress: bool) -> Tensor:
@@ -256,24 +372,6 @@ def _sums(latents: Latents, rows: np.ndarray, cells: np.ndarray, count: int, pro
             sums.index_add_(0, torch.tensor(cells[some]), latents.batch(rows[some]).double())
             bar.update(len(rows[some]))
     return sums
-
-
-def _warn_of_uneven(prototypes: Prototypes, min_cell: int) -> None:
-    """Name the combinations whose averages are over fewer attributes in some age groups than in others."""
-    uneven = []
-    for number, combination in enumerate(prototypes.combinations):
-        own = prototypes.cells.iloc[number :: prototypes.any + 1]
-        if own["average_of"].nunique() > 1:
-            coarse = own[own["average_of"] != "cell"]
-            named = ", ".join(coarse["group"] + " (" + coarse["count"].astype(str) + ")")
-            uneven.append(f"{' × '.join(combination)} in {named}")
-    if uneven:
-        warnings.warn(
-            f"fewer than min_cell = {min_cell} training faces: {'; '.join(uneven)}. Averages of more faces take their "
-            "place, so directions from or to these groups change the attributes as well. A smaller min_cell or fewer "
-            "attributes avoid it.",
-            stacklevel=4,
-        )
 
 
 def direction_lengths(prototypes: Prototypes) -> pd.DataFrame:

@@ -24,8 +24,8 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 from ageflow.training.glow import train_glow
 from ageflow.training.ictm import train_translator
-from ageflow.training.judges import train_classifiers
-from ageflow.translation.latents import encode_faces
+from ageflow.training.classifier import train_classifiers
+from ageflow.translation.prototypes import encode_faces
 from ageflow.translation.prototypes import compute_prototypes
 from tests.tiny import write_faces
 assert list(settings.data_root.iterdir()), "no pictures"
@@ -38,9 +38,9 @@ train_translator(ageflow.settings("train_ictm", dict(shared, iterations=2)))
 train_classifiers(ageflow.settings("train_classifiers", dict(shared, iterations=1)))
 """
 JUDGE = """\
-from ageflow.evaluation.evaluate import evaluate_all
+from ageflow.evaluation.evaluate import Evaluation
 print("seed", seed)
-evaluate_all(settings)
+Evaluation(settings).judge_all()
 """
 RUNS = ("folder/smoke-seed0", "folder/smoke-seed1")
 BROKEN, WITHOUT_PICTURES = "fgnet/smoke-seed0", "fgnet/smoke-seed1"

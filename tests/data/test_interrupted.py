@@ -16,8 +16,7 @@ from distributed import LocalCluster
 import ageflow
 from ageflow.config import ParameterError, PrepareData
 from ageflow.data.faces import Faces
-from ageflow.data.prepare import prepare, source_folder
-from ageflow.data.shards import make_shard
+from ageflow.data.prepare import make_shard, prepare, source_folder
 from ageflow.run import Workspace
 from tests.conftest import ROOT
 from tests.data.test_prepare import bytes_of

@@ -7,18 +7,15 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from facenet_pytorch import MTCNN
 from PIL import Image
 
 import ageflow
-from ageflow.data.align import Aligner
 from ageflow.data.demo import read
 from ageflow.data.prepare import prepare
 from tests.conftest import ROOT
-from tests.data.test_align import moved, off_template
 
 _DETECTION_SIZE = 320  # pixels, Aligner's
 
@@ -89,14 +86,3 @@ def test_memory_does_not_grow_with_the_number_of_pictures(raw, tmp_path):
         peaks.append(int(done.stdout.split()[-1]) / 1024)
     print(f"peak memory: {peaks[0]:.0f} MB for 1,200 pictures, {peaks[1]:.0f} MB for 4,800")
     assert peaks[1] <= 1.05 * peaks[0]
-
-
-@pytest.mark.benchmark
-def test_three_hundred_people_lie_on_the_template_as_facenet_pytorch_sees_them(raw):
-    files = sorted(raw.rglob("*_0.png"))[:300]
-    random = np.random.default_rng(0)
-    off = off_template(Aligner(image_size=256).align([moved(Image.open(f).convert("RGB"), random) for f in files]))
-    near = np.mean(off < 0.03)
-    print(f"{len(files)} faces: {near:.1%} within 3 % of the side, median {np.median(off):.2%}")
-    assert len(files) == 300
-    assert near >= 0.99

@@ -50,7 +50,7 @@ class Tree:
         rows: how many rows its table has; None where it has none.
         tables: files of the pictures' folder that are tables.
         note: a part of the data card's notes.
-        ages, identities: what the set knows.
+        ages: whether the set knows them.
     """
 
     data_root: Path
@@ -61,7 +61,6 @@ class Tree:
     tables: tuple[str, ...] = ()
     note: str = ""
     ages: bool = True
-    identities: bool = True
 
     @property
     def pictures(self) -> Path:
@@ -128,9 +127,9 @@ def morph(folder: Path, drawn: Drawn) -> Tree:
     tree.rejected |= {
         ("050000_1M33.JPG", None): "no row of morph_2008_nonCommercial.csv names the file",
         ("readme.txt", None): "not a picture",
-        ("050001_1M34.JPG", None): "link leads out of the data folder",
-        ("050002_1M34.JPG", None): "link leads to nothing or to itself",
-        ("again", None): "link to a folder",
+        ("050001_1M34.JPG", None): "link leads to no file inside",
+        ("050002_1M34.JPG", None): "link leads to no file inside",
+        ("again", None): "link leads to no file inside",
     }
     (tree.pictures / "__MACOSX").mkdir()
     for hidden in (".DS_Store", "Thumbs.db", "._009055_1M54.JPG", "__MACOSX/009055_1M54.JPG"):
@@ -232,7 +231,7 @@ def celeba(folder: Path, drawn: Drawn) -> Tree:
     picture("000011.jpg", "0", "22", "0", "male is none of 1, -1")
     picture("000012.jpg", "1", "23", "7", "partition is none of 0, 1, 2")
     picture("000013.jpg", "1", "24 25", "0", "the row of identity_CelebA.txt has 3 fields, and the header 2")
-    picture("000018.jpg", "1", "29\n000018.jpg 30", "0", "two rows of identity_CelebA.txt contradict each other")
+    picture("000018.jpg", "1", "29\n000018.jpg 30", "0", "several rows of identity_CelebA.txt name the file")
     picture("../000015.jpg", "1", "26", "0", "leads out of the data folder", there=False)
     picture("000014.jpg", None, "", "", "no row of list_attr_celeba.txt or identity_CelebA.txt")
     picture("000016.jpg", None, "27", "2")  # only the identities and the partition name it
@@ -245,7 +244,7 @@ def celeba(folder: Path, drawn: Drawn) -> Tree:
 
 def utkface(folder: Path, drawn: Drawn) -> Tree:
     """Both releases' endings, and the malformed names of the real one."""
-    tree = Tree(folder / "data", "UTKFace", identities=False)
+    tree = Tree(folder / "data", "UTKFace")
 
     def picture(file: str, *labels, reason: str = "", row: int | None = None) -> None:
         drawn.save(tree.pictures / file)

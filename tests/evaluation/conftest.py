@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import ageflow
 from ageflow.config import Ablations
 from ageflow.data.faces import Faces
-from ageflow.evaluation.evaluate import evaluate_all
-from ageflow.evaluation.judged import Judged, read_judged
-from ageflow.evaluation.protocol import take
+from ageflow.evaluation.evaluate import Evaluation, Judged, read_judged
 from ageflow.run import Workspace
 from tests.tiny import parameters, tiny_run
 
@@ -38,9 +37,9 @@ def run(runs_root, tmp_path):
 
 @pytest.fixture(scope="session")
 def evaluated(runs_root, tmp_path_factory) -> tuple[Path, pd.DataFrame]:
-    """A copy of the tiny run whose four methods are all judged, never to be changed; and what `evaluate_all` returned."""
+    """A copy of the tiny run whose four methods are all judged, never to be changed; and what `judge_all` returned."""
     runs = linked(runs_root, tmp_path_factory.mktemp("evaluated") / "runs")
-    return runs, evaluate_all(settings_of(runs))
+    return runs, Evaluation(settings_of(runs)).judge_all()
 
 
 @pytest.fixture
@@ -59,7 +58,7 @@ def folder_of(run: Path) -> Path:
 
 
 def read(run: Path, name: str) -> Judged:
-    return read_judged(folder_of(run) / f"{name}.parquet")
+    return read_judged(folder_of(run), name)
 
 
 def written(run: Path) -> dict[str, int]:
@@ -69,8 +68,12 @@ def written(run: Path) -> dict[str, int]:
 @pytest.fixture(scope="session")
 def faces(runs_root) -> Faces:
     """A woman and a man of the held-out people, in each age group."""
-    faces = Faces.open(runs_root / "demo/tiny/faces").select(split="test")
-    return take(faces, range(8))
+    return take(Faces.open(runs_root / "demo/tiny/faces").select(split="test"), range(8))
+
+
+def take(faces: Faces, rows: Sequence[int]) -> Faces:
+    """Some of the faces, in this order."""
+    return Faces(faces.folder, faces.table.iloc[rows])
 
 
 def arcface_file(path: Path, batch: int | str = "batch", side: int = 112, added: float = 1.0, **how: object) -> Path:

@@ -13,16 +13,13 @@ import ageflow
 from ageflow.config import METHODS as NAMES
 from ageflow.config import ParameterError
 from ageflow.data.faces import TABLE_FILE, Faces, shard_file
-from ageflow.evaluation.evaluate import evaluate, evaluate_all, evaluate_beyond, evaluate_strengths
-from ageflow.evaluation.judged import NotJudgedError, write_judged
-from ageflow.evaluation.protocol import STOPS, held_out_faces
+from ageflow.evaluation.evaluate import GATHERED, Evaluation, write_judged
+from ageflow.evaluation.protocol import STOPS, NotJudgedError, held_out_faces
 from ageflow.evaluation.scores import by_group
 from ageflow.run import Manifest, MissingArtefactError, Workspace
 from ageflow.translation.methods import METHODS
 from tests.evaluation.conftest import arcface_file, folder_of, read, settings_of, written
 from tests.tiny import parameters, write_faces
-
-GATHERED = ("cycle", "continuous", "strength")
 
 # -- what is judged and kept -----------------------------------------------------------------------------------------
 
@@ -37,27 +34,22 @@ def test_all_methods_are_judged_once_and_not_twice(evaluated):
     before = written(run)
     assert max(before, key=before.get) == "manifest.json"
     assert set(before) == {"manifest.json", *(f"{name}.parquet" for name in ("real", *NAMES, *GATHERED))}
-    pd.testing.assert_frame_equal(evaluate_all(settings_of(run)), summary)
+    pd.testing.assert_frame_equal(Evaluation(settings_of(run)).judge_all(), summary)
     assert written(run) == before
 
 
 def test_an_evaluation_says_where_it_comes_from(evaluated):
-    run, _ = evaluated
-    judged = read(run, "glow+attribute")
+    judged = read(evaluated[0], "glow+attribute")
     names = ("dataset", "run", "preset", "embedder", "faces", "identities")
-    assert [judged.about[name] for name in names] == [
-        "demo",
-        "tiny",
-        "smoke",
-        "dlib",
-        8,
-        judged.rows["identity"].nunique(),
-    ]
+    people = judged.rows["identity"].nunique()
+    assert [judged.about[name] for name in names] == ["demo", "tiny", "smoke", "dlib", 8, people]
     expected = {"faces", "glow", "prototypes", "scale", "classifiers/age", "classifiers/gender", "embedder", "features"}
     assert expected <= set(judged.about["fingerprints"])
-    details = Manifest.read(folder_of(run)).details
+    details = Manifest.read(folder_of(evaluated[0])).details
     assert details["methods"] == list(NAMES)
-    assert details["evaluated"] == max(read(run, name).about["evaluated"] for name in ("real", *NAMES, *GATHERED))
+    assert details["evaluated"] == max(
+        read(evaluated[0], name).about["evaluated"] for name in ("real", *NAMES, *GATHERED)
+    )
 
 
 def test_only_held_out_faces_are_judged(evaluated):
@@ -79,15 +71,17 @@ def test_summary_by_group_is_the_groups_own(evaluated):
     assert summary.index.tolist() == ["30-", "31-40", "41-50", "51+"]
     first = rows[rows["target"] == 0]
     assert summary.loc["30-", "faces"] == len(first) == 2
-    assert summary.loc["30-", "age_accuracy"] == pytest.approx(100 * (first["predicted"] == 0).mean(), abs=1e-3)
-    expected = 100 * (first["gender"] == first["gender_predicted"]).mean()
-    assert summary.loc["30-", "gender"] == pytest.approx(expected, abs=1e-3)
+    for name, right in {
+        "age_accuracy": first["predicted"] == 0,
+        "gender": first["gender"] == first["gender_predicted"],
+    }.items():
+        assert summary.loc["30-", name] == pytest.approx(100 * right.mean(), abs=1e-3)
 
 
 def test_what_the_paper_lacks_is_measured_for_every_method_and_kept(evaluated):
     run, _ = evaluated
     before = written(run)
-    found = evaluate_beyond(settings_of(run))
+    found = Evaluation(settings_of(run)).beyond()
     assert written(run) == before
     ages, cycles = read(run, "continuous").rows, read(run, "cycle").rows
     assert set(ages["method"]) == set(NAMES)
@@ -113,7 +107,7 @@ def test_every_method_is_judged_at_other_strengths_too(evaluated):
         of_these = whole[whole["face"].isin(as_it_is["face"])]
         assert len(of_these) < len(whole)
         pd.testing.assert_frame_equal(as_it_is.reset_index(drop=True), of_these.reset_index(drop=True))
-    found = evaluate_strengths(settings_of(run))
+    found = Evaluation(settings_of(run)).strengths()
     assert found.index.tolist() == [(METHODS[name], strength) for name in METHODS for strength in (0.5, 1.0)]
     own = rows[(rows["method"] == "ageflow") & (rows["strength"] == 0.5)]
     by_target = own.groupby("target")["cosine_centred"].mean().mean()
@@ -126,7 +120,7 @@ def test_every_method_is_judged_at_other_strengths_too(evaluated):
 def mark(run, name, **values):
     """Change numbers of judged rows, so that rows which are judged again are told from those that are kept."""
     judged = read(run, name)
-    write_judged(folder_of(run) / f"{name}.parquet", judged.rows.assign(**values), judged.about)
+    write_judged(folder_of(run), name, judged.rows.assign(**values), judged.about)
 
 
 def marked(run, name, **values):
@@ -143,7 +137,7 @@ def test_a_method_is_judged_again_when_its_network_changes_and_no_other_method_i
         mark(judged, name, **value)
     before = written(judged)
     train_translator(ageflow.settings("train_ictm", parameters(judged, iterations=9)))
-    evaluate_all(settings_of(judged))
+    Evaluation(settings_of(judged)).judge_all()
     after = written(judged)
     changed = {name for name in before if after[name] != before[name]}
     assert changed == {"ageflow.parquet", *(f"{name}.parquet" for name in GATHERED), "manifest.json"}
@@ -154,7 +148,7 @@ def test_a_method_is_judged_again_when_its_network_changes_and_no_other_method_i
 
 def test_strengths_that_are_there_are_not_judged_again_and_the_centre_is_that_of_all_the_faces(judged):
     def strengths(*asked):
-        evaluate_all(settings_of(judged, methods=["ageflow"], strengths=list(asked)))
+        Evaluation(settings_of(judged, methods=["ageflow"], strengths=list(asked))).judge_all()
         return marked(judged, "strength", second_age=123.0)
 
     mark(judged, "strength", second_age=123.0)
@@ -171,11 +165,11 @@ def test_strengths_that_are_there_are_not_judged_again_and_the_centre_is_that_of
 
 
 def test_everything_is_judged_again_with_other_faces_or_another_judge(judged, tmp_path):
-    evaluate(settings_of(judged, evaluation_faces=4), "ageflow")
+    Evaluation(settings_of(judged, evaluation_faces=4)).judged("ageflow")
     assert len(read(judged, "ageflow").rows) == 12
     assert read(judged, "ageflow").about["faces"] == read(judged, "real").about["faces"] == 4
     embedder = str(arcface_file(tmp_path / "arcface.onnx"))
-    evaluate(settings_of(judged, evaluation_faces=4, embedder=embedder), "ageflow")
+    Evaluation(settings_of(judged, evaluation_faces=4, embedder=embedder)).judged("ageflow")
     abouts = [read(judged, name).about for name in ("ageflow", "real")]
     assert [about["embedder"] for about in abouts] == ["ArcFace (arcface.onnx)"] * 2
     assert read(judged, "glow").about["embedder"] == "dlib"
@@ -204,7 +198,7 @@ KILLED = """
 import os, signal
 from pathlib import Path
 from ageflow.data.faces import Faces
-from ageflow.evaluation.evaluate import evaluate
+from ageflow.evaluation.evaluate import Evaluation
 from tests.evaluation.conftest import settings_of
 images, looks = Faces.images, []
 def counting(self, index):
@@ -213,15 +207,15 @@ def counting(self, index):
         os.kill(os.getpid(), signal.SIGKILL)
     return images(self, index)
 Faces.images = counting
-evaluate(settings_of(Path({run!r})), "glow")
+Evaluation(settings_of(Path({run!r}))).judged("glow")
 """
 
 
 def test_killed_and_stopped_again_and_again_it_comes_to_the_same_files_and_judges_nothing_twice(run, evaluated, looks):
     methods = ["glow", "ageflow"]
-    # In batches of 5: the real faces; of each method its 24, its 12 there and back (looked at twice), its 4 at eight
+    # In batches of 5: the real faces; of each method its 24, its 12 there and back (looked at twice), its 4 at eleven
     # ages, its 12 at another strength.
-    needed, stops = 2 + 2 * (5 + 2 * 3 + 7 + 3), 0
+    needed, stops = 2 + 2 * (5 + 2 * 3 + 9 + 3), 0
     looks["times"] = 5  # by the process that is killed: the real faces, and three batches of the method
     killed = subprocess.run(
         [sys.executable, "-c", KILLED.format(looks=5, run=str(run))], capture_output=True, text=True
@@ -231,7 +225,7 @@ def test_killed_and_stopped_again_and_again_it_comes_to_the_same_files_and_judge
     while stops < needed:
         looks["at"] = looks["times"] + 11
         try:
-            summary = evaluate_all(settings_of(run, methods=methods))
+            summary = Evaluation(settings_of(run, methods=methods)).judge_all()
             break
         except KeyboardInterrupt:
             stops += 1
@@ -269,8 +263,10 @@ def test_on_another_run_s_faces_it_judges_its_test_faces_of_people_new_to_this_r
     """Of the other's first 18 people, all of them test people, 14 are in this run's training half."""
     other = other_faces(run, split=lambda table: np.where(table["identity"] < "person18", "test", "train"))
     settings = settings_of(run, evaluation_faces=None, external="morph/other")
-    with pytest.warns(UserWarning, match="56 of its 72 test faces are of people that this run was trained on"):
-        rows = evaluate(settings, "glow")
+    with pytest.warns(
+        UserWarning, match="left out are 56 of 72 test faces of external = .*people that this run was trained on"
+    ):
+        rows = Evaluation(settings).judged("glow").rows
     assert set(rows["identity"]) == {"person00", "person05", "person10", "person15"}
     assert len(rows) == 4 * 4 * 3
     about = read(run, "real").about
@@ -278,39 +274,37 @@ def test_on_another_run_s_faces_it_judges_its_test_faces_of_people_new_to_this_r
     assert about["fingerprints"]["faces"] == other.fingerprint
 
 
-def noted(folder, table, **settings):
-    """Faces of that table, in a folder whose preparation noted these settings."""
-    folder.mkdir(exist_ok=True)
-    Manifest(settings=settings).write(folder)
-    return Faces(folder, table)
-
-
-def test_a_name_counts_within_its_own_set_and_the_demo_s_within_its_seed(run):
-    mine = Faces.open(own(run))
-    assert len(other_faces(run, source=lambda _: "another").unseen_by(mine)) == len(mine)
-    assert len(other_faces(run).unseen_by(mine)) == len(mine.select(split="test"))
-    table = mine.table.assign(source="demo")
-    for seed, left in (("0", 24), ("3", 120)):
-        assert len(noted(run / "other", table, seed=seed).unseen_by(noted(run / "one", table, seed="0"))) == left
-
-
-@pytest.mark.parametrize(("named_by", "root", "left"), [("file", "a", 24), ("file", "b", 120), ("identity", "b", 24)])
-def test_a_picture_of_a_folder_that_names_nobody_is_of_nobody_in_another_folder(run, named_by, root, left):
-    """Where names are given they count; where they are not, 1.jpg of two folders are two people."""
-    table = Faces.open(own(run)).table.assign(source="folder", identity=lambda table: table[named_by])
-    theirs = noted(run / "other", table, data_root=root)
-    assert len(theirs.unseen_by(noted(run / "one", table, data_root="a"))) == left
+@pytest.mark.parametrize(
+    ("source", "named_by", "prepared", "left"),
+    [
+        ("tiny", "identity", {}, 24),
+        ("demo", "identity", {"seed": "0"}, 24),
+        ("demo", "identity", {"seed": "3"}, 120),
+        ("folder", "identity", {"data_root": "b"}, 24),
+        ("folder", "file", {"data_root": "a"}, 24),
+        ("folder", "file", {"data_root": "b"}, 120),  # nobody is named: 1.jpg of two folders are two people
+    ],
+)
+def test_a_name_counts_within_its_own_set(run, source, named_by, prepared, left):
+    table = Faces.open(own(run)).table.assign(source=source, identity=lambda table: table[named_by])
+    both = {"theirs": prepared, "mine": {"seed": "0", "data_root": "a"}}
+    for name, settings in both.items():
+        Manifest(settings=settings).write(run / name)
+    theirs, mine = (Faces(run / name, table) for name in both)
+    assert len(theirs.unseen_by(mine)) == left
+    another = Faces(run / "theirs", table.assign(source="another"))
+    assert len(another.unseen_by(mine)) == len(table)
 
 
 def test_other_faces_that_cannot_be_judged_are_refused_by_name(run):
-    with pytest.raises(ParameterError, match=r"external = 'morph/nobody' is no prepared run.*01_prepare_data"):
+    with pytest.raises(ParameterError, match=r"external = 'morph/nobody': expected a prepared run .*01_prepare_data"):
         held_out_faces(settings_of(run, external="morph/nobody"))
     other_faces(run, split=lambda table: np.where(table["identity"] == "person01", "test", "train"))
-    with pytest.raises(NotJudgedError, match=r"external = 'morph/other': its 4 test faces are all of people"):
+    with pytest.raises(NotJudgedError, match=r"faces has 4 test faces, none of them of people new to this run"):
         held_out_faces(settings_of(run, external="morph/other"))
     folder = other_faces(run).folder
     np.save(shard_file(folder, 0), np.load(shard_file(folder, 0))[:, ::2, ::2])
-    with pytest.raises(ParameterError, match=r"faces of 16 pixels, and this run's have 32.*image_size = 32"):
+    with pytest.raises(ParameterError, match=r"external = 'morph/other': .* with this run's image_size = 32"):
         held_out_faces(settings_of(run, external="morph/other"))
 
 
@@ -322,13 +316,15 @@ def test_without_test_faces_the_error_says_what_to_do(run):
     table = pd.read_parquet(path).assign(split="train")
     path.unlink()
     table.to_parquet(path)
-    with pytest.raises(NotJudgedError, match="has no test faces: it has one identity"):
-        evaluate_all(settings_of(run))
+    with pytest.raises(
+        NotJudgedError, match="has 0 test faces, none of them of people new to this run: prepare it with more people"
+    ):
+        Evaluation(settings_of(run)).judge_all()
 
 
 @pytest.mark.parametrize(("part", "notebook"), [("ictm", "04_train_ictm"), ("classifiers", "05_train_classifiers")])
 def test_without_an_earlier_step_the_error_names_its_notebook_before_anything_is_judged(run, part, notebook):
     shutil.rmtree(run / "demo/tiny" / part)
     with pytest.raises(MissingArtefactError, match=notebook):
-        evaluate_all(settings_of(run))
+        Evaluation(settings_of(run)).judge_all()
     assert not folder_of(run).exists() or not list(folder_of(run).iterdir())

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
+from ageflow.evaluation.judges import InceptionFeatures
 from ageflow.evaluation.protocol import STOPS
-from ageflow.evaluation.realism import InceptionFeatures, kernel_distance, kid_by_group
-from ageflow.evaluation.scores import monotonicity
+from ageflow.evaluation.scores import kernel_distance, kid_by_group, monotonicity
 
 
 def of_one_face(ages, column="predicted_age"):
@@ -41,12 +41,10 @@ def test_kid_is_the_unbiased_distance_of_its_definition():
 
 
 def test_kid_by_group_compares_with_real_faces_of_the_target_group():
-    generator = torch.Generator().manual_seed(0)
-    groups = torch.arange(4).repeat_interleave(50)
-    real = torch.randn(200, 8, generator=generator) + groups[:, None]
-    targets = torch.tensor([1, 3]).repeat_interleave(50)
-    made = torch.randn(100, 8, generator=generator) + 1.0  # all look like group 1
-    found = pd.DataFrame(kid_by_group(made, targets, real, groups)).set_index("target")
+    rng, groups, targets = np.random.default_rng(0), np.repeat(range(4), 50), np.repeat([1, 3], 50)
+    real = pd.DataFrame({"target": groups, "feature": list(rng.normal(size=(200, 8)) + groups[:, None])})
+    made = pd.DataFrame({"target": targets, "feature": list(rng.normal(size=(100, 8)) + 1)})  # all look like group 1
+    found = pd.DataFrame(kid_by_group(made, real)).set_index("target")
     assert abs(found.loc[1, "kid"]) < 1
     assert found.loc[3, "kid"] > 100
     assert found.loc[3, "faces"] == 50

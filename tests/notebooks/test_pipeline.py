@@ -20,9 +20,8 @@ from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.run import Manifest
 from ageflow.training.classifier import load_classifier
 from ageflow.training.metrics import read_metrics
-from ageflow.translation.latents import Latents
-from ageflow.translation.methods import load_method, load_translator
-from ageflow.translation.prototypes import Prototypes
+from ageflow.translation.methods import load_method
+from ageflow.translation.prototypes import Latents, Prototypes
 from tests.conftest import ROOT, Run
 
 METHODS = ("glow", "glow+attribute", "no_ictm", "ageflow")
@@ -77,11 +76,10 @@ def test_04_ictm_is_trained_and_inverts(smoke_run: Run, faces: Faces):
     workspace = smoke_run.workspace
     assert read_metrics(workspace.path("ictm"))["iteration"].max() == 8
     method = load_method("ageflow", "demo", "smoke", workspace.runs_root, "cpu")
-    translator = load_translator(workspace.path("ictm"), method.weights["glow"], "cpu")
     z = method.glow.encode(faces.images([0, 1]))
-    moved, mean, log_deviation = translator(z, torch.tensor([0, 3]))
+    moved, mean, log_deviation = method.translator(z, torch.tensor([0, 3]))
     assert float((moved - z).abs().max()) > 1e-4, "a trained translator is not the identity"
-    back, *_ = translator.inverse(moved, mean, log_deviation)
+    back, *_ = method.translator.inverse(moved, mean, log_deviation)
     torch.testing.assert_close(back, z, atol=1e-4, rtol=1e-4)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 import ageflow
-from ageflow.evaluation.judged import file_name, write_judged
+from ageflow.evaluation.evaluate import read_judged, write_judged
 from ageflow.run import Manifest, Workspace
 
 PEOPLE = 40
@@ -108,21 +108,19 @@ def write_evaluation(runs_root, dataset="demo", methods=None, real=None, run="r1
     about |= {"embedder": "dlib", "threshold": "distance below 0.6", "faces": 4 * PEOPLE, "identities": PEOPLE}
     about |= {"fingerprints": FINGERPRINTS, "features": "kid_face_api", "kid": KID} | more
     for name, rows in {"real": real_rows() if real is None else real, **methods}.items():
-        write_judged(folder / file_name(name), rows, {**about, "method": name})
+        write_judged(folder, name, rows, {**about, "method": name})
     for name, rows in together.items():
         made_from = dict.fromkeys(methods, about["fingerprints"])
-        write_judged(folder / file_name(name), rows, about | {"fingerprints": made_from})
+        write_judged(folder, name, rows, about | {"fingerprints": made_from})
     Manifest(details={"methods": list(methods)}).write(folder)
     return settings
 
 
 def change_judged(settings, name, rows=None, **about):
     """Write one file of the evaluation again, with other rows or notes."""
-    from ageflow.evaluation.judged import read_judged
-
-    file = Workspace.of(settings).path("evaluation", file_name(name))
-    judged = read_judged(file)
-    write_judged(file, judged.rows if rows is None else rows, judged.about | about)
+    folder = Workspace.of(settings).path("evaluation")
+    judged = read_judged(folder, name)
+    write_judged(folder, name, judged.rows if rows is None else rows, judged.about | about)
 
 
 def numbers_of(table, source="this run (demo/r1)"):

@@ -21,8 +21,8 @@ from ageflow.report.plots import (
     trade_off_plot,
     training_curves,
 )
-from ageflow.translation.latents import Latents
 from ageflow.translation.methods import METHODS
+from ageflow.translation.prototypes import Latents
 from tests.report.evaluations import judged_rows
 
 TARGETS = (20.0, 40.0, 60.0)

@@ -17,12 +17,11 @@ from ageflow.config import ParameterError, Slider
 from ageflow.slider import AgeSlider, Explorer, View
 from ageflow.training.glow import train_glow
 from ageflow.translation.ages import GROUP_CENTRES, age_to_weights
-from ageflow.translation.latents import encode_faces
 from ageflow.translation.methods import METHODS, load_method
-from ageflow.translation.prototypes import compute_prototypes
+from ageflow.translation.prototypes import compute_prototypes, encode_faces
 from tests import tiny
 from tests.conftest import Run
-from tests.slider.conftest import REFUSED, astronaut, in_format, slider_settings, two_faces
+from tests.slider.conftest import astronaut, in_format, slider_settings, two_faces
 
 
 def apart(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -124,13 +123,6 @@ def test_two_faces_are_both_found_from_left_to_right(explorer: Explorer):
     assert apart(first.image, alone.image) < 10
     assert apart(second.image.flip(2), alone.image) < 10
     assert apart(second.image, alone.image) > 20
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_holds_no_face_is_refused_in_words(explorer: Explorer, name: str):
-    content, words = REFUSED[name]
-    with pytest.raises(ValueError, match=words):
-        explorer.portraits_in(content)
 
 
 def change_faces(run: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:

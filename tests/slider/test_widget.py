@@ -1,4 +1,4 @@
-"""The slider's widgets without a browser: every one does what it says, and what goes wrong is told."""
+"""The slider's widgets without a browser: every one does what it says, and what goes wrong is shown."""
 
 import base64
 import io
@@ -116,7 +116,7 @@ def test_a_face_is_encoded_once_however_far_the_slider_moves(slider: AgeSlider):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_bad_upload_is_told_and_leaves_the_face(slider: AgeSlider, name: str):
+def test_a_bad_upload_is_explained_and_leaves_the_face(slider: AgeSlider, name: str):
     content, words = REFUSED[name]
     before = (slider.controls.original.value, slider.controls.aged.value)
     upload(slider, content)
@@ -193,7 +193,7 @@ def partial_runs(smoke_run: Run, tmp_path: Path) -> Path:
     ("run", "notebook"),
     [("none", "01_prepare_data"), ("one", "02_train_glow"), ("two", "04_train_ictm"), ("three", "04_train_ictm")],
 )
-def test_a_missing_model_is_told_with_its_notebook(partial_runs: Path, smoke_run: Run, run: str, notebook: str):
+def test_a_missing_model_is_named_with_its_notebook(partial_runs: Path, smoke_run: Run, run: str, notebook: str):
     made = AgeSlider(slider_settings(smoke_run, runs_root=partial_runs, run=run))
     assert made.wait()
     assert f"run {notebook}.ipynb first" in made.problem
@@ -247,7 +247,7 @@ def test_no_face_of_another_method_stays_where_one_fails(partial_runs: Path, smo
     assert made.shown is not None
 
 
-def test_a_failure_that_the_hand_has_left_behind_is_not_told(slider: AgeSlider):
+def test_a_failure_that_the_hand_has_left_behind_is_not_shown(slider: AgeSlider):
     before = slider._view()
     slider.controls.age.value = 55.0
     assert slider.wait()

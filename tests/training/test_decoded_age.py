@@ -6,14 +6,17 @@ import pytest
 import torch
 
 import ageflow
-from ageflow.checkpoint import CheckpointError, ConfigChangedError, fingerprint, latest, load_state, release
+from ageflow.checkpoint import ConfigChangedError, fingerprint, latest, load_state, release
 from ageflow.config import ParameterError
 from ageflow.data.faces import Faces
 from ageflow.run import Workspace
-from ageflow.training.classifier import load_classifier
-from ageflow.training.decoded import DecodedAge, train_age_classifier
-from ageflow.training.ictm import TranslatorTask, train_translator, train_without_ictm
-from ageflow.training.judges import ClassifierTask, train_classifiers
+from ageflow.training.classifier import ClassifierTask, load_classifier, train_classifiers
+from ageflow.training.ictm import (
+    TranslatorTask,
+    train_age_classifier,
+    train_translator,
+    train_without_ictm,
+)
 from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
 from ageflow.training.task import micro_batches
@@ -93,23 +96,13 @@ def test_it_is_the_classifier_of_the_decoded_face_and_passes_gradients_to_the_la
 
 
 def test_t_moves_the_decoded_face_to_the_age_that_a_sees(runs_root, faces):
-    """Brightness is the age: moved to the youngest group a face comes out brighter than moved to the oldest."""
+    """C predicts the genders of held-out faces, too. Brightness is the age: moved to the youngest group a face comes out brighter than moved to the oldest."""
+    assert read_metrics(folder_of(runs_root))["test/gender_accuracy"].dropna().iloc[-1] > 0.9
     method = ageflow.load_method("ageflow", run="tiny", runs_root=runs_root)
     images = faces.select(split="test").images(slice(0, 24))
     means = [float(method.translate(images, group).mean()) for group in range(4)]
     assert means[0] - means[3] > 0.25 * (BRIGHTNESS[0] - BRIGHTNESS[3])
     assert np.all(np.diff(means) < 0), "darker with every group"
-
-
-def test_all_of_it_goes_to_the_device_that_t_is_trained_on(runs_root, monkeypatch):
-    moved = []
-    monkeypatch.setattr(
-        DecodedAge, "to", lambda module, device: moved.append(device) or torch.nn.Module.to(module, device)
-    )
-    task = task_of(runs_root)
-    assert moved == [task.device]
-    on_meta = task.decoded_age.to("meta")
-    assert {tensor.device.type for tensor in (*on_meta.parameters(), *on_meta.buffers())} == {"meta"}
 
 
 def test_it_sees_no_value_that_a_saved_face_cannot_have(runs_root):
@@ -118,10 +111,6 @@ def test_it_sees_no_value_that_a_saved_face_cannot_have(runs_root):
     images = task.glow.decode(far)
     assert images.min() < 0 < 1 < images.max()
     torch.testing.assert_close(task.decoded_age(far), task.decoded_age.classifier(images.clamp(0, 1))[:, :4])
-
-
-def test_it_predicts_the_attributes_of_held_out_faces_too(runs_root):
-    assert read_metrics(folder_of(runs_root))["test/gender_accuracy"].dropna().iloc[-1] > 0.9
 
 
 @pytest.mark.parametrize("asked", [0, 1])
@@ -165,10 +154,7 @@ def test_each_face_is_held_to_its_own_teacher_and_its_own_attributes(runs_root, 
     own = torch.tensor([["female", "male"].index(faces.table["gender"][row]) for row in task.batch_rows(part)])
     assert 0 < own.sum() < len(own)
     torch.testing.assert_close(parts["attributes"], losses.attributes(logits, {"gender": own}))
-    for row in range(len(own)):
-        other = own.clone()
-        other[row] = 1 - other[row]
-        assert abs(parts["attributes"] - losses.attributes(logits, {"gender": other})) > 1e-3
+    assert parts["attributes"] != losses.attributes(logits, {"gender": 1 - own})
 
 
 def test_asked_for_it_t_keeps_its_teacher_s_face(runs_root, tmp_path):
@@ -222,7 +208,7 @@ def test_a_run_keeps_it_apart_from_the_judge_and_the_ablation_learns_from_the_sa
 def test_what_t_has_learned_from_is_not_trained_further_and_only_with_t_anew(runs_root, tmp_path):
     root = copy_of(runs_root, tmp_path)
     before = fingerprint(folder_of(root))
-    with pytest.raises(ConfigChangedError, match=rf"pass age_classifier_iterations = {UPDATES}, name another run"):
+    with pytest.raises(ConfigChangedError, match=rf"has {UPDATES} updates: pass that number, name another run"):
         train_translator(ictm(root, age_classifier_iterations=UPDATES + 2, learning_rate=2e-3))
     with pytest.raises(ConfigChangedError, match=r"seed: .*pass restart=True .*-p train_ictm\.restart True"):
         train_translator(ictm(root, seed=4))
@@ -232,17 +218,6 @@ def test_what_t_has_learned_from_is_not_trained_further_and_only_with_t_anew(run
     train_translator(ictm(root, iterations=1, age_classifier_iterations=2, seed=4, restart=True))
     assert latest(folder_of(root, "ictm")).inputs["decoded_age"] == fingerprint(folder_of(root)) != before
     assert fingerprint(folder_of(root, "decoded_age.1")) == before, "the one before lies beside it"
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [({"latent": [7]}, r"latent = \[7\]: expected"), ({"init_from": "nowhere"}, "nowhere")],
-)
-def test_t_s_wrong_values_are_refused_before_c_is_trained(encoded, wrong, said):
-    before = sorted(folder_of(encoded, "").iterdir())
-    with pytest.raises((ParameterError, CheckpointError), match=said):
-        train_translator(ictm(encoded, **wrong))
-    assert [path for path in sorted(folder_of(encoded, "").iterdir()) if path not in before and path.is_dir()] == []
 
 
 def test_from_nothing_it_does_not_begin_from_the_weights_of_the_preset_s_judges(runs_root, tmp_path, faces):
@@ -274,8 +249,6 @@ def test_without_updates_it_is_the_weights_that_it_begins_from(runs_root, faces,
         folder = train_age_classifier(settings, faces)
         expected, kept = (load_classifier(of).state_dict() for of in (source, folder))
         assert all(torch.equal(kept[name], expected[name]) for name in expected)
-    accuracies = [read_metrics(of)["test/accuracy"].dropna().iloc[-1] for of in (source, folder)]
-    assert accuracies[0] == accuracies[1]
     with pytest.raises(ParameterError, match=r"^age_classifier_iterations = 0 .*name some"):
         ictm(tmp_path, age_classifier_iterations=0)
 
@@ -307,13 +280,6 @@ def test_an_attribute_that_the_weights_do_not_predict_is_learned_anew(runs_root,
     images = faces.images(slice(0, 6))
     torch.testing.assert_close(classifier.split_logits(classifier(images))[0], load_classifier(age_alone)(images))
     assert torch.equal(classifier.network.fc.weight[4:], new.network.fc.weight[4:])
-    file = release(train(both, begun, tmp_path / "both"), tmp_path / "both.safetensors")
-    both = load_classifier(tmp_path / "both")
-    alone = ClassifierTask(judge(runs_root, init_from=str(file)), faces, "age").modules["classifier"].eval()
-    assert alone.network.fc.out_features == 4, "an attribute that is not asked for is left out"
-    torch.testing.assert_close(alone(images), both.split_logits(both(images))[0])
-    with pytest.raises(CheckpointError, match=r"architecture = 'resnet14', not 'resnet18'"):
-        ClassifierTask(judge(runs_root, init_from=str(file), architecture="resnet18"), faces, "age")
 
 
 def test_genders_weigh_alike_in_every_group_however_many_there_are(runs_root, faces):
@@ -328,27 +294,3 @@ def test_genders_weigh_alike_in_every_group_however_many_there_are(runs_root, fa
         young = cells[cells["group"] == 0].groupby("gender")["weight"].sum()
         assert young["female"] / young["male"] == pytest.approx(1 if balance else 3, rel=1e-5)
         assert not weights[uneven.table["split"] == "test"].any()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("age_classifier_iterations", 7), ("age_classifier_from", "pretrained"), ("attribute_weight", 0.5)],
-)
-def test_what_is_for_a_classifier_that_is_not_there_is_refused(tmp_path, name, value):
-    with pytest.raises(
-        ParameterError, match=rf"{name} = {value!r} .*pass age_classifier = decoded, or leave {name} out"
-    ):
-        settings_of("train_ictm", tmp_path, **{name: value})
-
-
-def test_what_the_demo_asks_of_it_gives_way_to_what_is_named():
-    """The demo takes the classifier that ships as it is; whoever names another way does not have to undo that."""
-
-    def chosen(**given):
-        settings = ageflow.settings("train_ictm", {"dataset": "demo", **given})
-        return settings.age_classifier, settings.age_classifier_from, settings.age_classifier_iterations
-
-    assert chosen() == ("decoded", "pretrained", 0)
-    assert chosen(age_classifier="latent") == ("latent", None, None)
-    assert chosen(age_classifier_from="nothing") == ("decoded", None, None), "trained as long as the judge"
-    assert ageflow.settings("train_ictm", {"dataset": "demo", "age_classifier": "latent"}).attribute_weight == 0

@@ -11,6 +11,7 @@ import pytest
 
 from ageflow.checkpoint import read_checkpoint
 from ageflow.run import Manifest
+from ageflow.train import main
 from tests.training.line import saved
 from tests.training.processes import (
     command,
@@ -113,7 +114,7 @@ def test_told_to_stop_it_saves_first(undisturbed, root, gpus, number):
             assert different(folder, undisturbed) == []
 
 
-def test_on_a_full_disk_it_says_so_and_the_last_checkpoint_is_whole(undisturbed, root):
+def test_on_a_full_disk_it_says_so_and_the_last_checkpoint_is_whole(undisturbed, root, capsys):
     """Room for the faces and a checkpoint; then a file of somebody else's takes what was left."""
     with disk_of("3m", root / "disk") as small_disk:
         folder = with_faces(small_disk, "full").path("glow")
@@ -123,9 +124,8 @@ def test_on_a_full_disk_it_says_so_and_the_last_checkpoint_is_whole(undisturbed,
         with contextlib.suppress(OSError), other.open("wb", buffering=0) as stream:
             while stream.write(bytes(4096)):  # until there is no room
                 pass
-        process = start(command("train_glow", small_disk, "full", **VALUES | {"preview_every": 1000}), root)
-        printed = finish(process)
-        assert process.returncode == 1
+        assert main(command("train_glow", small_disk, "full", **VALUES | {"preview_every": 1000})[3:]) == 1
+        printed = capsys.readouterr().err
         assert "No space left" in printed
         assert "Traceback" not in printed
         assert saved(folder) == before

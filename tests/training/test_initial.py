@@ -1,6 +1,5 @@
 """Weights to pass on and to begin from: released, of another run, and what does not fit."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -27,9 +26,9 @@ from ageflow.data.faces import Faces, warn_of_known_people
 from ageflow.flows.glow import GlowConfig, load_glow
 from ageflow.report.results import origins
 from ageflow.run import FolderInUseError, Workspace, sole_writer
+from ageflow.training.classifier import ClassifierTask, train_classifiers
 from ageflow.training.glow import GlowTask, train_glow
 from ageflow.training.ictm import train_translator
-from ageflow.training.judges import ClassifierTask, train_classifiers
 from ageflow.training.loop import train
 from tests.tiny import tiny_run, write_faces
 from tests.training.processes import settings_of
@@ -81,7 +80,6 @@ def test_released_weights_are_the_averages_to_the_last_bit(root, tmp_path, part)
     assert (weights.part, weights.config) == (PARTS[part], latest(folder).networks[PARTS[part]])
     with safe_open(file, framework="pt") as opened:
         assert set(opened.keys()) == set(expected)
-        assert json.loads(opened.metadata()["config"]) == weights.config
     assert main([str(folder), str(tmp_path / "h.safetensors"), "--half"]) == 0
     half = read_weights(tmp_path / "h.safetensors", PARTS[part])
     assert (tmp_path / "h.safetensors").stat().st_size < 0.7 * file.stat().st_size
@@ -103,22 +101,11 @@ def test_glow_begins_from(root, tmp_path, how):
     expected = averages(folder, "glow")
     task.start()
     assert same(task.glow.state_dict(), expected)
-    moved = averages(train_glow(settings), "glow")
-    assert not same(moved, expected)
-    assert origins(run)[0] == f"GLOW 3 updates from {name}", "the report names what it began from"
-    far = [name for name in moved if not torch.allclose(moved[name].float(), expected[name].float(), rtol=0, atol=4e-4)]
-    assert far == [], "3 updates of Adam's 1e-4 cannot take them there"
-
-
-def test_nothing_has_a_word_where_the_preset_has_a_value():
-    """None is the preset's."""
-    demo = ageflow.settings("train_glow", {"dataset": "demo"})
-    assert demo.init_from == "pretrained"
-    assert demo.clip is not None
-    assert ageflow.settings("train_glow", {"dataset": "morph"}).micro_batch is not None
-    words = dict.fromkeys(("init_from", "clip", "micro_batch"), "nothing")
-    settings = ageflow.settings("train_glow", {"dataset": "demo"} | words)
-    assert (settings.init_from, settings.clip, settings.micro_batch) == (None, None, None)
+    if how == "run":
+        moved = averages(train_glow(settings), "glow")
+        assert not same(moved, expected)
+        assert origins(run)[0] == f"GLOW 3 updates from {name}", "the report names what it began from"
+        torch.testing.assert_close(moved, expected, rtol=0, atol=4e-4, msg="too far for 3 updates of Adam's 1e-4")
 
 
 def test_what_was_trained_in_bf16_is_used_and_released_in_fp32(root, tmp_path):
@@ -245,25 +232,18 @@ def test_weights_that_know_the_people_who_test_are_warned_of(root, recwarn):
     table.to_parquet(folder / "faces.parquet")
     test = (table["split"] == "test").sum()
     for part in ("glow", "ictm", "classifiers/age"):
-        weights = find_weights("demo/tiny", root, part)
-        warn_of_known_people("demo/tiny", weights, Faces.open(folder))
-        message = str(recwarn.pop(UserWarning).message)
-        expected = f"init_from = 'demo/tiny': {test} of the {test} test faces are of people whom those weights"
-        assert message.startswith(expected)
-        warn_of_known_people("demo/tiny", weights, Faces.open(root / "demo/tiny/faces"))
+        warn_of_known_people("demo/tiny", find_weights("demo/tiny", root, part), Faces.open(root / "demo/tiny/faces"))
     warn_of_known_people("pretrained", find_weights("pretrained", root, "glow"), Faces.open(folder))
     assert not list(recwarn)
-    with pytest.warns(UserWarning, match="what is measured on them flatters"):
-        train_glow(settings_of("train_glow", root, "turned", init_from="demo/tiny", iterations=1))
+    for step in ("train_glow", "train_classifiers"):
+        known = f"init_from = 'demo/tiny': {test} of the {test} test faces .*measured on them flatters"
+        with pytest.warns(UserWarning, match=known):
+            TRAIN[step](settings_of(step, root, "turned", init_from="demo/tiny", iterations=1))
 
 
 def test_what_is_not_there_is_named_with_where_it_was_looked_for(root, tmp_path, capsys):
     for name, part, message in (
-        (
-            "demo/gone",
-            "glow",
-            r"init_from = 'demo/gone': no file .*no training in any of .*demo/gone/glow.*dataset/run",
-        ),
+        ("demo/gone", "glow", r"'demo/gone': no file .*no training in any of .*demo/gone/glow.*dataset/run"),
         ("demo/tiny", "classifiers/race", r"no training in any of .*demo/tiny/classifiers/race"),
         ("pretrained", "ictm", r"no pretrained weights for ictm .*name a run or a file"),
     ):

@@ -9,9 +9,14 @@ from torch import nn
 from ageflow.checkpoint import CheckpointError, ConfigChangedError
 from ageflow.data.faces import Faces
 from ageflow.run import MANIFEST, files_state
-from ageflow.training import judges as judges_module
-from ageflow.training.classifier import load_classifier
-from ageflow.training.judges import ClassifierTask, held_out_accuracy, labelled, train_classifiers
+from ageflow.training import classifier as classifier_module
+from ageflow.training.classifier import (
+    ClassifierTask,
+    held_out_accuracy,
+    labelled,
+    load_classifier,
+    train_classifiers,
+)
 from ageflow.training.metrics import read_metrics
 from tests.training.processes import interrupted_at, settings_of, with_faces
 
@@ -41,7 +46,7 @@ def test_judges_learn_and_their_accuracy_is_that_of_the_saved_ones(tmp_path, mon
     by_gender = [right[held_out["gender"] == value].mean() for value in gender.labels]
     assert measured["balanced_accuracy"] == pytest.approx(np.mean(by_gender))
 
-    monkeypatch.setattr(judges_module, "_PREVIEW_FACES", 5)
+    monkeypatch.setattr(classifier_module, "_PREVIEW_FACES", 5)
     task, own = ClassifierTask(settings, faces, "gender"), nn.ModuleDict({"classifier": gender})
     assert task.preview(own, tmp_path, 25)["test/accuracy"] == pytest.approx(right.mean())
     some = right[:: -(-len(right) // 5)]

@@ -1,8 +1,5 @@
 """The loop: what it resumes to, what it skips, and how it accumulates, clips and averages."""
 
-import shutil
-import warnings
-
 import pytest
 import torch
 from torch import nn
@@ -10,11 +7,10 @@ from torch import nn
 from ageflow.checkpoint import checkpoints, latest, set_aside
 from ageflow.run import Manifest
 from ageflow.training import loop
-from ageflow.training.distributed import Processes, as_module
+from ageflow.training.distributed import Processes
 from ageflow.training.loop import TrainingDivergedError, train
 from ageflow.training.metrics import read_metrics
-from ageflow.training.state import State
-from ageflow.training.task import MicroBatch, Objective, sample_batch
+from ageflow.training.task import Objective, State, sample_batch
 from tests.training.line import Line, saved, settings, weights
 
 
@@ -30,15 +26,15 @@ def stop_at(update, folder, **values) -> None:
 
 
 def test_training_learns_and_notes_what_it_was_made_from(tmp_path):
-    folder = train(task := Line(), settings(iterations=200, preview_every=50), tmp_path / "a")
-    assert len(set(task.noise)) == 200
+    folder = train(task := Line(), settings(iterations=100, preview_every=25), tmp_path / "a")
+    assert len(set(task.noise)) == 100
     losses = read_metrics(folder)["test/loss"].dropna().tolist()
     assert len(losses) == 4
     assert losses[-1] < 0.05 * Line().preview(Line().modules.eval(), tmp_path, 0)["test/loss"]
     manifest = Manifest.read(folder)
     assert (manifest.inputs, manifest.settings) == ({"faces": "ab"}, {"slope": 3})
     assert manifest.fingerprint == latest(folder).fingerprint
-    assert (manifest.details["iterations"], manifest.details["skipped"]) == (200, 0)
+    assert (manifest.details["iterations"], manifest.details["skipped"]) == (100, 0)
 
 
 @pytest.mark.parametrize("ema", [0.9, 0])
@@ -69,9 +65,8 @@ def test_averaged_weights_follow_slowly_and_equal_the_formula(tmp_path):
 
 def test_it_also_saves_when_some_minutes_have_passed(tmp_path, monkeypatch):
     """`checkpoint_every` counts updates, and those of a large network take seconds each."""
-    for seconds, expected in ((3600, [3]), (0, [2, 3])):
-        monkeypatch.setattr(loop, "_SECONDS_LOST", seconds)
-        assert saved(train(Line(), settings(iterations=3, checkpoint_every=1000), tmp_path / f"{seconds}")) == expected
+    monkeypatch.setattr(loop, "_SECONDS_LOST", 0)
+    assert saved(train(Line(), settings(iterations=3, checkpoint_every=1000), tmp_path / "a")) == [2, 3]
 
 
 def test_a_finished_training_does_nothing_again_but_takes_more_iterations(tmp_path):
@@ -152,10 +147,13 @@ def test_after_twenty_in_a_row_it_goes_back_to_half_the_rate_and_other_noise(tmp
 
 
 def test_a_training_that_only_breaks_says_so(tmp_path):
-    with pytest.raises(TrainingDivergedError, match=r"20 steps in a row.*no checkpoint from before.*learning_rate"):
+    with pytest.raises(TrainingDivergedError, match=r"20 steps in a row.*back 0 times.*learning_rate"):
         train(Line(broken_at=range(1000)), settings(), tmp_path / "a")
     train(Line(), settings(iterations=10), tmp_path / "b")
-    with pytest.warns(UserWarning, match="back to iteration 10"), pytest.raises(TrainingDivergedError, match="after 5"):
+    with (
+        pytest.warns(UserWarning, match="back to iteration 10"),
+        pytest.raises(TrainingDivergedError, match="back 5 times"),
+    ):
         train(Line(broken_at=range(10, 1000)), settings(iterations=1000), tmp_path / "b")
     assert saved(tmp_path / "b") == [10]
 
@@ -166,7 +164,7 @@ def test_all_processes_go_back_to_the_checkpoint_that_the_first_names(tmp_path, 
     class Second(Processes):
         first = False
 
-        def broadcast(self, value):
+        def largest(self, value):
             return 20
 
     asked = settings(iterations=20)
@@ -194,49 +192,16 @@ def test_accumulated_batches_give_the_clipped_gradient_of_one_large_batch(tmp_pa
     assert norms[0] > 0.1, "the clip was in use"
 
 
-def test_clipping_bounds_the_step():
-    parameter = nn.Parameter(torch.zeros(2))
-    objective = Objective("t", [parameter], lambda part: ((parameter * torch.tensor([30.0, 40.0])).sum(), {}), 0.1)
-    task = Line()
-    task.modules = nn.ParameterList([parameter])
-    alone = Processes()
-    parts = [MicroBatch(0, 0, 4, 4)]
-    norm, _ = loop._accumulate(task, objective, as_module(objective, alone), parts, 5.0, 1, alone)
-    assert float(norm) == pytest.approx(50)
-    torch.testing.assert_close(parameter.grad, torch.tensor([3.0, 4.0]), rtol=1e-4, atol=0)
+def test_clipping_bounds_the_gradient(tmp_path):
+    train(task := Line(), settings(iterations=1, clip=0.01), tmp_path)
+    assert read_metrics(tmp_path)["line/gradient_norm"][0] > 0.1
+    left = torch.cat([parameter.grad.flatten() for parameter in task.modules.parameters()])
+    assert float(left.norm()) == pytest.approx(0.01, rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ({"warmup": 10}, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]),
-        ({"cooldown": 4}, [1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25]),
-        ({"warmup": 2, "cooldown": 2}, [0.5, 1, 1, 1, 1, 1, 1, 1, 1, 0.5]),
-    ],
-)
-def test_the_learning_rate_rises_and_falls_linearly(tmp_path, values, expected):
-    task = Line()
-    train(task, settings(iterations=10, preview_every=1, **values), tmp_path / "a")
-    assert task.rates == pytest.approx([0.05 * share for share in expected])
-
-
-def test_only_a_learning_rate_that_rises_again_is_warned_of(tmp_path):
-    folder = tmp_path / "a"
-    often = {"checkpoint_every": 1, "cooldown": 10}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        train(Line(), settings(iterations=10), folder)  # had no cooldown, and continues to one
-        stop_at(13, folder, iterations=30, **often)
-        train(Line(), settings(iterations=13, **often), folder)  # enough now, and never cooled
-        stop_at(27, folder, iterations=30, **often)
-        shutil.copytree(folder, tmp_path / "longer")
-        train(Line(), settings(iterations=30, **often), folder)  # continues as it began
-    with pytest.warns(
-        UserWarning, match=r"up to 27, the learning rate came down \(cooldown\), to 0.4 of.* rises .*to 1:"
-    ):
-        train(Line(), settings(iterations=40, **often), tmp_path / "longer")
-    with pytest.warns(UserWarning, match=r"up to 30, .* to 0.1 of"):
-        train(Line(), settings(iterations=50, **often), folder)
+def test_the_learning_rate_rises_and_falls_linearly(tmp_path):
+    train(task := Line(), settings(iterations=10, preview_every=1, warmup=4, cooldown=5), tmp_path / "a")
+    assert task.rates == pytest.approx([0.05 * share for share in (0.25, 0.5, 0.75, 1, 1, 1, 0.8, 0.6, 0.4, 0.2)])
 
 
 def test_batches_cover_an_epoch_and_depend_on_the_seed():

@@ -20,7 +20,7 @@ import sys
 if any("ipykernel" in word for word in sys.orig_argv):
     import time
 
-    from ageflow.training.state import State
+    from ageflow.training.task import State
 
     save = State.save
 
@@ -75,7 +75,7 @@ def test_a_batch_that_is_stopped_has_its_training_save(root, tmp_path_factory, m
     printed = finish(process)
     assert process.returncode == 130, printed
     assert "stopped; the same command" in printed
-    assert f"{gpus} process" in printed, "what they print passes through the kernel, papermill and the batch"
+    assert f"processes: {gpus}," in printed, "what they print passes through the kernel, papermill and the batch"
     stopped_in_order(root, folder)
     assert not list(root.rglob("*.running.ipynb"))
 

@@ -13,10 +13,9 @@ from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.run import Workspace
 from ageflow.training.ictm import train_translator
-from ageflow.translation import latents as latents_module
-from ageflow.translation.latents import Latents, encode_faces
+from ageflow.translation import prototypes as prototypes_module
+from ageflow.translation.prototypes import Latents, encode_faces
 from tests.tiny import copy_of, settings_of
-from tests.training.processes import disk_of
 
 
 @pytest.fixture
@@ -58,24 +57,12 @@ def test_rows_come_in_the_order_asked_for_whatever_shards_they_lie_in():
         latents.batch([10])
 
 
-def test_latents_that_the_disk_has_no_room_for_are_not_begun(runs_root):
-    """Checked against a disk of 64 kB; at 256x256 those of CACD take 128 GB, and hours."""
-    settings, folder = settings_of("prototypes", runs_root), folder_of(runs_root)
-    shutil.rmtree(folder)
-    with (
-        disk_of("64k", folder),
-        pytest.raises(OSError, match=r"latents of 120 faces take 0\.0 GB, .*latents has 0\.0 GB free: make room"),
-    ):
-        encode_faces(settings)
-    assert len(encode_faces(settings)) == 120
-
-
 def test_several_processes_encode_what_one_that_was_stopped_left(runs_root, monkeypatch):
     """On a local dask cluster, as on GPUs; what the first one did stays, and nothing is done twice."""
     settings, folder = settings_of("prototypes", runs_root, encode_batch=16, workers=1), folder_of(runs_root)
     expected = all_of(Latents.open(folder, Faces.open(folder_of(runs_root, "faces"))))
     shutil.rmtree(folder)
-    monkeypatch.setattr(latents_module, "_SHARD", 50)
+    monkeypatch.setattr(prototypes_module, "_SHARD", 50)
     encode, encoded = Glow.encode, []
 
     def stopped(glow, images):

@@ -8,7 +8,7 @@ from skimage.metrics import structural_similarity
 
 from ageflow.data.align import EYES
 from ageflow.translation import losses
-from ageflow.translation.discriminator import Discriminator
+from ageflow.translation.ictm import Discriminator
 
 
 def test_distillation_is_the_l1_distance():

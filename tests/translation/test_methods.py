@@ -73,16 +73,12 @@ def test_a_face_is_encoded_once_for_all_its_targets(method, given, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("target", "said"),
-    [
-        (torch.tensor([1, 2]), "target has 2 entries for 3 faces"),
-        (torch.tensor([25, 30, 60]), r"ageflow\.age_to_weights makes weights of an age in years"),
-        (torch.tensor([25.0, 30.0, 60.0]), r"ageflow\.age_to_weights makes weights of an age in years"),
-        ("51+", r"target = '51\+': expected age groups, from 0 for 30- to 3 for 51\+"),
-    ],
+    "target", [torch.tensor([1, 2]), torch.tensor([25, 30, 60]), torch.tensor([25.0, 30.0, 60.0]), "51+", [[1, 0, 0]]]
 )
-def test_a_target_that_is_none_is_named(method, given, target, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_target_that_is_none_is_named(method, given, target):
+    with pytest.raises(
+        ValueError, match=r"(?s)^age groups = .* for 3 faces: expected int .* from 0 to 3.*age_to_weights"
+    ):
         method.translate(given[0], target, **given[1])
 
 
@@ -96,7 +92,7 @@ def test_pictures_in_another_range_are_named(method, given):
 
 def test_glow_needs_the_source_and_leaves_a_face_of_the_target_group_as_it_is(method, given):
     images, known = given
-    if not method.needs_source:
+    if not method.needs:
         torch.testing.assert_close(method.translate(images, 1), method.translate(images, 1, **known))
         return
     with pytest.raises(ValueError, match="pass source"):
@@ -109,7 +105,7 @@ def test_glow_with_attributes_needs_them_of_every_face(translators, given):
     for attributes, said in (
         (None, "pass attributes"),
         ({"gender": ["female"]}, r"attributes\['gender'\] has 1 entries for 3 faces"),
-        ({"gender": ["female", None, "Male"]}, r"attributes\['gender'\] = 'Male': expected female, male, or None"),
+        ({"gender": ["female", None, "man"]}, r"attributes\['gender'\] = 'man': expected female, male, or None"),
     ):
         with pytest.raises(ValueError, match=said):
             method.translate(images, 1, known["source"], attributes)
@@ -140,7 +136,7 @@ def test_parts_of_another_glow_are_refused(translators, tmp_path):
     train_glow(settings_of("train_glow", runs_root, iterations=41))
     for name, said in (
         ("glow", "made from other glow: run 03_prototypes"),
-        ("ageflow", "trained on the latents of GLOW"),
+        ("ageflow", "ictm is of another GLOW: run 03_prototypes"),
     ):
         with pytest.raises(CheckpointError, match=said):
             load_method(name, run="tiny", runs_root=runs_root)

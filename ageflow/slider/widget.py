@@ -303,7 +303,7 @@ def _controls() -> SimpleNamespace:
         model=widgets.Dropdown(description="model"),
         upload=widgets.FileUpload(accept="image/*", description="your own picture", layout={"width": "170px"}),
         page=widgets.BoundedIntText(1, min=1, max=1, description="page"),
-        method=widgets.ToggleButtons(description="method", **methods),
+        method=widgets.ToggleButtons(**methods),
         strength=widgets.FloatSlider(1, min=0, max=2, step=0.05, description="strength"),
         age=widgets.FloatSlider(YOUNGEST, description="age", **age),
         own_age=widgets.Button(description="own age"),

@@ -53,9 +53,7 @@ def test_gradients_equal_plain(memory, coupling, prior, precision, dtype, tolera
 
 
 @pytest.mark.parametrize("memory", ["checkpoint", "reversible"])
-@pytest.mark.parametrize(
-    "fixed", ["", "levels.0.transforms.1.actnorm", "levels.1.transforms.0.linear", "network.first"]
-)
+@pytest.mark.parametrize("fixed", ["", "0.transforms.1.actnorm", "levels.1.transforms.0.linear", "network.first"])
 def test_parameters_that_are_fixed_get_no_gradient_and_the_others_theirs(memory, fixed):
     """A trained GLOW is fixed as a whole ("" is in every name), one that is fine-tuned in part."""
 
@@ -66,9 +64,7 @@ def test_parameters_that_are_fixed_get_no_gradient_and_the_others_theirs(memory,
         return gradients(glow, torch.float64)
 
     mine, expected = found(memory), found("plain")
-    assert {name for name, gradient in mine.items() if gradient is None} == {name for name in mine if fixed in name} - {
-        "x"
-    }
+    assert [name for name in mine if mine[name] is None] == [name for name in mine if fixed in name and name != "x"]
     for name, gradient in expected.items():
         if gradient is not None:
             assert (mine[name] - gradient).norm() <= 1e-9 * gradient.norm(), name

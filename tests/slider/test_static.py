@@ -11,9 +11,8 @@ import numpy as np
 from PIL import Image
 
 import ageflow
-from ageflow.slider import AgeSlider
 from tests.conftest import Run
-from tests.slider.conftest import astronaut, slider_settings
+from tests.slider.conftest import astronaut
 
 
 def outputs_of(path: Path) -> list[dict]:
@@ -24,17 +23,6 @@ def outputs_of(path: Path) -> list[dict]:
 
 def drawn(content: bytes) -> np.ndarray:
     return np.array(Image.open(io.BytesIO(content)).convert("RGB"))
-
-
-def test_without_a_notebook_the_face_and_age_asked_for_are_drawn(smoke_run: Run):
-    """This process has no front end either."""
-    figures = []
-    for age in (30.0, 65.0):
-        slider = AgeSlider(slider_settings(smoke_run, method="glow", age=age, face=1))
-        assert slider._repr_mimebundle_()["text/plain"].startswith("The age slider: test face 1, ")
-        figures.append(drawn(slider.figure()._repr_png_()[0]))
-        assert figures[-1].std() > 10
-    assert not np.array_equal(*figures)
 
 
 def test_papermill_and_an_exported_page_show_the_models_and_the_figure(papermill, smoke_run: Run, tmp_path: Path):

@@ -161,24 +161,21 @@ def test_of_two_faces_either_can_be_chosen(slider: AgeSlider):
     assert slider.controls.about.value == slider.explorer.portrait(0).about
 
 
-def test_a_photo_may_be_a_parameter(smoke_run: Run, tmp_path: Path):
+def test_a_photo_and_a_face_may_be_parameters_and_nobody_stands_in_for_them(smoke_run: Run, tmp_path: Path):
     photo = tmp_path / "me.png"
     photo.write_bytes(in_format(astronaut(), "PNG"))
-    made = AgeSlider(slider_settings(smoke_run, photo=photo))
-    assert made.wait()
-    assert "your picture" in made.controls.about.value
-    missing = AgeSlider(slider_settings(smoke_run, photo=tmp_path / "not there.png"))
-    assert missing.wait()
-    assert f"photo = {tmp_path / 'not there.png'}: the file cannot be read" in missing.problem
-    assert (missing.portrait, missing.shown) == (None, None), "nobody is shown in its place"
-    assert "cannot be read" in missing.figure().data
-
-
-def test_a_face_that_is_not_there_is_named(smoke_run: Run):
-    made = AgeSlider(slider_settings(smoke_run, face=999))
-    assert made.wait()
-    assert "face = 999: demo/smoke has" in made.problem
-    assert made.shown is None
+    for asked, words in (({"photo": photo}, "your picture"), ({"face": 1}, "test face 1")):
+        made = AgeSlider(slider_settings(smoke_run, **asked))
+        assert words in made._repr_mimebundle_()["text/plain"]
+        assert made.shown is not None
+    gone = tmp_path / "not there.png"
+    refused = {f"photo = {gone}: the file cannot be read": {"photo": gone}, "face = 999: demo/smoke has": {"face": 999}}
+    for words, asked in refused.items():
+        made = AgeSlider(slider_settings(smoke_run, **asked))
+        assert made.wait()
+        assert words in made.problem
+        assert (made.portrait, made.shown) == (None, None)
+        assert words in made.figure().data
 
 
 @pytest.fixture

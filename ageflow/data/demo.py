@@ -274,11 +274,11 @@ class Studio:
                 moved[face.file.replace("_0.png", f"_{place}.png")] = styles[index] + np.float32(move) * direction
         older = self._shoot(moved) if moved else []
         genders = {face.identity: face.gender for face in drawn}
+        drifted = "measured as {}, and its identity as {}: the move along the age direction changed it".format
         for place, face in enumerate(older):
             own = genders[face.identity]
             if face.rejected is None and face.gender != own:  # it has drifted too far
-                reason = f"measured as {face.gender}, and its identity as {own}: the age direction changed it"
-                older[place] = face._replace(rejected=reason)
+                older[place] = face._replace(rejected=drifted(face.gender, own))
         return sorted(drawn + older, key=lambda face: face.file)
 
     def _shoot(self, styles: dict[str, np.ndarray]) -> list[DemoFace]:

@@ -84,7 +84,7 @@ def test_a_target_that_is_none_is_named(method, given, target):
 
 def test_pictures_in_another_range_are_named(method, given):
     images, known = given
-    with pytest.raises(ValueError, match=r"in \[0, 1\], and these reach from \d+ to 2\d\d: divide"):
+    with pytest.raises(ValueError, match=r"in \[0, 1\], not \d+ to 2\d\d: divide"):
         method.translate(images.float(), 1, **known)
     with pytest.raises(ValueError, match=r"many of these values lie below 0: add 1"):
         method.translate(images / 127.5 - 1, 1, **known)

@@ -159,13 +159,6 @@ def test_every_method_has_its_line_and_band_over_the_line_of_equal_ages(ages):
     assert [text.get_text() for text in axes.texts] == ["30-", "31-40", "41-50", "51+"]
 
 
-def test_one_person_has_a_line_and_no_band_and_far_groups_no_name(ages):
-    axes = age_plot(age_curves(ages[(ages["identity"] == "p0") & (ages["target_age"] > 40)])).axes[0]
-    assert len(lines_by_method(axes)) == 4
-    assert [text.get_text() for text in axes.texts] == ["51+"]
-    axes.figure.draw_without_rendering()
-
-
 @pytest.fixture
 def strengths():
     """Each method reaches a share of the ages that rises with the strength; the second judge sees one group in all."""

@@ -84,9 +84,7 @@ class RunFigures:
     def figure_6(self) -> Figure:
         """The variants on a few test faces, less those that the run has not trained (`missing`)."""
         methods = {name: self._method(name) for name in METHODS if name not in self.missing}
-        chosen = grids.choose_faces(
-            self.shown, min(self.settings.rows, 2), self.settings.seed
-        )  # a page holds two blocks
+        chosen = grids.choose_faces(self.shown, min(self.settings.rows, 2), self.settings.seed)  # as fit a page
         return grids.variant_grid(methods, self.shown, chosen)
 
     def figure_ages(self) -> Figure | str:
@@ -99,7 +97,7 @@ class RunFigures:
 
     def figure_a1(self) -> Figure | str:
         """Faces of another set in every age group, by AgeFlow."""
-        if self.external is None:
+        if not self.external:
             return "no other set is named: pass -p external (dataset/run, or a folder of pictures) to 08_figures.ipynb"
         return grids.foreign_grid(self._method("ageflow"), self.external.images, self.external.labels)
 
@@ -154,7 +152,7 @@ def make_figures(settings: Figures) -> dict[str, Figure | Markdown]:
     left_out = {name: why for name, why in made.items() if isinstance(why, str)}
     write_figures(folder, made)
     details = {"figures": [name for name in made if name not in left_out], "left_out": left_out, "missing": run.missing}
-    if run.external is not None:
+    if run.external:
         details["external"] = {"faces": run.external.about, "left_out": run.external.left_out}
     Manifest(fingerprint=digest(details), details=details).write(folder)
     return made | {name: Markdown(f"*Left out: {why}.*") for name, why in left_out.items()}

@@ -17,7 +17,7 @@ from ageflow.report.tables import LAYOUTS
 from ageflow.run import Workspace, write_atomically
 from ageflow.training.metrics import read_metrics
 
-# The run's figures by the file's name, those of faces first; whatever else lies in figures/ follows under its own name.
+# The run's figures by the file's name, those of faces first.
 _FACES = {
     "figure_4": "Figure 4. Test faces (red frames) in every age group, by AgeFlow",
     "figure_6": "Figure 6. The methods on the same faces (red frames)",
@@ -60,8 +60,7 @@ def write_page(workspace: Workspace, preset: str, executed: Sequence[Executed]) 
         for file in sorted(workspace.path("figures").glob("*.png"))
     }
     trainings = {name: name.removeprefix("training_") for name in drawn if name.startswith("training_")}
-    others = {name: name.replace("_", " ") for name in drawn if name not in _FACES | _CAPTIONS | trainings}
-    sections = {"faces": _FACES, "figures": _CAPTIONS | others, "trainings": trainings}
+    sections = {"faces": _FACES, "figures": _CAPTIONS, "trainings": trainings}
     figures, tables = (
         workspace.manifest(step).details if workspace.has(step) else {} for step in ("figures", "tables")
     )

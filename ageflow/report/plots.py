@@ -208,11 +208,8 @@ def age_plot(curves: pd.DataFrame) -> Figure:
         axes.fill_between(own["target_age"], own["low"], own["high"], color=colour, alpha=0.2, linewidth=0)
     low, high = axes.get_ylim()
     axes.set(xlim=ends, ylim=(min(low, ends[0]), max(high, ends[1])))
-    edges = [ends[0], *(edge + 0.5 for edge in GROUP_EDGES), ends[1]]
-    for edge in edges[1:-1]:
-        axes.axvline(edge, color="0.6", linewidth=0.7, linestyle=":", zorder=0)
-    for name, start, end in zip(AGE_GROUPS, edges, edges[1:], strict=False):
-        axes.text((start + end) / 2, 1.01, name, transform=axes.get_xaxis_transform(), ha="center", fontsize=SMALL)
+    for edge in GROUP_EDGES:
+        axes.axvline(edge + 0.5, color="0.6", linewidth=0.7, linestyle=":", zorder=0)
     tidy(axes, "target age, years (dashed: predicted = target)", "predicted age, years")
     drawing.outside_legend(figure, ncols=2, handlelength=3.2)
     return figure

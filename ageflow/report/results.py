@@ -1,4 +1,4 @@
-"""What a run's evaluation found, checked to be of one piece; the metrics of the tables; how the trainings went."""
+"""What a run's evaluation found, checked to be of one piece; the metrics of the tables; what the trainings began from."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,6 @@ from ageflow.evaluation import scores as per_face
 from ageflow.evaluation.evaluate import GATHERED, Judged, read_judged
 from ageflow.evaluation.judges import ATTRIBUTES
 from ageflow.run import Workspace
-from ageflow.training.metrics import read_metrics
 from ageflow.translation.methods import METHODS
 
 _NAMES = {"glow": "GLOW", "decoded_age": "A behind the decoder", "ictm": "ICTM", "no_ictm": "w/o ICTM"}
@@ -211,18 +210,7 @@ def origins(workspace: Workspace) -> list[str]:
     phrases = []
     for name, folder in trainings(workspace).items():
         checkpoint = latest(folder)
-        begun = checkpoint.settings.get("init_from")
+        begun, title = checkpoint.settings.get("init_from"), _NAMES.get(name, f"{folder.name} classifier")
         done = f"{checkpoint.iteration:,} updates" if checkpoint.iteration else "loaded"
-        title = _NAMES.get(name, f"{folder.name} classifier")
         phrases.append(f"{title} {done} {_SOURCES.get(begun, f'from {begun}')}")
     return phrases
-
-
-def training_diagnostics(workspace: Workspace) -> pd.DataFrame:
-    """The last value of every number that each training of the run wrote: training, quantity, iteration, value."""
-    found = [pd.DataFrame(columns=["training", "iteration", "quantity", "value"])]
-    for name, folder in trainings(workspace).items():
-        if len(metrics := read_metrics(folder)):
-            values = metrics.melt("iteration", var_name="quantity").dropna()
-            found.append(values.drop_duplicates("quantity", keep="last").assign(training=name))
-    return pd.concat(found[1:] or found, ignore_index=True)[["training", "quantity", "iteration", "value"]]

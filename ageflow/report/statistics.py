@@ -79,7 +79,6 @@ class Bootstrap:
             paired=True,
             vectorized=True,
             n_resamples=self.resamples,
-            batch=max(1, 10_000_000 // len(sums)),  # bounds the memory: resamples × identities at a time
             confidence_level=self.confidence,
             method="percentile",
             rng=np.random.default_rng(self.seed),

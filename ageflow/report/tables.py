@@ -17,7 +17,7 @@ from ageflow.config import Tables
 from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.judges import ATTRIBUTES
 from ageflow.report.rendering import Table
-from ageflow.report.results import IDENTITY, METRICS, OWN, REAL, TWO_PEOPLE, Results, scores, training_diagnostics
+from ageflow.report.results import IDENTITY, METRICS, OWN, REAL, TWO_PEOPLE, Results, scores
 from ageflow.report.statistics import Bootstrap, Estimate
 from ageflow.run import Manifest, Workspace, digest, write_atomically
 from ageflow.translation.methods import METHODS
@@ -68,8 +68,7 @@ def make_tables(settings: Tables) -> list[Table]:
     """Make Tables 1-6 and write them into ``tables/``.
 
     Each becomes ``table<n>.md``, ``.tex``, ``.html`` and ``.csv`` (long, one number a row, with its interval and the
-    run it comes from); ``diagnostics.csv`` says how the trainings ended; ``manifest.json`` is written last, and has the
-    verdict and the main numbers in its details.
+    run it comes from); ``manifest.json`` is written last, and has the verdict and the main numbers in its details.
 
     Raises:
         MissingArtefactError: notebook 06 has not run to its end.
@@ -82,7 +81,6 @@ def make_tables(settings: Tables) -> list[Table]:
         tables.append(make_table(number, results, settings))
         for suffix, text in tables[-1].files().items():
             write_atomically(folder / f"table{number}.{suffix}", text.encode())
-    write_atomically(folder / "diagnostics.csv", training_diagnostics(workspace).to_csv(index=False).encode())
     details = {"run": results.run, "evaluated": results.evaluated, "tiles": tiles(results)}
     details["verdict"] = verdict(results, _bootstrap(settings))
     Manifest(fingerprint=digest([table.numbers.to_csv() for table in tables]), details=details).write(folder)
@@ -175,16 +173,11 @@ def tiles(results: Results) -> list[dict[str, str]]:
     method = "ageflow" if "ageflow" in results.methods else next(iter(results.methods))
     external = results.real.about.get("external")
     of = METHODS[method] + (f", on the test faces of {external}" if external else "")
-    right, people = "on real faces the judge is right for {}", "two photos of one person {}, of two people {}"
     found = []
-    for metric, what, scale in (
-        ("age_accuracy", "age accuracy", right),
-        ("second_accuracy", "age accuracy by the second judge", right),
-        ("cosine_centred", "centred cosine of face and aged face", people),
-    ):
-        real = [_text(metric, mean) for mean in _group_means(metric, results, REAL).values()]
-        number = _text(metric, _group_means(metric, results)[METHODS[method]])
-        found.append({"number": number, "what": f"{what}, {of}", "scale": scale.format(*real)})
+    for metric in (*_JUDGES, "cosine_centred"):
+        real = [f"{row} {_text(metric, mean)}" for row, mean in _group_means(metric, results, REAL).items()]
+        number, what = _text(metric, _group_means(metric, results)[METHODS[method]]), f"{METRICS[metric].label}, {of}"
+        found.append({"number": number, "what": what, "scale": f"{REAL}: {', '.join(real)}"})
     kid, unchanged = (_kid(judged.about["kid"]) for judged in (results.methods[method], results.real))
     what, scale = f"KID × 1000 of {of} (lower is better)", f"faces of the other ages as they are {unchanged}"
     return [*found, {"number": kid, "what": what, "scale": scale}]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS, GROUP_EDGES
@@ -195,19 +196,13 @@ def age_plot(curves: pd.DataFrame) -> Figure:
     Arguments:
         curves: see `age_curves`.
     """
-    import seaborn
-
     figure = Figure(COLUMN, 3.1)
     axes = figure.subplots()
-    ends = curves["target_age"].min() - 2, curves["target_age"].max() + 2  # years left and right of the lines
-    axes.axline((ends[0], ends[0]), slope=1, color="0.35", linestyle=(0, (4, 3)), linewidth=0.9, zorder=1)
-    look = {"hue": "method", "style": "method", "errorbar": None, "linewidth": 1.4, "markersize": 4}
-    seaborn.lineplot(curves, x="target_age", y="value", ax=axes, **look, **drawing.METHOD_LOOK)
+    axes.axline((40, 40), slope=1, color="0.35", linestyle=(0, (4, 3)), linewidth=0.9, zorder=1)
+    _method_lines(curves, axes, "target_age", "value")
     for method, own in curves.groupby("method", sort=False):
         colour = drawing.METHOD_LOOK["palette"][method]
         axes.fill_between(own["target_age"], own["low"], own["high"], color=colour, alpha=0.2, linewidth=0)
-    low, high = axes.get_ylim()
-    axes.set(xlim=ends, ylim=(min(low, ends[0]), max(high, ends[1])))
     for edge in GROUP_EDGES:
         axes.axvline(edge + 0.5, color="0.6", linewidth=0.7, linestyle=":", zorder=0)
     tidy(axes, "target age, years (dashed: predicted = target)", "predicted age, years")
@@ -224,20 +219,24 @@ def trade_off_plot(curves: pd.DataFrame) -> Figure:
     Arguments:
         curves: of `ageflow.evaluation.evaluate.strength_curves`.
     """
-    import seaborn
-
     curves = curves.assign(method=curves["method"].map(METHODS))
-    as_it_is = curves[np.isclose(curves["strength"], 1)]
     figure = Figure(COLUMN, 4.6)
     for axes, (column, judge) in zip(figure.subplots(2, 1, sharey=True), _JUDGES.items(), strict=True):
-        look = {"x": column, "y": "cosine_centred", "hue": "method", "style": "method", "ax": axes}
-        seaborn.lineplot(curves, **look, **drawing.METHOD_LOOK, sort=False, estimator=None, linewidth=1.4, markersize=4)
-        points = {name: drawing.METHOD_LOOK[name] for name in ("palette", "markers")}
-        seaborn.scatterplot(as_it_is, **look, **points, s=45, edgecolor="black", legend=False, zorder=3)
+        _method_lines(curves, axes, column, "cosine_centred")
+        for name, own in curves[np.isclose(curves["strength"], 1)].groupby("method"):
+            look = {"marker": drawing.METHOD_LOOK["markers"][name], "color": drawing.METHOD_LOOK["palette"][name]}
+            axes.scatter(own[column], own["cosine_centred"], s=45, edgecolor="black", zorder=3, **look)
         tidy(axes, f"age accuracy by {judge}, %", "centred cosine")
     figure.axes[0].get_legend().remove()
     drawing.outside_legend(figure, ncols=2, handlelength=3.2)
     return figure
+
+
+def _method_lines(table: pd.DataFrame, axes: Axes, x: str, y: str) -> None:
+    import seaborn
+
+    look = {"hue": "method", "style": "method", "linewidth": 1.4, "markersize": 4, **drawing.METHOD_LOOK}
+    seaborn.lineplot(table, x=x, y=y, ax=axes, sort=False, estimator=None, **look)
 
 
 def glow_diagnosis(report: GlowReport) -> Figure:

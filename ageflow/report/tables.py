@@ -171,12 +171,11 @@ def verdict(results: Results, bootstrap: Bootstrap) -> list[str]:
 def tiles(results: Results) -> list[dict[str, str]]:
     """The main numbers of AgeFlow (or the first method judged) beside those of real faces: number, what, scale."""
     method = "ageflow" if "ageflow" in results.methods else next(iter(results.methods))
-    external = results.real.about.get("external")
-    of = METHODS[method] + (f", on the test faces of {external}" if external else "")
+    of = METHODS[method]
     found = []
     for metric in (*_JUDGES, "cosine_centred"):
         real = [f"{row} {_text(metric, mean)}" for row, mean in _group_means(metric, results, REAL).items()]
-        number, what = _text(metric, _group_means(metric, results)[METHODS[method]]), f"{METRICS[metric].label}, {of}"
+        number, what = _text(metric, _group_means(metric, results)[of]), f"{METRICS[metric].label}, {of}"
         found.append({"number": number, "what": what, "scale": f"{REAL}: {', '.join(real)}"})
     kid, unchanged = (_kid(judged.about["kid"]) for judged in (results.methods[method], results.real))
     what, scale = f"KID × 1000 of {of} (lower is better)", f"faces of the other ages as they are {unchanged}"
@@ -245,26 +244,16 @@ def _kid_rows(results: Results) -> list[dict]:
 
 def _notes(number: int, numbers: pd.DataFrame, results: Results, settings: Tables) -> list[str]:
     """What a reader must know: the lines of ``notes.toml``, what was not judged, and why cells are empty."""
-    about, dataset = results.real.about, results.workspace.dataset
-    known, external = results.real.rows[results.real.rows["source"] == 0], about.get("external")
-    same_people, elsewhere = (
-        about["identities"] == about["faces"],
-        f" It has none on {dataset}: these are of other faces.",
-    )
+    about = results.real.about
+    of_others = about["identities"] == about["faces"]
     facts = about | {
         "run": results.run,
         "evaluated": results.evaluated[:10],
-        "people": "each of another person, as far as known" if same_people else f"of {about['identities']} people",
-        "whose": f", {external}'s, new to the run" if external else "",
+        "people": "each of another person, as far as known" if of_others else f"of {about['identities']} people",
+        "whose": f", {about['external']}'s, new to the run" if about.get("external") else "",
         "confidence": 100 * settings.confidence,
         "bootstrap": settings.bootstrap,
-        "orientation": "" if dataset in PAPER_DATASETS else elsewhere,
-        "scale": "" if about["embedder"].startswith("ArcFace") else ", another scale",
-        "labelled": ", ".join(f"{name} of {known[name].notna().sum()}" for name in results.attributes) or "none",
     }
-    for name in ("cycle", "continuous"):
-        faces, people = getattr(results, name).rows[["face", "identity"]].nunique()
-        facts[name] = f"{faces} faces of {people} people"
     lines = tomllib.loads(_FILES.joinpath("notes.toml").read_text())["line"]
     found = [line["text"].format(**facts) for line in lines if number in line["tables"]]
     missing = [name for method, name in METHODS.items() if method not in results.methods]

@@ -68,14 +68,7 @@ def test_page_shows_verdict_faces_numbers_tables_figures_and_notebooks_in_this_o
     expected = ["figure_4", "figure_trade_off", "figure_ages", "figure_a2", "training_glow"]
     files = [workspace.path("figures", f"{name}.png").read_bytes() for name in expected]
     assert [base64.b64decode(picture) for picture in embedded] == files
-    order = [
-        "AgeFlow leads.",
-        "Figure 4",
-        "make lab",
-        'run = "tried"',
-        "Table 1",
-        "identity–age trade-off",
-    ]
+    order = ["AgeFlow leads.", "Figure 4", "make lab", 'run = "tried"', "Table 1", "identity–age trade-off"]
     places = [text.index(part) for part in order]
     assert places == sorted(places)
     assert re.search(r"Left out:</strong> Figure A\.1\..*No other set is named: pass -p external\.", text)

@@ -13,14 +13,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from ageflow.evaluation.scores import strength_curves
 from ageflow.report.drawing import GROUP_COLOURS, HUES, METHOD_LOOK
-from ageflow.report.plots import (
-    age_curves,
-    age_plot,
-    latent_scatter,
-    project_latents,
-    trade_off_plot,
-    training_curves,
-)
+from ageflow.report.plots import age_curves, age_plot, latent_scatter, project_latents, trade_off_plot, training_curves
 from ageflow.translation.methods import METHODS
 from ageflow.translation.prototypes import Latents
 from tests.report.evaluations import judged_rows

@@ -321,11 +321,7 @@ def test_table_6_has_the_paired_lead_by_group_and_in_the_mean(tmp_path):
     methods = {name: judged_rows((share,) * 4, (0.9,) * 4) for name, share in accuracies.items()}
     table = table_of(write_evaluation(tmp_path, methods=methods), 6)
     found = numbers_of(table).loc["age_accuracy"]
-    for rival, expected in {
-        "over GLOW": 40,
-        "over GLOW + attribute": 30,
-        "over AgeFlow w/o ICTM": 20,
-    }.items():
+    for rival, expected in {"over GLOW": 40, "over GLOW + attribute": 30, "over AgeFlow w/o ICTM": 20}.items():
         for group in ("31-40", "41-50", "mean"):
             row = found.loc[(rival, group)]
             assert row["value"] == pytest.approx(expected)

@@ -242,9 +242,10 @@ def rejected_sheet(folder: Path, count: int = 10, columns: int = 5) -> Figure:
         count: at most so many.
         columns: in a row.
     """
-    rejected, root = rejections(folder), source_folder(folder)
+    rejected = rejections(folder)
     if rejected.empty:
         return message("Nothing was turned away.")
+    root = source_folder(folder)
     turn = rejected.groupby(rejected["reason"].str.replace(r"\d+", "", regex=True)).cumcount()
     cells = []
     for line in rejected.loc[turn.sort_values(kind="stable").index[:count]].itertuples():  # one of each reason first

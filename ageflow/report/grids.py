@@ -214,7 +214,7 @@ def identity_sheet(faces: Faces, rows: int = 4, pairs: int = 3) -> Figure:
     wanted = span[span["count"] > 1].sort_values(["groups", "count"], ascending=False).head(rows * pairs)
     if wanted.empty:
         return message("No identity has faces at several ages in this data set.")
-    widest, cells = 4, []
+    widest, cells = min(wanted["count"].max(), 4), []
     for identity in wanted.index:
         own = table.index[table["identity"] == identity]
         own = own[np.linspace(0, len(own) - 1, min(widest, len(own))).round().astype(int)]

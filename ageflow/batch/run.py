@@ -274,13 +274,11 @@ def write_summary(plans: Sequence[Plan], failures: Sequence[str | None], folder:
         plans, failures: see `run_many`.
         folder: where the table goes; None: ``summary`` in the folder of all runs.
     """
-    from ageflow.report.summary import Measured, summarise
+    from ageflow.report.summary import summarise
 
     # An evaluation that these runs did not come to may be of older weights than theirs.
     runs = list(zip(plans, failures, strict=True)) if max(plans[0].given) >= "06" else []
-    finished = [Measured(plan.workspace, plan.varied) for plan, failure in runs if failure is None]
-    summary = summarise(finished, [f"Failed, so not in here: {plan.name}" for plan, failure in runs if failure])
-    if summary is None:
-        print("no summary: no run has come to notebook 06, which evaluates", flush=True)
-    else:
-        print("summary", *summary.write(folder or plans[0].workspace.runs_root / "summary"), flush=True)
+    finished = [(plan.workspace, plan.varied) for plan, failure in runs if failure is None]
+    failed = [f"Failed, so not in here: {plan.name}" for plan, failure in runs if failure]
+    written = summarise(finished, folder or plans[0].workspace.runs_root / "summary", failed)
+    print("summary" if written else "no summary: no run has come to notebook 06, which evaluates", *written, flush=True)

@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from torch import Tensor
 
 from ageflow.flows.glow import to_uint8
@@ -51,24 +49,16 @@ class Figure(matplotlib.figure.Figure):
         width, height = (round(inches * self.dpi / _SHARP) for inches in self.get_size_inches())
         return self._render("png"), {"width": width, "height": height}
 
-    def save(self, path: Path) -> list[Path]:
-        """Write ``<path>.png`` and ``<path>.pdf``, each in one piece or not at all."""
-        files = [path.with_name(f"{path.name}.{kind}") for kind in ("png", "pdf")]
-        for file in files:
-            write_atomically(file, self._render(file.suffix[1:]))
-        return files
+    def save(self, file: Path) -> None:
+        """Write a ``.png`` or ``.pdf``, in one piece or not at all."""
+        write_atomically(file, self._render(file.suffix[1:]))
 
     def _render(self, kind: str) -> bytes:
-        engine, content = self.get_layout_engine(), io.BytesIO()
-        if engine is not None:  # laid out once, whatever it is then written as
-            engine.execute(self)
-            self.set_layout_engine("none")
-        # Not `savefig`, which draws everything once more beforehand, faces included.
+        self.get_layout_engine().execute(self)  # once, whatever it is then written as
+        self.set_layout_engine("none")
+        content = io.BytesIO()
         with rc_context(_OUTPUT):
-            if kind == "png":
-                FigureCanvasAgg(self).print_png(content)
-            else:
-                FigureCanvasPdf(self).print_pdf(content)
+            self.savefig(content, format=kind)
         return content.getvalue()
 
 
@@ -87,12 +77,14 @@ def tidy(axes: Axes, across: str = "", up: str = "") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def outside_legend(
-    figure: matplotlib.figure.FigureBase, axes: Axes, place: str = "outside lower center", **more: object
-) -> None:
-    """Take the legend out of `axes` and put it beside all axes of the figure."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc=place, fontsize=SMALL, frameon=False, **more)
+def outside_legend(figure: matplotlib.figure.FigureBase, place: str = "lower", **more: object) -> None:
+    """Take the legend out of the figure's last axes, and put it beside all axes."""
+    axes = figure.axes[-1]
+    if axes.get_legend():
+        axes.get_legend().remove()
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc=f"outside {place} center", fontsize=SMALL, frameon=False, **more
+    )
 
 
 def bare(axes: Axes) -> None:

@@ -1,19 +1,25 @@
 """Figures 1, 4, 6, A.1 and A.2 of a run, two that the paper lacks, and the curves of its trainings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from IPython.display import Markdown
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ageflow.checkpoint import checkpoints
-from ageflow.config import Figures
+from ageflow.config import Figures, ParameterError
+from ageflow.data.align import Aligner
 from ageflow.data.faces import Faces
+from ageflow.data.files import is_picture, list_files
+from ageflow.data.pictures import open_image, read_picture
 from ageflow.evaluation.scores import strength_curves
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.report import grids, plots
 from ageflow.report.drawing import COLUMN, Figure
-from ageflow.report.external import ExternalFaces, external_faces
 from ageflow.report.results import Results, trainings
 from ageflow.run import Manifest, Workspace, digest
 from ageflow.translation.methods import METHODS, PARTS, LatentMethod, load_method
@@ -21,8 +27,23 @@ from ageflow.translation.prototypes import Latents, Prototypes
 from ageflow.work import progress_bar
 
 FIGURES = [f"figure_{name}" for name in ("1_top", "1_bottom", "4", "6", "ages", "trade_off", "a1", "a2")]
-# Faces of Figure 6 stand one above the other, each in as many rows as there are methods; a page holds two.
-_MOST_BLOCKS = 2
+
+
+@dataclass(frozen=True)
+class ExternalFaces:
+    """Faces that a run's model has never seen.
+
+    Arguments:
+        images: uint8 [N, 3, S, S], aligned as the run's faces are.
+        labels: what is known of each, short: its age, or nothing.
+        about: where they come from, a sentence.
+        left_out: files that gave no face, and why.
+    """
+
+    images: Tensor
+    labels: list[str]
+    about: str
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 class RunFigures:
@@ -47,11 +68,9 @@ class RunFigures:
 
     def figure_1_top(self) -> Figure:
         """The latents of the faces in the plane."""
-        attributes = self.faces.attributes
-        latents = Latents.open(self.workspace.require("latents"), self.faces)
-        return plots.latent_scatter(
-            plots.project_latents(latents, next(iter(attributes), None), self.settings.seed), attributes
-        )
+        latents, attributes = Latents.open(self.workspace.require("latents"), self.faces), self.faces.attributes
+        plane = plots.project_latents(latents, next(iter(attributes), None), self.settings.seed)
+        return plots.latent_scatter(plane, attributes)
 
     def figure_1_bottom(self) -> Figure:
         """The faces of the average latents."""
@@ -64,25 +83,22 @@ class RunFigures:
 
     def figure_6(self) -> Figure:
         """The variants on a few test faces, less those that the run has not trained (`missing`)."""
-        blocks = min(self.settings.rows, _MOST_BLOCKS)
         methods = {name: self._method(name) for name in METHODS if name not in self.missing}
-        return grids.variant_grid(methods, self.shown, grids.choose_faces(self.shown, blocks, self.settings.seed))
+        chosen = grids.choose_faces(self.shown, min(self.settings.rows, 2), self.settings.seed)  # as fit a page
+        return grids.variant_grid(methods, self.shown, chosen)
 
     def figure_ages(self) -> Figure | str:
         """Predicted age against continuous target age, by method."""
-        return self._not_judged or plots.age_plot(plots.age_curves(self._results.continuous.rows))
+        return self._judged(lambda results: plots.age_plot(plots.age_curves(results.continuous.rows)))
 
     def figure_trade_off(self) -> Figure | str:
         """Identity against age accuracy, each method moving faces less and more of the way."""
-        return self._not_judged or plots.trade_off_plot(strength_curves(self._results.strength.rows))
+        return self._judged(lambda results: plots.trade_off_plot(strength_curves(results.strength.rows)))
 
     def figure_a1(self) -> Figure | str:
         """Faces of another set in every age group, by AgeFlow."""
-        if self.external is None:
-            return (
-                "no other set is named: pass -p external with another prepared run (dataset/run) or with a folder of "
-                "pictures to 08_figures.ipynb, or -p figures.external to a batch"
-            )
+        if not self.external:
+            return "no other set is named: pass -p external (dataset/run, or a folder of pictures) to 08_figures.ipynb"
         return grids.foreign_grid(self._method("ageflow"), self.external.images, self.external.labels)
 
     def figure_a2(self) -> Figure:
@@ -106,20 +122,14 @@ class RunFigures:
     @cached_property
     def external(self) -> ExternalFaces | None:
         """The faces of Figure A.1; None where the settings name no other set."""
-        chosen = self.settings
-        if chosen.external is None:
-            return None
-        return external_faces(chosen.external, self.faces, chosen.runs_root, chosen.rows, chosen.seed)
+        of = self.settings
+        return of.external and external_faces(of.external, self.faces, of.runs_root, of.rows, of.seed)
 
-    @cached_property
-    def _results(self) -> Results:
-        return Results.open(self.workspace)
-
-    @property
-    def _not_judged(self) -> str:
+    def _judged(self, draw: Callable[[Results], Figure]) -> Figure | str:
         if not self.workspace.has("evaluation"):
             return "the run has no evaluation: run 06_ablations.ipynb"
-        return self._results.trained_since
+        results = Results.open(self.workspace)
+        return results.trained_since or draw(results)
 
     def _method(self, name: str) -> LatentMethod:
         chosen = self.settings
@@ -142,7 +152,7 @@ def make_figures(settings: Figures) -> dict[str, Figure | Markdown]:
     left_out = {name: why for name, why in made.items() if isinstance(why, str)}
     write_figures(folder, made)
     details = {"figures": [name for name in made if name not in left_out], "left_out": left_out, "missing": run.missing}
-    if run.external is not None:
+    if run.external:
         details["external"] = {"faces": run.external.about, "left_out": run.external.left_out}
     Manifest(fingerprint=digest(details), details=details).write(folder)
     return made | {name: Markdown(f"*Left out: {why}.*") for name, why in left_out.items()}
@@ -151,8 +161,64 @@ def make_figures(settings: Figures) -> dict[str, Figure | Markdown]:
 def write_figures(folder: Path, made: Mapping[str, Figure | str]) -> None:
     """Write figures as PNG and PDF; of one that is left out, no files of an earlier call stay."""
     for name, figure in made.items():
-        if isinstance(figure, Figure):
-            figure.save(folder / name)
+        for file in map(folder.joinpath, (f"{name}.png", f"{name}.pdf")):
+            if isinstance(figure, Figure):
+                figure.save(file)
+            else:
+                file.unlink(missing_ok=True)
+
+
+def external_faces(external: str, own: Faces, runs_root: Path, count: int, seed: int = 0) -> ExternalFaces:
+    """At most `count` faces of another set, as large as the run's own.
+
+    Arguments:
+        external: ``dataset/run`` of a prepared run, the folder of a run, or a folder of pictures, whose faces are
+            searched for and aligned as in notebook 01.
+        own: the run's faces; who is in their training half is not shown.
+        runs_root: folder of all runs.
+        count: faces wanted. Of a run they are drawn at random, test faces first; of a folder they are the first.
+        seed: of the draw.
+
+    Raises:
+        ParameterError: nothing of that name is there, or no face in it can be shown; the message says why.
+    """
+    faces, folder = Faces.find(external, runs_root), Path(external).expanduser().resolve()
+    if faces is None and not folder.is_dir():
+        raise ParameterError(
+            f"external = {external!r} is neither a prepared run in {runs_root} (dataset/run: 01_prepare_data.ipynb "
+            f"makes one) nor a folder of pictures ({folder} is not there)"
+        )
+    if faces is None:
+        return _of_folder(external, folder, own.image_size, count)
+    unseen = faces.unseen_by(own)
+    if not len(unseen):
+        raise ParameterError(
+            f"external = {external!r}: everybody in it is in the training half of this run too; name another set"
+        )
+    order = unseen.table.sample(frac=1, random_state=seed).sort_values("split", kind="stable")  # "test" before "train"
+    order = order.assign(_again=order.groupby("identity").cumcount()).sort_values("_again", kind="stable")
+    chosen = order.index[:count].to_numpy()
+    size = (own.image_size,) * 2
+    images = interpolate(unseen.images(chosen).float(), size, mode="bilinear", antialias=True).round().byte()
+    about = f"{len(chosen)} of the {len(unseen):,} faces of {external} whose people the model was not trained on."
+    return ExternalFaces(images, grids.age_labels(unseen.table["age"].iloc[chosen]), about)
+
+
+def _of_folder(external: str, folder: Path, side: int, count: int) -> ExternalFaces:
+    listing, aligner, found = list_files(folder), Aligner(side), []
+    left_out = dict(listing.refused)
+    for name in filter(is_picture, listing.files):
+        try:
+            (face,) = aligner.align([open_image(read_picture(folder, name))])
+            if isinstance(face, str):
+                raise ValueError(face)
+        except ValueError as error:
+            left_out[name] = str(error)
             continue
-        for kind in ("png", "pdf"):
-            (folder / f"{name}.{kind}").unlink(missing_ok=True)
+        found.append(torch.from_numpy(face.image).permute(2, 0, 1))
+        if len(found) == count:
+            break
+    if not found:
+        why = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:5]) or "it holds no pictures"
+        raise ParameterError(f"external = {external!r}: no face is found in {folder} ({why})")
+    return ExternalFaces(torch.stack(found), [""] * len(found), f"{len(found)} faces from {external}.", left_out)

@@ -1,20 +1,26 @@
-"""Figures made of faces: contact sheets, Figure 1 (bottom), Figures 4, 6, A.1 and A.2."""
+"""Figures made of faces: sheets, Figure 1 (bottom), Figures 4, 6, A.1 and A.2, and what to look at in a data set."""
 
+import contextlib
 import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor
 
+from ageflow.data.align import EYES
 from ageflow.data.faces import Faces
-from ageflow.data.records import AGE_GROUPS
+from ageflow.data.pictures import open_image, read_picture
+from ageflow.data.prepare import rejections, source_folder
+from ageflow.data.records import AGE_GROUPS, NO_GROUP
 from ageflow.evaluation.protocol import translate
 from ageflow.flows.glow import Glow
-from ageflow.report.drawing import COLUMN, INPUT, NORMAL, SMALL, Figure, bare, show_face
+from ageflow.report.drawing import COLUMN, INPUT, NORMAL, SMALL, Figure, bare, message, show_face
 from ageflow.translation.methods import METHODS, LatentMethod
 from ageflow.translation.prototypes import Prototypes
 
@@ -71,20 +77,16 @@ def face_grid(
     return figure
 
 
-def contact_sheet(images: Tensor, columns: int = 8, title: str = "") -> Figure:
-    """Faces [B,3,S,S], uint8 or float in [0,1], side by side."""
-    return face_grid(in_rows([Cell(image) for image in images], columns), side=SIDE, title=title)
-
-
-def in_rows(cells: Sequence[Cell | None], columns: int) -> list[Sequence[Cell | None]]:
-    """Cells cut into rows."""
-    return [cells[start : start + columns] for start in range(0, len(cells), columns)]
+def sheet(cells: Sequence[Cell | None], columns: int = 8, side: float = SIDE, title: str = "") -> Figure:
+    """Faces side by side, in rows of so many."""
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    return face_grid(rows, side=side, title=title)
 
 
 def glow_samples(glow: Glow, count: int = 32, temperature: float = 0.7, seed: int = 0) -> Figure:
     """Faces drawn from GLOW at a temperature (1: its own distribution; less: nearer its mean)."""
-    faces = glow.sample(count, temperature, seed)
-    return contact_sheet(faces, title=f"Faces drawn from GLOW, temperature {temperature:g}")
+    cells = [Cell(face) for face in glow.sample(count, temperature, seed)]
+    return sheet(cells, title=f"Faces drawn from GLOW, temperature {temperature:g}")
 
 
 @torch.inference_mode()
@@ -94,22 +96,17 @@ def prototype_grid(prototypes: Prototypes, glow: Glow) -> Figure:
     A cell of too few faces shows what it fell back to, and says so.
     """
     device = next(glow.parameters()).device
-    faces = torch.stack([glow.decode(means.to(device)).cpu() for means in prototypes.means], dim=1)
-    cells = prototypes.cells.assign(row=prototypes.cells.groupby("group").cumcount())
-    rows = [
-        [Cell(face, _counted(cell)) for face, cell in zip(faces[row], own.to_dict("records"), strict=True)]
-        for row, own in cells.groupby("row")
-    ]
+    faces = torch.cat([glow.decode(means.to(device)).cpu() for means in prototypes.means])  # group after group
+    captions = map(_counted, prototypes.cells["count"], prototypes.cells["average_of"])
+    cells, rows = list(map(Cell, faces, captions)), prototypes.means.shape[1]
     labels = ["\n".join(combination) for combination in prototypes.combinations]
-    return face_grid(rows, AGE_GROUPS, [*labels, "all faces"])
+    return face_grid([cells[row::rows] for row in range(rows)], AGE_GROUPS, [*labels, "all faces"])
 
 
-def _counted(cell: Mapping[str, object]) -> str:
+def _counted(count: int, average_of: str) -> str:
     """What stands under an average: of how many faces it is, or should be, in lines that a column has room for."""
-    faces = f"{cell['count']:,} {'face' if cell['count'] == 1 else 'faces'}"
-    if cell["average_of"] == "cell":
-        return faces
-    return f"{faces}:\n" + textwrap.fill(f"average of its {cell['average_of']}", 13)
+    faces = f"{count:,} {'face' if count == 1 else 'faces'}"
+    return faces if average_of == "cell" else f"{faces}:\n" + textwrap.fill(f"average of its {average_of}", 13)
 
 
 def choose_faces(faces: Faces, count: int, seed: int = 0) -> np.ndarray:
@@ -118,9 +115,8 @@ def choose_faces(faces: Faces, count: int, seed: int = 0) -> np.ndarray:
     Returns:
         int64, as many as there are, at most `count`.
     """
-    table = faces.table.assign(_group=faces.groups)
-    order = table.sample(frac=1, random_state=seed)
-    order = order.assign(_again=order.groupby("identity").cumcount())
+    order = faces.table.assign(_group=faces.groups).sample(frac=1, random_state=seed)
+    order["_again"] = order.groupby("identity").cumcount()
     kinds = ["_group", *faces.attributes]
     order["_turn"] = order.sort_values("_again", kind="stable").groupby(kinds, dropna=False).cumcount()
     order["_of_group"] = order.sort_values(["_again", "_turn"], kind="stable").groupby("_group").cumcount()
@@ -195,3 +191,79 @@ def _in_all_groups(method: LatentMethod, faces: Faces, face: int) -> list[Cell]:
     made = list(translate(method, faces, np.full(len(others), face), torch.tensor(others)).cpu())
     made.insert(own, faces.images([face])[0])
     return [Cell(image, framed=group == own) for group, image in enumerate(made)]
+
+
+# -- what a person looks at after preparing a data set (notebook 01) ------------------------------------------------
+
+
+def group_sheet(faces: Faces, columns: int = 10, seed: int = 0) -> Figure:
+    """A row of faces for each age group, drawn at random, with age and gender; one row where no ages are known."""
+    names = dict(enumerate(AGE_GROUPS)) if faces.ages_known else {NO_GROUP: "age unknown"}
+    groups, rows, labels = faces.table["group"], [], []
+    for group, name in names.items():
+        drawn = faces.table[groups == group].sample(frac=1, random_state=seed)
+        rows.append(_known(faces, drawn.index[:columns]))
+        labels.append(f"{name}  ({len(drawn):,})")
+    return face_grid(rows, labels=labels, side=SIDE)
+
+
+def identity_sheet(faces: Faces, rows: int = 4, pairs: int = 3) -> Figure:
+    """Identities at their several ages, from young to old: those whose ages span the most groups."""
+    table = faces.table.sort_values("age")
+    span = table.groupby("identity").agg(count=("age", "size"), groups=("group", "nunique"))
+    wanted = span[span["count"] > 1].sort_values(["groups", "count"], ascending=False).head(rows * pairs)
+    if wanted.empty:
+        return message("No identity has faces at several ages in this data set.")
+    widest, cells = min(wanted["count"].max(), 4), []
+    for identity in wanted.index:
+        own = table.index[table["identity"] == identity]
+        own = own[np.linspace(0, len(own) - 1, min(widest, len(own))).round().astype(int)]
+        cells += [*_known(faces, own), *[None] * (widest + 1 - len(own))]
+    return sheet(cells, pairs * (widest + 1))
+
+
+def template_sheet(faces: Faces, columns: int = 8, seed: int = 0) -> Figure:
+    """Aligned faces with the five points found (dots) and the template's eyes (crosses)."""
+    chosen = faces.table.sample(min(columns, len(faces)), random_state=seed)
+    figure, side = sheet(_known(faces, chosen.index), columns), faces.image_size
+    for axes, landmarks in zip(figure.axes, chosen["landmarks"], strict=False):
+        points = np.reshape(landmarks, (5, 2)) - 0.5  # pixel centres have whole numbers
+        axes.scatter(*points.T, s=6, color="#ffdd00", linewidths=0)
+        axes.scatter(*(np.array(EYES) * side - 0.5).T, s=40, marker="+", color="#00e5ff", linewidths=0.8)
+        axes.set(xlim=(-0.5, side - 0.5), ylim=(side - 0.5, -0.5))
+    return figure
+
+
+def rejected_sheet(folder: Path, count: int = 10, columns: int = 5) -> Figure:
+    """Pictures that were turned away, with the reasons; a spread over the reasons rather than the first few.
+
+    Arguments:
+        folder: what `prepare` made.
+        count: at most so many.
+        columns: in a row.
+    """
+    rejected = rejections(folder)
+    if rejected.empty:
+        return message("Nothing was turned away.")
+    root = source_folder(folder)
+    turn = rejected.groupby(rejected["reason"].str.replace(r"\d+", "", regex=True)).cumcount()
+    cells = []
+    for line in rejected.loc[turn.sort_values(kind="stable").index[:count]].itertuples():  # one of each reason first
+        image = Image.new("RGB", (64, 64), "#dddddd")
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # grey where it cannot be shown
+            # A link that was turned away because it leads out of the data folder is not followed here either.
+            if (root / line.file).resolve().is_relative_to(root):
+                image = open_image(read_picture(root, line.file))
+        image.thumbnail((320, 320))
+        name = "".join(letter if letter.isprintable() else "?" for letter in line.file)[-90:]
+        row = "" if pd.isna(line.row) else f"row {line.row}, "
+        cells.append(Cell(np.array(image).transpose(2, 0, 1), textwrap.fill(f"{row}{name}: {line.reason}", 28)))
+    return sheet(cells, columns, side=1.7)
+
+
+def _known(faces: Faces, chosen: pd.Index) -> list[Cell]:
+    """Faces with what is known of each under them."""
+    known = faces.table.loc[chosen, ["age", *faces.attributes]]
+    known = known.assign(age=known["age"].map("{:g}".format, na_action="ignore"))
+    captions = [", ".join(row.dropna()) for _, row in known.iterrows()]
+    return list(map(Cell, faces.images(chosen.to_numpy()), captions))

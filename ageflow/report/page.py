@@ -1,7 +1,6 @@
 """One page that gathers a run: verdict, faces, numbers, tables, figures and executed notebooks."""
 
 import base64
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,11 +14,10 @@ from nbconvert import HTMLExporter
 
 from ageflow.report.results import origins
 from ageflow.report.tables import LAYOUTS
-from ageflow.report.verdict import Tile
 from ageflow.run import Workspace, write_atomically
 from ageflow.training.metrics import read_metrics
 
-# The run's figures by the file's name, those of faces first; whatever else lies in figures/ follows under its own name.
+# The run's figures by the file's name, those of faces first.
 _FACES = {
     "figure_4": "Figure 4. Test faces (red frames) in every age group, by AgeFlow",
     "figure_6": "Figure 6. The methods on the same faces (red frames)",
@@ -34,8 +32,6 @@ _CAPTIONS = {
     "figure_a1": "Figure A.1. Faces of another set (red frames) in every age group, by AgeFlow, from the faces alone",
     "figure_a2": "Figure A.2. Faces drawn from GLOW by temperature, the same noise in a column",
 }
-_TRAINING = "training_"
-_INTERVAL = re.compile(r"\[[-+]?\d[-+\d.,e ]*\]")
 
 
 @dataclass(frozen=True)
@@ -58,15 +54,16 @@ def write_page(workspace: Workspace, preset: str, executed: Sequence[Executed]) 
     Returns:
         The page.
     """
-    files = {file.stem: file for file in sorted(workspace.path("figures").glob("*.png"))}
-    training = {name: name.removeprefix(_TRAINING) for name in files if name.startswith(_TRAINING)}
-    others = {name: name.replace("_", " ") for name in files if name not in _FACES | _CAPTIONS | training}
-    figures = {
-        section: [(caption, _embedded(files[name])) for name, caption in captions.items() if name in files]
-        for section, captions in (("faces", _FACES), ("figures", _CAPTIONS | others), ("trainings", training))
+    drawn = {
+        file.stem: "data:image/png;base64,"
+        + base64.b64encode(file.read_bytes()).decode()  # one file, to be sent around
+        for file in sorted(workspace.path("figures").glob("*.png"))
     }
-    left_out = workspace.manifest("figures").details["left_out"] if workspace.has("figures") else {}
-    shown = workspace.manifest("tables").details if workspace.has("tables") else {}
+    trainings = {name: name.removeprefix("training_") for name in drawn if name.startswith("training_")}
+    sections = {"faces": _FACES, "figures": _CAPTIONS, "trainings": trainings}
+    figures, tables = (
+        workspace.manifest(step).details if workspace.has(step) else {} for step in ("figures", "tables")
+    )
     dates = [entry.finished for entry in executed if entry.finished]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(resources.files("ageflow.report").joinpath("page.html").read_text()).render(
@@ -76,47 +73,36 @@ def write_page(workspace: Workspace, preset: str, executed: Sequence[Executed]) 
         finished=f"{max(dates):%-d %B %Y, %H:%M}" if dates else "unfinished",
         minutes=sum(entry.minutes or 0 for entry in executed),
         trained=origins(workspace),
-        verdict=shown.get("verdict", []),
-        tiles=[*_tiles(workspace), *(Tile(**tile) for tile in shown.get("tiles", []))],
-        tables=_tables(workspace),
-        left_out={_CAPTIONS[name].partition(":")[0]: why for name, why in left_out.items()},
+        verdict=tables.get("verdict", []),
+        tiles=[*_tiles(workspace), *tables.get("tiles", [])],
+        tables=[
+            (f"Table {number}. {layout.title}", file.read_text())
+            for number, layout in LAYOUTS.items()
+            if (file := workspace.path("tables", f"table{number}.html")).is_file()
+        ],
+        left_out={_CAPTIONS[name].partition(":")[0]: why for name, why in figures.get("left_out", {}).items()},
         notebooks=[(entry, *_notebook(workspace, entry.notebook)) for entry in executed],
-        **figures,
+        **{
+            section: [(caption, drawn[name]) for name, caption in captions.items() if name in drawn]
+            for section, captions in sections.items()
+        },
     )
     path = workspace.folder("report") / "index.html"
     write_atomically(path, page.encode())
     return path
 
 
-def _tiles(workspace: Workspace) -> list[Tile]:
+def _tiles(workspace: Workspace) -> list[dict[str, str]]:
     """How many faces there are, and how well GLOW fits those held out."""
     found = []
     if workspace.has("faces"):
         faces = pd.read_parquet(workspace.path("faces", "faces.parquet"), columns=["identity", "split"])
-        people = faces["identity"].nunique()
+        people, held_out = faces["identity"].nunique(), (faces["split"] == "test").sum()
         whose = "no two known to be of one person" if people == len(faces) else f"of {people:,} identities"
-        held_out = f"{(faces['split'] == 'test').sum():,} of them held out for testing"
-        found.append(Tile(f"{len(faces):,}", f"faces {whose}", held_out))
+        found.append((f"{len(faces):,}", f"faces {whose}", f"{held_out:,} of them held out for testing"))
     bits = read_metrics(workspace.path("glow")).get("test/bits_per_dim", pd.Series(dtype=float)).dropna()
-    if len(bits):
-        found.append(Tile(f"{bits.iloc[-1]:.2f}", "bits per dimension on held-out faces (GLOW)"))
-    return found
-
-
-def _tables(workspace: Workspace) -> list[tuple[str, str]]:
-    """The tables' headings, and the tables as HTML."""
-    files = {number: workspace.path("tables", f"table{number}.html") for number in LAYOUTS}
-    # An interval stays in one piece; it may stand below its number where the window is narrow.
-    return [
-        (f"Table {number}. {LAYOUTS[number].title}", _INTERVAL.sub(r"<span>\g<0></span>", file.read_text()))
-        for number, file in files.items()
-        if file.is_file()
-    ]
-
-
-def _embedded(picture: Path) -> str:
-    """A picture as the source of an element, so that the page can be sent to someone."""
-    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+    found += [(f"{last:.2f}", "bits per dimension on held-out faces (GLOW)", "") for last in bits.tail(1)]
+    return [dict(zip(("number", "what", "scale"), tile, strict=True)) for tile in found]
 
 
 def _notebook(workspace: Workspace, notebook: str) -> tuple[str, str | None]:

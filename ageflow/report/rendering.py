@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from ageflow.report.metrics import METRICS
+from ageflow.report.results import METRICS
 
 MISSING = "n/a"
 _LATEX_SPECIAL = re.compile(r"([&%$#_{}])")
@@ -52,23 +52,16 @@ class Table:
     def to_markdown(self) -> str:
         """The table as GitHub's Markdown, under its heading and above its notes."""
         text = self.text.where(~self.best, "**" + self.text + "**")
-        notes = "\n".join(f"- {note}" for note in self.notes)
-        return f"### Table {self.number}: {self.title}\n\n{to_markdown(text)}\n\n{notes}\n"
+        return f"### Table {self.number}: {self.title}\n\n{to_markdown(text, self.notes)}"
 
     def to_latex(self) -> str:
         """The table as LaTeX, as wide as the text, its notes below it; for packages booktabs, graphicx and multirow."""
         text = self.text.map(_latex)
         text.index = text.index.map(lambda names: tuple(map(_latex, names)))
-        latex = _bold(text.style, self.best).to_latex(
-            column_format="lll" + "r" * len(text.columns),
-            position="t",
-            position_float="centering",
-            hrules=True,
-            multirow_align="t",
-            caption=_latex(f"{self.title}."),
-            label=f"tab:ageflow{self.number}",
-            convert_css=True,
-        )
+        look = {"position": "t", "position_float": "centering", "hrules": True, "multirow_align": "t"}
+        caption = {"caption": _latex(f"{self.title}."), "label": f"tab:ageflow{self.number}"}
+        form = "lll" + "r" * len(text.columns)
+        latex = _bold(text.style, self.best).to_latex(column_format=form, convert_css=True, **look, **caption)
         # Notes in the caption would be set on one line first, and longer ones than TeX can measure end the run.
         below = "}\n\\par\\medskip\\raggedright\\footnotesize\n" + "\n".join(map(_latex, self.notes))
         latex = latex.replace("\\begin{tabular}", "\\resizebox{\\textwidth}{!}{\\begin{tabular}")
@@ -105,13 +98,14 @@ def grid(keys: pd.DataFrame, cells: list, missing: object) -> pd.DataFrame:
     return wide.reindex(long.index.droplevel("group").unique()).rename_axis(columns=None)
 
 
-def to_markdown(text: pd.DataFrame) -> str:
-    """Cells of text as a table of GitHub's Markdown, its index in columns of their own."""
+def to_markdown(text: pd.DataFrame, notes: Sequence[str]) -> str:
+    """Cells of text as a table of GitHub's Markdown, its index in columns of their own, above its notes."""
     names = [name or "" for name in text.index.names]
     lines = [[*names, *text.columns], ["---"] * len(names) + ["---:"] * len(text.columns)]
     lines += [[*keys, *cells] for keys, cells in zip(text.index, text.to_numpy(), strict=True)]
     # A bar would end the cell, wherever it stands.
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+    table = ["| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines]
+    return "\n".join([*table, "", *(f"- {note}" for note in notes), ""])
 
 
 def styled(text: pd.DataFrame, title: str, notes: Sequence[str], bold: pd.DataFrame | None = None) -> Styler:

@@ -1,19 +1,102 @@
-"""What a run's evaluation found, checked to be of one piece, and how its trainings went."""
+"""What a run's evaluation found, checked to be of one piece; the metrics of the tables; what the trainings began from."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
 
 from ageflow.checkpoint import checkpoints, fingerprint, latest
+from ageflow.evaluation import scores as per_face
 from ageflow.evaluation.evaluate import GATHERED, Judged, read_judged
-from ageflow.evaluation.scores import judged_attributes
+from ageflow.evaluation.judges import ATTRIBUTES
 from ageflow.run import Workspace
-from ageflow.training.metrics import read_metrics
+from ageflow.translation.methods import METHODS
 
 _NAMES = {"glow": "GLOW", "decoded_age": "A behind the decoder", "ictm": "ICTM", "no_ictm": "w/o ICTM"}
 _SOURCES = {None: "from nothing", "pretrained": "from the weights that ship with the kit"}
+
+Scores = Callable[[pd.DataFrame], pd.DataFrame]
+
+OWN, REAL = "this run", "real test faces"  # sources of numbers
+TWO_PEOPLE = "photos of two people"  # a row of real faces
+IDENTITY = ("cosine", "cosine_centred", "verified")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of the tables.
+
+    Arguments:
+        label: what the tables call it.
+        scores: from judged rows to a number a face: columns identity, group (the target, or the face's own where
+            every target is asked for) and value. None: a number of the whole crowd, without one a face.
+        form: format of its numbers; None: a percentage.
+        lower: whether lower is better.
+        part: of `Results`, that has it; None: the judged faces of each method.
+        real: the same of the real faces, by the name of the row that it makes: the scale to read the metric on.
+    """
+
+    label: str
+    scores: Scores | None = None
+    form: str | None = None
+    lower: bool = False
+    part: str | None = None
+    real: Mapping[str, Scores] = field(default_factory=dict)
+
+    def format(self, value: float, low: float = 0.0, sign: str = "") -> str:
+        """A number as it is shown: a percentage without an interval as the paper prints it, else with one digit."""
+        return f"{value:{sign}{self.form or ('.2f' if pd.isna(low) else '.1f')}}"
+
+
+def _identity(name: str, label: str, form: str | None = None) -> Metric:
+    real = {"two photos of one person": f"{name}_same", TWO_PEOPLE: f"{name}_other"}
+    real = {row: partial(per_face.identity_scores, column=column) for row, column in real.items()}
+    return Metric(label, partial(per_face.identity_scores, column=name), form, real=real)
+
+
+def _preserved(attribute: str) -> Metric:
+    scores = partial(per_face.attribute_scores, attribute=attribute)  # of faces of 30-, as in the paper
+    real = {"the classifier is right": partial(scores, source=None)}
+    return Metric(f"{attribute.capitalize()} preserved (%)", scores, real=real)
+
+
+def _cycle(name: str, label: str, form: str | None = None) -> Metric:
+    return Metric(label, partial(per_face.identity_scores, column=name), form, lower=form is not None, part="cycle")
+
+
+def _continuous(label: str, judge: str, column: str, form: str | None = None) -> Metric:
+    def scores(rows: pd.DataFrame) -> pd.DataFrame:
+        found = per_face.monotonicity(rows, judge)
+        return found[["identity"]].assign(group=found["source"], value=found[column] * (1.0 if form else 100.0))
+
+    return Metric(f"Continuous target{label}", scores, form, part="continuous")
+
+
+METRICS: dict[str, Metric] = {
+    "age_accuracy": Metric(
+        "Age accuracy (%)", per_face.age_scores, real={"the classifier is right": per_face.age_scores}
+    ),
+    "cosine": _identity("cosine", "Cosine similarity", ".3f"),
+    "cosine_centred": _identity("cosine_centred", "Centred cosine", ".3f"),
+    "verified": _identity("verified", "Verified as the same person (%)"),
+    **{name: _preserved(name) for name in ATTRIBUTES},
+    "second_accuracy": Metric(
+        "Age accuracy, second judge (%)",
+        per_face.second_age_scores,
+        real={"the second judge is right": per_face.second_age_scores},
+    ),
+    "inverse_error": _cycle("inverse_error", "Inverse error", ".1e"),
+    "inverse_equal": _cycle("inverse_equal", "Equal 8-bit values after the inverse (%)"),
+    "cycle_error": _cycle("cycle_error", "Cycle error (re-translation)", ".1e"),
+    "cycle_equal": _cycle("cycle_equal", "Equal 8-bit values after re-translation (%)"),
+    "rho": _continuous(": rank correlation", "predicted_age", "rho", ".3f"),
+    "monotone": _continuous(": monotone faces (%)", "predicted_age", "monotone"),
+    "monotone_second": _continuous(", second judge: monotone faces (%)", "second_age", "monotone"),
+    "kid_face_api": Metric("KID × 1000, face-api.js features", form=".2f", lower=True),
+    "kid_inception": Metric("KID × 1000, InceptionV3 features", form=".2f", lower=True),
+}
 
 
 class MixedResultsError(ValueError):
@@ -52,13 +135,17 @@ class Results:
         """
         folder, methods = workspace.require("evaluation"), workspace.manifest("evaluation").details["methods"]
         found = {name: read_judged(folder, name) for name in ("real", *methods, *GATHERED)}
-        for name in methods:
-            _check_alike(name, found[name].about["fingerprints"], found["real"].about["fingerprints"])
-        for name in GATHERED:
-            for called, made_from in found[name].about["fingerprints"].items():
-                method = called.partition(" at ")[0]  # at each strength by itself
-                if method in methods:
-                    _check_alike(f"{name} of {method}", made_from, found[method].about["fingerprints"])
+        made_from = {name: judged.about["fingerprints"] for name, judged in found.items()}
+        pairs = [(name, made_from[name], made_from["real"]) for name in methods]
+        for part in GATHERED:  # at each strength by itself: "glow at 0.5"
+            of = {called: called.partition(" at ")[0] for called in made_from[part]}
+            pairs += [(f"{part} of {of[name]}", made_from[part][name], made_from.get(of[name], {})) for name in of]
+        for name, theirs, wanted in pairs:
+            if differing := [what for what in wanted if theirs.get(what) != wanted[what]]:
+                raise MixedResultsError(
+                    f"{name} was judged with another {', '.join(differing)} than the rest of the evaluation: "
+                    "run 06_ablations.ipynb again"
+                )
         of_all = {name: found[name] for name in ("real", *GATHERED)}
         return cls(workspace, methods={name: found[name] for name in methods}, **of_all)
 
@@ -75,15 +162,16 @@ class Results:
     @property
     def attributes(self) -> list[str]:
         """The attributes that were judged."""
-        return judged_attributes(self.real.rows)
+        return per_face.judged_attributes(self.real.rows)
 
     @cached_property
     def trained_since(self) -> str:
         """Which of the run's networks have been trained again since they were judged, and what to do; "" for none."""
-        judged = [each.about["fingerprints"] for each in (self.real, *self.methods.values())]
-        then = {part: found for fingerprints in judged for part, found in fingerprints.items()}
-        folders = {name: folder for name, folder in trainings(self.workspace).items() if name in then}
-        again = [name for name, folder in folders.items() if then[name] != fingerprint(folder)]
+        then = {}
+        for judged in (self.real, *self.methods.values()):
+            then |= judged.about["fingerprints"]
+        folders = trainings(self.workspace)
+        again = [name for name, folder in folders.items() if name in then and then[name] != fingerprint(folder)]
         if not again:
             return ""
         return (
@@ -92,13 +180,22 @@ class Results:
         )
 
 
-def _check_alike(name: str, theirs: dict[str, str], shared: dict[str, str]) -> None:
-    differing = [what for what in shared if theirs.get(what) != shared[what]]
-    if differing:
-        raise MixedResultsError(
-            f"{name} was judged with another {', '.join(differing)} than the rest of the evaluation: "
-            "run 06_ablations.ipynb again"
-        )
+def scores(name: str, results: Results) -> dict[tuple[str, str], pd.DataFrame]:
+    """What each face scores in a metric, see `Metric.scores`, by source (`OWN` or `REAL`) and by method or row.
+
+    A method that has no such number is not in it; nor is anything, where no classifier judged an attribute.
+    """
+    metric, found = METRICS[name], {}
+    if name in ATTRIBUTES and name not in results.attributes:
+        return found
+    for method, judged in results.methods.items():
+        rows = judged.rows
+        if metric.part is not None:
+            rows = getattr(results, metric.part).rows
+            rows = rows[rows["method"] == method]
+        found[OWN, METHODS[method]] = metric.scores(rows)
+    found = {key: part for key, part in found.items() if part.empty or part["value"].notna().any()}  # else it has none
+    return found | {(REAL, row): of_real(results.real.rows) for row, of_real in metric.real.items()}
 
 
 def trainings(workspace: Workspace) -> dict[str, Path]:
@@ -113,23 +210,7 @@ def origins(workspace: Workspace) -> list[str]:
     phrases = []
     for name, folder in trainings(workspace).items():
         checkpoint = latest(folder)
-        begun = checkpoint.settings.get("init_from")
+        begun, title = checkpoint.settings.get("init_from"), _NAMES.get(name, f"{folder.name} classifier")
         done = f"{checkpoint.iteration:,} updates" if checkpoint.iteration else "loaded"
-        title = _NAMES.get(name, f"{folder.name} classifier")
         phrases.append(f"{title} {done} {_SOURCES.get(begun, f'from {begun}')}")
     return phrases
-
-
-def training_diagnostics(workspace: Workspace) -> pd.DataFrame:
-    """How each training of the run ended: columns training, quantity, iteration, value.
-
-    One row for the last value of every number that a training wrote to its metrics. Trainings that are not there
-    have no rows.
-    """
-    rows = []
-    for training, folder in trainings(workspace).items():
-        metrics = read_metrics(folder)
-        for quantity in metrics.columns.drop("iteration", errors="ignore"):
-            last = metrics[["iteration", quantity]].dropna().tail(1)
-            rows += [(training, quantity, int(i), float(value)) for i, value in last.itertuples(index=False)]
-    return pd.DataFrame(rows, columns=["training", "quantity", "iteration", "value"])

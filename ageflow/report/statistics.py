@@ -1,4 +1,4 @@
-"""A mean and its bootstrap interval over identities, and the lead of one method over others.
+"""A mean and its bootstrap interval over identities, and the lead of one method over another.
 
 Faces of one person are alike, so they are no independent draws: whole identities are resampled, each with all of
 its faces. Two methods judged on the same people are compared resample by resample: what makes a person's faces easy or
@@ -6,7 +6,7 @@ hard for both drops out of the difference.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,20 +79,18 @@ class Bootstrap:
             paired=True,
             vectorized=True,
             n_resamples=self.resamples,
-            batch=max(1, 10_000_000 // len(sums)),  # bounds the memory: resamples × identities at a time
             confidence_level=self.confidence,
             method="percentile",
             rng=np.random.default_rng(self.seed),
         ).confidence_interval
         return replace(found, low=float(interval.low), high=float(interval.high))
 
-    def lead(self, first: pd.DataFrame, others: Sequence[pd.DataFrame], groups: Sequence[int]) -> Estimate:
-        """How much higher one method's mean is than the best of others', paired: every resample has the same people in all.
+    def lead(self, first: pd.DataFrame, other: pd.DataFrame, groups: Sequence[int]) -> Estimate:
+        """How much higher one method's mean is than another's, paired: every resample has the same people in both.
 
         Arguments:
             first: columns identity, group and value, one row a face.
-            others: the same of one method or more. Of several, the best *of each resample* counts, so that the interval
-                knows that it was chosen.
+            other: the same of the other method.
             groups: the mean is the mean of these groups' means.
 
         Returns:
@@ -100,155 +98,36 @@ class Bootstrap:
 
         Example:
             >>> one = pd.DataFrame({"identity": ["a", "b", "c"], "group": 0, "value": [3.0, 5.0, 9.0]})
-            >>> found = Bootstrap().lead(one, [one.assign(value=one["value"] - 2)], [0])
+            >>> found = Bootstrap().lead(one, one.assign(value=one["value"] - 2), [0])
             >>> round(found.value, 6), round(found.low, 6), round(found.high, 6)
             (2.0, 2.0, 2.0)
         """
-        people = _PerPerson.of([first, *others], groups, ["value"])
-        if people is None:
+        faces = pd.concat([first, other], keys=[0, 1], names=["method"]).dropna(subset="value")
+        faces = faces[faces["group"].isin(groups)].astype({"identity": str, "value": float})
+        people = faces["identity"].unique()
+        totals = faces.groupby(["method", "group", "identity"])["value"].agg(["sum", "count"]).unstack(fill_value=0)
+        if len(totals) < 2 * len(groups):
             return NO_FACES
+        sums, counts = (totals[name][people].to_numpy(float) for name in ("sum", "count"))  # [2 × groups, people]
 
         def ahead(times: np.ndarray) -> np.ndarray:
-            (means,) = people.means(times)
-            return means[0] - means[1:].max(axis=0)
+            """How often each person is drawn [resamples, people] → the lead [resamples]."""
+            means = (sums @ times.T) / (counts @ times.T)
+            one, two = means.reshape(2, len(groups), -1).mean(axis=1)
+            return one - two
 
-        return self._over_people(ahead, people, of=0)
-
-    def lead_at_equal_age(
-        self, first: pd.DataFrame, other: pd.DataFrame, groups: Sequence[int]
-    ) -> tuple[Estimate, float]:
-        """How much higher one method's mean is than another's where it reaches as many of the ages, paired.
-
-        Arguments:
-            first: columns identity, group, strength, reached (100 where the age was, else 0) and value, one row a face
-                and strength.
-            other: the same of the other method, at the strength that it is compared at. One that overshoots there
-                reaches as many at less of its way, and keeps more: a method leads itself then, so look at less of its
-                way, too.
-            groups: a mean is the mean of these groups' means.
-
-        Returns:
-            The estimate, and the least strength at which `first` reaches as many. In every resample that strength is
-            found anew, on straight lines between those that were judged. Where none reaches as many, or where the least
-            already reaches more, there is no number; a resample in which the least reaches more counts with the value at
-            the least.
-        """
-        strengths, parts = zip(*first.groupby("strength"), strict=True)
-        people = _PerPerson.of([*parts, other], groups, ["reached", "value"])
-        if people is None:
-            return NO_FACES, math.nan
-
-        def ahead(times: np.ndarray) -> np.ndarray:
-            reached, value = people.means(times)  # [strengths and the other, resamples]
-            there = _at_equal_age(value[:-1], reached)
-            # Left out, the resamples in which it reaches too few would make the interval better than it is; those that
-            # lack a group say nothing.
-            enough = (reached[:-1] >= reached[-1]).any(axis=0) | np.isnan(reached).any(axis=0)
-            return np.where(enough, there - value[-1], -np.inf)
-
-        reached, _ = people.means(people.everybody)
-        strength = float(_at_equal_age(np.array(strengths)[:, None], reached)[0])
-        found = self._over_people(ahead, people, of=-1, method="inverted_cdf")
-        without = replace(found, low=math.nan, high=math.nan)
-        if math.isnan(strength):
-            return replace(without, value=math.nan, note="at no strength does it reach as many"), strength
-        if reached[0, 0] > reached[-1, 0]:
-            least = f"at {strengths[0]:g}, the least strength judged, it reaches more: judge it at lower `strengths`"
-            return replace(without, value=math.nan, note=least), math.nan
-        if found.low == -math.inf:
-            return replace(without, note="it reaches as many, but not in every resample"), strength
-        return found, strength
-
-    def _over_people(
-        self, measure: Callable[[np.ndarray], np.ndarray], people: "_PerPerson", of: int, method: str = "linear"
-    ) -> Estimate:
-        """A number and its interval over resampled people.
-
-        Arguments:
-            measure: how often each person is drawn, [resamples, people] → the number [resamples].
-            people: whom it is measured on.
-            of: the part whose faces the estimate counts.
-            method: of the percentile; between numbers that may be infinite there is no line.
-        """
-        _, groups, count = people.counts.shape
-        value = float(measure(people.everybody)[0])
-        found = Estimate(value, faces=int(people.counts[of].sum()), identities=count)
-        if count < 2:
+        value = float(ahead(np.ones((1, len(people))))[0])
+        found = Estimate(value, faces=int(counts[: len(groups)].sum()), identities=len(people))
+        if len(people) < 2:
             return replace(found, note=_ONE_IDENTITY)
-        if groups > 1 and (people.counts > 0).sum(axis=2).min() < 2:
+        if len(groups) > 1 and (counts > 0).sum(axis=1).min() < 2:
             # Only resamples with that person count, so its own part of the variance would be missing.
             return replace(found, note="a group of one identity: no interval")
         # By hand, as scipy's bootstrap gives up on all resamples where one has no number.
         rng = np.random.default_rng(self.seed)
-        times = rng.multinomial(count, np.full(count, 1 / count), size=self.resamples).astype(float)
+        times = rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=self.resamples).astype(float)
         with np.errstate(invalid="ignore"):  # 0/0: a group without a face
-            drawn = measure(times)
+            drawn = ahead(times)
         outside = 50 * (1 - self.confidence)
-        low, high = np.nanpercentile(drawn, [outside, 100 - outside], method=method)
+        low, high = np.nanpercentile(drawn, [outside, 100 - outside])
         return replace(found, low=float(low), high=float(high))
-
-
-@dataclass(frozen=True)
-class _PerPerson:
-    """What several parts' faces add up to for each person.
-
-    Arguments:
-        sums: of each column, [columns, parts, groups, people].
-        counts: of faces, [parts, groups, people].
-    """
-
-    sums: np.ndarray
-    counts: np.ndarray
-
-    @classmethod
-    def of(cls, parts: Sequence[pd.DataFrame], groups: Sequence[int], columns: Sequence[str]) -> "_PerPerson | None":
-        """Rows without a value do not count; None where a part has no face of a group."""
-        parts = [part[part["value"].notna() & part["group"].isin(groups)] for part in parts]
-        if any(set(groups) - set(part["group"]) for part in parts):
-            return None
-        people = pd.Index(pd.concat([part["identity"].astype(str) for part in parts]).unique())
-        shape = (len(groups), len(people))
-
-        def summed(part: pd.DataFrame, weights: np.ndarray | None) -> np.ndarray:
-            places = pd.Index(groups).get_indexer(part["group"]) * len(people)
-            places += people.get_indexer(part["identity"].astype(str))
-            return np.bincount(places, weights, math.prod(shape)).reshape(shape).astype(float)
-
-        sums = np.stack([[summed(part, part[column].to_numpy(float)) for part in parts] for column in columns])
-        return cls(sums, np.stack([summed(part, None) for part in parts]))
-
-    @property
-    def everybody(self) -> np.ndarray:
-        """Each person once, [1, people]."""
-        return np.ones((1, self.counts.shape[-1]))
-
-    def means(self, times: np.ndarray) -> np.ndarray:
-        """The means of the groups' means where each person counts so many `times` [resamples, people].
-
-        Returns:
-            [columns, parts, resamples].
-        """
-        return np.mean((self.sums @ times.T) / (self.counts @ times.T), axis=2)
-
-
-def _at_equal_age(numbers: np.ndarray, reached: np.ndarray) -> np.ndarray:
-    """A number of a method at the least strength at which it reaches a share of the ages, [R].
-
-    Between two strengths everything is taken to lie on a line.
-
-    Arguments:
-        numbers: at each strength, [S,R].
-        reached: age accuracy at each, and below them the one to reach, [S+1,R].
-
-    Returns:
-        Where the least strength reaches more already, the number there; where none reaches it, NaN.
-    """
-    wanted, reached = reached[-1], reached[:-1]
-    enough = reached >= wanted
-    after = enough.argmax(axis=0)  # the first that does
-    before = np.maximum(after - 1, 0)
-    low, high, start, end = (
-        np.take_along_axis(of, place[None], axis=0)[0] for of in (reached, numbers) for place in (before, after)
-    )
-    share = np.where(after > 0, (wanted - low) / np.where(high > low, high - low, 1.0), 0.0)
-    return np.where(enough.any(axis=0), start * (1 - share) + end * share, np.nan)

@@ -1,36 +1,41 @@
-"""Tables 1-6: this run's numbers, each with its bootstrap interval over identities, above the paper's.
+"""Tables 1-6: this run's numbers, each with its bootstrap interval over identities, above the paper's; and the verdict.
 
 Tables 1-4 are the paper's. Table 5 has what the paper does not measure, Table 6 by how much AgeFlow leads, paired.
+``published.csv`` has the paper's numbers, ``notes.toml`` the lines below the tables.
 """
 
 import math
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import resources
 
+import numpy as np
 import pandas as pd
 
 from ageflow.config import Tables
 from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.judges import ATTRIBUTES
-from ageflow.report.metrics import IDENTITY, METRICS, OWN, REAL, TWO_PEOPLE, scores
-from ageflow.report.notes import notes
-from ageflow.report.published import PAPER_DATASETS, published
 from ageflow.report.rendering import Table
-from ageflow.report.results import Results, training_diagnostics
+from ageflow.report.results import IDENTITY, METRICS, OWN, REAL, TWO_PEOPLE, Results, scores
 from ageflow.report.statistics import Bootstrap, Estimate
-from ageflow.report.verdict import tiles, verdict
 from ageflow.run import Manifest, Workspace, digest, write_atomically
 from ageflow.translation.methods import METHODS
 from ageflow.work import progress_bar
 
 MEAN = "mean"
+PAPER_DATASETS = ("morph", "cacd")
+_FILES = resources.files("ageflow.report")
 _ALL = tuple(range(len(AGE_GROUPS)))
 _PAPER = ("age_accuracy", *IDENTITY)
 _BEYOND = ("second_accuracy", *(name for name, metric in METRICS.items() if metric.part))
 _OURS = METHODS["ageflow"]
-# Whom AgeFlow's lead is over; of several, the better.
-_RIVALS = {f"over {name}": (name,) for name in METHODS.values() if name != _OURS}
-_RIVALS["over the better of GLOW and GLOW + attribute"] = ("GLOW", "GLOW + attribute")
+_JUDGES = {
+    "age_accuracy": "By the run's own age judge",
+    "second_accuracy": "By the second age judge, which the run did not train",
+}
+
+Found = Mapping[tuple[str, str], pd.DataFrame]  # see `ageflow.report.results.scores`
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,7 @@ def make_tables(settings: Tables) -> list[Table]:
     """Make Tables 1-6 and write them into ``tables/``.
 
     Each becomes ``table<n>.md``, ``.tex``, ``.html`` and ``.csv`` (long, one number a row, with its interval and the
-    run it comes from); ``diagnostics.csv`` says how the trainings ended; ``manifest.json`` is written last, and has the
-    verdict and the main numbers in its details.
+    run it comes from); ``manifest.json`` is written last, and has the verdict and the main numbers in its details.
 
     Raises:
         MissingArtefactError: notebook 06 has not run to its end.
@@ -77,9 +81,8 @@ def make_tables(settings: Tables) -> list[Table]:
         tables.append(make_table(number, results, settings))
         for suffix, text in tables[-1].files().items():
             write_atomically(folder / f"table{number}.{suffix}", text.encode())
-    write_atomically(folder / "diagnostics.csv", training_diagnostics(workspace).to_csv(index=False).encode())
-    details = {"run": results.run, "evaluated": results.evaluated, "verdict": verdict(results, _bootstrap(settings))}
-    details["tiles"] = [asdict(tile) for tile in tiles(results)]
+    details = {"run": results.run, "evaluated": results.evaluated, "tiles": tiles(results)}
+    details["verdict"] = verdict(results, _bootstrap(settings))
     Manifest(fingerprint=digest([table.numbers.to_csv() for table in tables]), details=details).write(folder)
     return tables
 
@@ -92,66 +95,37 @@ def make_table(number: int, results: Results, settings: Tables) -> Table:
         results: of the run.
         settings: bootstrap, confidence and seed.
     """
-    if number not in LAYOUTS:
-        raise ValueError(f"table {number!r}: there are Tables 1 to 6")
     layout, bootstrap, rows = LAYOUTS[number], _bootstrap(settings), []
     for metric in layout.metrics:
         found = scores(metric, results)
-        rows += _leads(metric, found, layout, bootstrap) if number == 6 else _means(metric, found, layout, bootstrap)
-        rows += _paper_rows(number, metric, results)
-    if number == 5:
-        rows += _kid_rows(results)
-    if number == 6:
-        rows += _leads_at_equal_age(results, bootstrap)
-        rows = rows or [_row("age_accuracy", OWN, _OURS, MEAN, Estimate(note="no two methods were judged"))]
-    numbers = (
-        pd.DataFrame(rows)
-        .replace({"source": {OWN: f"{OWN} ({results.run})"}})
-        .assign(
-            table=number,
-            run=results.run,
-            preset=results.real.about["preset"],
-            evaluated=results.evaluated,
-            embedder=results.real.about["embedder"],
-            confidence=settings.confidence,
-        )
-    )
-    return Table(number, layout.title, numbers, notes(number, numbers, results, settings), signed=number == 6)
+        rows += (_leads if number == 6 else _means)(metric, found, layout, bootstrap)
+        rows += _paper_rows(number, metric, results.workspace.dataset) if number <= 4 else []
+    rows += _kid_rows(results) if number == 5 else []
+    rows = rows or [_row("age_accuracy", OWN, _OURS, MEAN, Estimate(note="no two methods were judged"))]
+    numbers = pd.DataFrame(rows).replace({"source": {OWN: f"{OWN} ({results.run})"}})
+    about = {"table": number, "run": results.run, "preset": results.real.about["preset"]}
+    about |= {"evaluated": results.evaluated, "embedder": results.real.about["embedder"]}
+    numbers = numbers.assign(**about, confidence=settings.confidence)
+    return Table(number, layout.title, numbers, _notes(number, numbers, results, settings), signed=number == 6)
 
 
-def _bootstrap(settings: Tables) -> Bootstrap:
-    return Bootstrap(settings.bootstrap, settings.confidence, settings.seed)
+def published(table: int) -> pd.DataFrame:
+    """The paper's numbers of one of its Tables 1 to 4, long.
 
+    Returns:
+        One row a number: dataset (``morph``, ``cacd``), metric (``age_accuracy``, ``cosine``, ``gender``, ``race``),
+        method, group (number of the target group), value (%, or a cosine).
 
-def _paper_rows(number: int, metric: str, results: Results) -> list[dict]:
-    if number > 4:
-        return []
-    own, source = results.workspace.dataset, "paper, {}, as published"
-    numbers = published(number)[lambda every: every["metric"] == metric]
-    return [
-        _row(metric, source.format(dataset.upper()), method, AGE_GROUPS[group], Estimate(value))
-        for dataset, _, method, group, value in numbers.itertuples(index=False)
-        if dataset == own or own not in PAPER_DATASETS
-    ]
-
-
-Found = Mapping[tuple[str, str], pd.DataFrame]  # see `ageflow.report.metrics.scores`
-
-
-def _means(metric: str, found: Found, layout: Layout, bootstrap: Bootstrap) -> list[dict]:
-    """The methods' means and those of the real test faces, and which method of each column is best beyond chance."""
-    found = {(source, name): part for (source, name), part in found.items() if source == REAL or name in layout.methods}
-    rows = []
-    for label, groups in layout.columns.items():
-        parts = {key: part[part["group"].isin(groups)] for key, part in found.items()}
-        values = {key: bootstrap.mean(part) for key, part in parts.items()}
-        best = best_method(metric, {key: value for key, value in values.items() if key[0] == OWN}, parts, bootstrap)
-        for key, value in values.items():
-            if key[1] == TWO_PEOPLE and not value.note:
-                # Each of its numbers is a mean over everyone else: people drawn on one side only vary too little.
-                value = replace(value, low=math.nan, high=math.nan, note="a mean over all pairs of people")
-            rows.append(_row(metric, *key, label, value, key == best))
-    return rows
+    Example:
+        >>> numbers = published(1).set_index(["dataset", "metric", "method", "group"])["value"]
+        >>> float(numbers["cacd", "cosine", "AgeFlow", 3])
+        0.847
+    """
+    with _FILES.joinpath("published.csv").open() as file:
+        wide = pd.read_csv(file).rename(columns={name: group for group, name in enumerate(AGE_GROUPS)})
+    wide = wide[wide.pop("table") == table]
+    long = wide.melt(["dataset", "metric", "method"], var_name="group", ignore_index=False).sort_index(kind="stable")
+    return long.dropna().astype({"group": int}).reset_index(drop=True)
 
 
 def best_method(metric: str, values: Mapping, parts: Mapping, bootstrap: Bootstrap) -> tuple[str, str] | None:
@@ -172,64 +146,151 @@ def best_method(metric: str, values: Mapping, parts: Mapping, bootstrap: Bootstr
     one, other = (parts[method].assign(group=0, value=sign * parts[method]["value"]) for method in (first, second))
     # What reads 1.000 beside 1.000 is not better.
     differs = shown(values[first].value, values[first].low) != shown(values[second].value, values[second].low)
-    return first if differs and bootstrap.lead(one, [other], [0]).low > 0 else None
+    return first if differs and bootstrap.lead(one, other, [0]).low > 0 else None
 
 
-def _kid_rows(results: Results) -> list[dict]:
-    judged = {(OWN, METHODS[name]): part.about for name, part in results.methods.items()}
+def verdict(results: Results, bootstrap: Bootstrap) -> list[str]:
+    """Who reaches the target ages most often, by each judge, and what the first of them costs of identity and realism.
+
+    Returns:
+        Three sentences. Every mean is of the groups' means.
+    """
+    leaders = {metric: max(means := _group_means(metric, results), key=means.get) for metric in _JUDGES}
+    sentences = [
+        f"{judge}, {leaders[metric]} reaches the most target ages: {_compared(metric, leaders[metric], results, bootstrap)}."
+        for metric, judge in _JUDGES.items()
+    ]
+    leader = leaders["age_accuracy"]
+    kid = {METHODS[name]: _kid(judged.about["kid"]) for name, judged in results.methods.items()}
+    realism, others = kid.pop(leader), "".join(f", {name} {text}" for name, text in kid.items())
+    identity = _compared("cosine_centred", leader, results, bootstrap)
+    cost = f"a centred cosine of {identity}; a KID × 1000 of {realism} (± over subsets, lower is better{others})"
+    return [*sentences, f"The cost to {leader}: {cost}."]
+
+
+def tiles(results: Results) -> list[dict[str, str]]:
+    """The main numbers of AgeFlow (or the first method judged) beside those of real faces: number, what, scale."""
+    method = "ageflow" if "ageflow" in results.methods else next(iter(results.methods))
+    of = METHODS[method]
+    found = []
+    for metric in (*_JUDGES, "cosine_centred"):
+        real = [f"{row} {_text(metric, mean)}" for row, mean in _group_means(metric, results, REAL).items()]
+        number, what = _text(metric, _group_means(metric, results)[of]), f"{METRICS[metric].label}, {of}"
+        found.append({"number": number, "what": what, "scale": f"{REAL}: {', '.join(real)}"})
+    kid, unchanged = (_kid(judged.about["kid"]) for judged in (results.methods[method], results.real))
+    what, scale = f"KID × 1000 of {of} (lower is better)", f"faces of the other ages as they are {unchanged}"
+    return [*found, {"number": kid, "what": what, "scale": scale}]
+
+
+def _bootstrap(settings: Tables) -> Bootstrap:
+    return Bootstrap(settings.bootstrap, settings.confidence, settings.seed)
+
+
+def _row(metric: str, source: str, method: str, group: str, found: Estimate, best: bool = False) -> dict:
+    names = {"metric": metric, "source": source, "method": method, "group": group}
+    return names | asdict(found) | {"best": bool(best)}
+
+
+def _paper_rows(number: int, metric: str, own: str) -> list[dict]:
+    numbers = published(number)
+    numbers = numbers[(numbers["metric"] == metric) & ((numbers["dataset"] == own) | (own not in PAPER_DATASETS))]
+    return [
+        _row(metric, f"paper, {dataset.upper()}, as published", method, AGE_GROUPS[group], Estimate(value))
+        for dataset, _, method, group, value in numbers.itertuples(index=False)
+    ]
+
+
+def _means(metric: str, found: Found, layout: Layout, bootstrap: Bootstrap) -> list[dict]:
+    """The methods' means and those of the real test faces, and which method of each column is best beyond chance."""
+    found = {(source, name): part for (source, name), part in found.items() if source == REAL or name in layout.methods}
     rows = []
-    for key, about in (judged | {(REAL, "of the other groups, as they are"): results.real.about}).items():
-        kid = pd.DataFrame(about["kid"])
-        values = [(AGE_GROUPS[row.target], row.kid, row.faces) for row in kid.itertuples()]
-        # Groups differ by more than methods do: a mean over fewer of them could not be compared.
-        for label, value, faces in [*values, (MEAN, kid["kid"].mean(skipna=False), kid["faces"].sum())]:
-            why = "fewer than two faces of a group on one side" if math.isnan(value) else ""
-            found = Estimate(1000 * value, faces=int(faces), identities=about["identities"], note=why)
-            rows.append(_row(about["features"], *key, label, found))
+    for label, groups in layout.columns.items():
+        parts = {key: part[part["group"].isin(groups)] for key, part in found.items()}
+        values = {key: bootstrap.mean(part) for key, part in parts.items()}
+        best = best_method(metric, {key: value for key, value in values.items() if key[0] == OWN}, parts, bootstrap)
+        for key, value in values.items():
+            if key[1] == TWO_PEOPLE and not value.note:
+                # Each of its numbers is a mean over everyone else: people drawn on one side only vary too little.
+                value = replace(value, low=math.nan, high=math.nan, note="a mean over all pairs of people")
+            rows.append(_row(metric, *key, label, value, key == best))
     return rows
 
 
 def _leads(metric: str, found: Found, layout: Layout, bootstrap: Bootstrap) -> list[dict]:
     # Faces of 30- are never aged to 30-.
     columns, rows = replace(layout, groups=_ALL[1:] if metric in ATTRIBUTES else _ALL).columns, []
-    for name, rivals in _RIVALS.items():
-        parts = [found.get((OWN, method)) for method in (_OURS, *rivals)]
-        if all(part is not None for part in parts):
-            for label, groups in columns.items():
-                ahead = bootstrap.lead(parts[0], parts[1:], groups)
-                rows.append(_row(metric, OWN, name, label, ahead, _reads_above_0(metric, ahead)))
+    rivals = [name for source, name in found if source == OWN and name != _OURS and (OWN, _OURS) in found]
+    for rival in rivals:
+        for label, groups in columns.items():
+            ahead = bootstrap.lead(found[OWN, _OURS], found[OWN, rival], groups)
+            reads_above_0 = float(METRICS[metric].format(ahead.low, ahead.low)) > 0
+            rows.append(_row(metric, OWN, f"over {rival}", label, ahead, reads_above_0))
     return rows
 
 
-def _leads_at_equal_age(results: Results, bootstrap: Bootstrap) -> list[dict]:
-    """AgeFlow's centred cosine where it reaches as many of the ages as another method does, less that one's.
-
-    As that one is, and going less of its way: the next strength below 1 that was judged. A direction that overshoots
-    reaches as many ages there and keeps more of the person.
-    """
-    metric, judged = "cosine_at_equal_age", results.strength.rows
-    reached = METRICS["age_accuracy"].scores(judged)["value"]
-    scored = METRICS["cosine_centred"].scores(judged).assign(strength=judged["strength"], reached=reached)
-    parts = {METHODS[method]: part for method, part in scored.groupby(judged["method"]) if part["value"].notna().all()}
+def _kid_rows(results: Results) -> list[dict]:
+    judged = {(OWN, METHODS[name]): part.about for name, part in results.methods.items()}
     rows = []
-    for name, (rival, *more) in _RIVALS.items():
-        if more or _OURS not in parts or rival not in parts:
-            continue
-        other = parts[rival]
-        less = other["strength"][other["strength"] < 1].max()
-        for way, label in ((1.0, name), (less, f"{name} at {less:g} of its way")):
-            if not math.isnan(way):
-                part = other[other["strength"] == way]
-                ahead, strength = bootstrap.lead_at_equal_age(parts[_OURS], part, _ALL)
-                row = _row(metric, OWN, label, MEAN, ahead, _reads_above_0(metric, ahead))
-                rows.append(row | {"strength": strength})
+    for key, about in (judged | {(REAL, "of the other groups, as they are"): results.real.about}).items():
+        kid = pd.DataFrame(about["kid"]).set_index("target")[["kid", "faces"]].rename(index=dict(enumerate(AGE_GROUPS)))
+        # Groups differ by more than methods do: a mean over fewer of them could not be compared.
+        kid.loc[MEAN] = kid["kid"].mean(skipna=False), kid["faces"].sum()
+        for label, value, faces in kid.itertuples():
+            why = "fewer than two faces of a group on one side" if math.isnan(value) else ""
+            found = Estimate(1000 * value, faces=int(faces), identities=about["identities"], note=why)
+            rows.append(_row(about["features"], *key, label, found))
     return rows
 
 
-def _reads_above_0(metric: str, ahead: Estimate) -> bool:
-    return float(METRICS[metric].format(ahead.low, ahead.low)) > 0
+def _notes(number: int, numbers: pd.DataFrame, results: Results, settings: Tables) -> list[str]:
+    """What a reader must know: the lines of ``notes.toml``, what was not judged, and why cells are empty."""
+    about = results.real.about
+    of_others = about["identities"] == about["faces"]
+    facts = about | {
+        "run": results.run,
+        "evaluated": results.evaluated[:10],
+        "people": "each of another person, as far as known" if of_others else f"of {about['identities']} people",
+        "whose": f", {about['external']}'s, new to the run" if about.get("external") else "",
+        "confidence": 100 * settings.confidence,
+        "bootstrap": settings.bootstrap,
+    }
+    lines = tomllib.loads(_FILES.joinpath("notes.toml").read_text())["line"]
+    found = [line["text"].format(**facts) for line in lines if number in line["tables"]]
+    missing = [name for method, name in METHODS.items() if method not in results.methods]
+    missing += [name for name in ATTRIBUTES if number in (2, 4) and name not in results.attributes]
+    found += [f"Not judged: {', '.join(missing)} (no such labels, or not asked for)."] if missing else []
+    found += [results.trained_since] if results.trained_since else []
+    for note, rows in numbers[numbers["note"] != ""].groupby("note", sort=False):
+        labels = "; ".join(METRICS[metric].label for metric in rows["metric"].unique())
+        found.append(f"{'n/a' if rows['value'].isna().all() else 'No interval'}: {note} ({labels}).")
+    return found
 
 
-def _row(metric: str, source: str, method: str, group: str, found: Estimate, best: bool = False) -> dict:
-    names = {"metric": metric, "source": source, "method": method, "group": group}
-    return names | asdict(found) | {"best": bool(best)}
+def _group_means(metric: str, results: Results, source: str = OWN) -> dict[str, float]:
+    """The mean of the groups' means of each method, or row of real faces."""
+    parts = {name: part for (of, name), part in scores(metric, results).items() if of == source}
+    return {name: float(part.groupby("group")["value"].mean().mean()) for name, part in parts.items()}
+
+
+def _compared(metric: str, method: str, results: Results, bootstrap: Bootstrap) -> str:
+    """The mean of a method, and its lead over the best of the others, in words."""
+    means, parts = _group_means(metric, results), scores(metric, results)
+    text = _text(metric, means.pop(method))
+    if not means:
+        return text
+    other = max(means, key=means.get)
+    found = bootstrap.lead(parts[OWN, method], parts[OWN, other], _ALL)
+    lead, low, high = (METRICS[metric].format(number, sign="+") for number in (found.value, found.low, found.high))
+    chance = ", within chance" if found.low <= 0 <= found.high else ""
+    return f"{text}, {lead} [{low}, {high}] against {other}{chance}"
+
+
+def _text(metric: str, number: float) -> str:
+    return METRICS[metric].format(number) + ("" if METRICS[metric].form else " %")
+
+
+def _kid(groups: list[dict]) -> str:
+    """KID × 1000, the mean of the groups', with its standard deviation over the subsets."""
+    table = 1000 * pd.DataFrame(groups)
+    mean, spread = table["kid"].mean(skipna=False), np.sqrt((table["spread"] ** 2).sum()) / len(table)
+    return "n/a" if pd.isna(mean) else f"{mean:.2f} ± {spread:.2f}"

@@ -13,14 +13,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from ageflow.evaluation.scores import strength_curves
 from ageflow.report.drawing import GROUP_COLOURS, HUES, METHOD_LOOK
-from ageflow.report.plots import (
-    age_curves,
-    age_plot,
-    latent_scatter,
-    project_latents,
-    trade_off_plot,
-    training_curves,
-)
+from ageflow.report.plots import age_curves, age_plot, latent_scatter, project_latents, trade_off_plot, training_curves
 from ageflow.translation.methods import METHODS
 from ageflow.translation.prototypes import Latents
 from tests.report.evaluations import judged_rows
@@ -74,12 +67,6 @@ def test_discriminants_separate_held_out_faces_by_group_and_gender(runs_root, fa
     assert len(figure.axes) == 4
     drawn = np.concatenate([points.get_offsets() for points in figure.axes[1].collections if len(points.get_offsets())])
     assert sorted(drawn[:, 0]) == pytest.approx(sorted(plane.supervised[:, 0]))
-
-
-def test_latents_of_faces_without_attributes_are_coloured_by_group_only(runs_root, faces):
-    plane = project_latents(Latents.open(runs_root / "demo/tiny/latents", faces), None)
-    assert plane.attribute is None
-    assert len(latent_scatter(plane, []).axes) == 2
 
 
 def test_without_an_attribute_figure_1_has_the_first_two_discriminants_of_age():
@@ -156,14 +143,6 @@ def test_every_method_has_its_line_and_band_over_the_line_of_equal_ages(ages):
         assert lines[name].get_marker() == METHOD_LOOK["markers"][name]
     assert [to_hex(band.get_facecolor()[0]) for band in axes.collections] == list(METHOD_LOOK["palette"].values())
     assert sorted(line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":") == [30.5, 40.5, 50.5]
-    assert [text.get_text() for text in axes.texts] == ["30-", "31-40", "41-50", "51+"]
-
-
-def test_one_person_has_a_line_and_no_band_and_far_groups_no_name(ages):
-    axes = age_plot(age_curves(ages[(ages["identity"] == "p0") & (ages["target_age"] > 40)])).axes[0]
-    assert len(lines_by_method(axes)) == 4
-    assert [text.get_text() for text in axes.texts] == ["51+"]
-    axes.figure.draw_without_rendering()
 
 
 @pytest.fixture
@@ -200,6 +179,6 @@ def test_every_method_has_its_line_by_both_judges_and_a_large_point_as_it_is(str
             assert line.get_xdata() == pytest.approx(own[column].to_numpy())
             assert line.get_ydata() == pytest.approx(own["cosine_centred"].to_numpy())
             assert line.get_marker() == METHOD_LOOK["markers"][METHODS[method]]
-        (large,) = axes.collections
-        as_it_is = curves[curves["strength"] == 1]
-        assert np.array(large.get_offsets()) == pytest.approx(as_it_is[[column, "cosine_centred"]].to_numpy())
+        large = np.concatenate([points.get_offsets() for points in axes.collections])
+        as_it_is = curves[curves["strength"] == 1].sort_values("method", key=lambda names: names.map(METHODS))
+        assert np.array(large) == pytest.approx(as_it_is[[column, "cosine_centred"]].to_numpy())

@@ -89,11 +89,7 @@ def given_to(notebook: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plan_run(
-    parameters: Mapping[str, Any],
-    notebooks: Sequence[str] = NOTEBOOKS,
-    folder: Path | None = None,
-    force: bool = False,
-    varied: str = "",
+    parameters: Mapping[str, Any], notebooks: Sequence[str] = NOTEBOOKS, folder: Path | None = None, **more: Any
 ) -> Plan:
     """One run.
 
@@ -102,28 +98,25 @@ def plan_run(
             ``"iterations"`` every one that takes it. Paths are meant from the working directory.
         notebooks: which, in order.
         folder: where they lie; None: the project's ``notebooks/``.
-        force, varied: see `Plan`.
+        more: ``force`` and ``varied``, see `Plan`.
 
     Raises:
         ParameterError: a parameter that none of the notebooks takes, or a value that cannot be used.
         FileNotFoundError: a notebook is not there.
     """
     folder = (folder or Path(__file__).parents[2] / "notebooks").expanduser().resolve()
-    for notebook in notebooks:
-        if not (folder / f"{notebook}.ipynb").is_file():
-            raise FileNotFoundError(f"{folder} holds no {notebook}.ipynb: name the notebooks' folder")
+    if missing := [name for name in notebooks if not (folder / f"{name}.ipynb").is_file()]:
+        raise FileNotFoundError(f"{folder} holds no {missing[0]}.ipynb: name the notebooks' folder")
     known = {name for notebook in notebooks for name in STEPS[step_of(notebook)].model_fields}
     for name in parameters:
         if not any(given_to(notebook, {name: None}) for notebook in notebooks):
-            near = nearest(name.rpartition(".")[2], known)
-            raise ParameterError(f"no notebook of this batch takes a parameter {name!r}{near}")
+            what = f"no notebook of this batch takes a parameter {name!r}"
+            raise ParameterError(what + nearest(name.rpartition(".")[2], known))
     if "external" in parameters and {"06_ablations", "08_figures"} <= {*notebooks}:
-        raise ParameterError(
-            "external means two things: to notebook 06, whose test faces to judge on; to notebook 08, what to draw "
-            "Figure A.1 of. Pass ablations.external or figures.external, or both"
-        )
+        both = "notebook 06 judges on the faces of external, notebook 08 draws Figure A.1 of it"
+        raise ParameterError(f"{both}: pass ablations.external or figures.external, or both")
     given = {notebook: _from_the_root(notebook, given_to(notebook, parameters)) for notebook in notebooks}
-    return Plan(given, folder, force, varied)
+    return Plan(given, folder, **more)
 
 
 def _from_the_root(notebook: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -132,11 +125,11 @@ def _from_the_root(notebook: str, given: dict[str, Any]) -> dict[str, Any]:
     rooted = {"runs_root": str(chosen.runs_root)}
     for name in given:
         value = getattr(chosen, name)
+        place = Path(value).expanduser().resolve() if name in NAMES and value not in (None, *WORDS) else None
         if isinstance(value, Path):
             rooted[name] = str(value)
-        elif name in NAMES and value not in (None, *WORDS):
-            place = Path(value).expanduser().resolve()
-            rooted[name] = str(place) if place.exists() and place != (chosen.runs_root / value).resolve() else value
+        elif place and place.exists() and place != (chosen.runs_root / value).resolve():
+            rooted[name] = str(place)
     return given | rooted
 
 
@@ -174,10 +167,8 @@ def plan_runs(
         plans.append(plan_run(given, **more, varied=", ".join(apart)))
     for name, times in Counter(plan.name for plan in plans).items():
         if times > 1:
-            raise ParameterError(
-                f"{times} runs would be called {name}: expected a name of its own for every run. Leave out the duplicate "
-                "value, or start this command twice with another --run"
-            )
+            what = f"{times} runs would be called {name}: leave out the duplicate value"
+            raise ParameterError(f"{what}, or start this command twice with another --run")
     return plans
 
 

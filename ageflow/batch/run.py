@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,8 +27,7 @@ from ageflow.run import MANIFEST, Manifest, Workspace, digest, files_state
 from ageflow.work import WorkersLostError, in_any_order
 
 # Of a kernel, on a machine that is busy with other trainings.
-_SECONDS_TO_START = 300
-_SECONDS_TO_HEAR = 300
+_SECONDS_TO_START = _SECONDS_TO_HEAR = 300
 _SECONDS_TO_STOP = 240.0  # SIGTERM comes after half of them, SIGKILL at the end: a training saves meanwhile
 
 
@@ -57,8 +57,11 @@ def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | No
     for number, notebook in enumerate(plan.given, 1):
         copy, record = copies / f"{notebook}.ipynb", copies / notebook
         title = f"[{number}/{len(plan.given)}] {notebook}"
-        now = _depends_on(plan, notebook)
-        reason = "asked for" if plan.force else _reason(Manifest.read(record), now, copy)
+        now, before = _depends_on(plan, notebook), Manifest.read(record)
+        reason = "asked for" if plan.force else "not run yet"
+        if not plan.force and before and copy.is_file():
+            changed = before.changes(now.inputs, now.settings)
+            reason = changed and f"changed since: {changed}"
         print(f"{title}: {reason or 'unchanged, skipped'}", file=log, flush=True)
         taken[notebook] = None
         if reason:
@@ -67,8 +70,8 @@ def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | No
             execute(plan.folder / copy.name, copy, plan.given[notebook], log)
             taken[notebook] = minutes = round((time.monotonic() - started) / 60, 3)
             made = _states(plan.workspace, made_by(notebook, plan.settings(notebook)))
-            about = {"minutes": minutes, "finished": datetime.now().isoformat(timespec="seconds")}
-            Manifest(now.inputs | made, now.settings, details=about).write(record)
+            details = {"minutes": minutes, "finished": datetime.now().isoformat(timespec="seconds")}
+            Manifest(now.inputs | made, now.settings, details=details).write(record)
             print(f"{title}: done in {minutes:.1f} minutes", file=log, flush=True)
     print(f"report {_write_report(plan)}\nThe age slider: `make lab`, notebook 09_age_slider", file=log, flush=True)
     return taken
@@ -109,35 +112,20 @@ def _outside(chosen: Settings) -> dict[str, str]:
     return states
 
 
-def _reason(before: Manifest | None, now: Manifest, copy: Path) -> str | None:
-    """Why a notebook must run; None when it need not.
-
-    Arguments:
-        before: of when it last succeeded; None: never.
-        now: what its result depends on, and the result.
-        copy: its executed copy.
-    """
-    if before is None:
-        return "not run yet"
-    if changed := before.changes(now.inputs, now.settings):
-        return f"changed since: {changed}"
-    return None if copy.is_file() else "its executed copy is gone"
-
-
 def _write_report(plan: Plan) -> Path:
     """Write ``report/index.html`` where a notebook has finished since; returns its path."""
     path = plan.workspace.path("report", "index.html")
-    records = {name: Manifest.read(plan.workspace.path("notebooks", name)) or Manifest() for name in NOTEBOOKS}
-    shown = Manifest(settings={name: record.details for name, record in records.items()})
-    if plan.force or shown != Manifest.read(path.parent) or not path.is_file():
+    records = {name: plan.workspace.path("notebooks", name) for name in NOTEBOOKS}
+    ended = [(record / MANIFEST).stat().st_mtime_ns for record in records.values() if (record / MANIFEST).is_file()]
+    if not path.is_file() or path.stat().st_mtime_ns < max(ended):
         from ageflow.report import page  # slow to import, and a batch that skips everything does without
 
-        executed = [
-            page.Executed(name, about.get("minutes"), datetime.fromisoformat(about["finished"]) if about else None)
-            for name, about in shown.settings.items()
-        ]
+        executed = []
+        for name, record in records.items():
+            about = (Manifest.read(record) or Manifest()).details
+            finished = datetime.fromisoformat(about["finished"]) if about else None
+            executed.append(page.Executed(name, about.get("minutes"), finished))
         page.write_page(plan.workspace, plan.settings(next(iter(plan.given))).preset, executed)
-        shown.write(path.parent)
     return path
 
 
@@ -158,34 +146,22 @@ def execute(source: Path, copy: Path, parameters: Mapping[str, Any], log: TextIO
     """
     import papermill  # slow to import, and a batch that skips everything does without
 
-    running, failed = copy.with_suffix(".running.ipynb"), copy.with_suffix(".failed.ipynb")
-    failed.unlink(missing_ok=True)
+    failed = copy.with_suffix(".failed.ipynb")
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters that the cell leaves out
+    kernel = {"kernel_name": "python3", "kernel_manager_class": _OwnKernel, "start_timeout": _SECONDS_TO_START}
+    kernel |= {"iopub_timeout": _SECONDS_TO_HEAR}  # for what a cell prints; by default four seconds
+    # Or it prints how it is shut down, as an error.
+    kernel |= {"extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]}
+    output = {"stdout_file": _Lines(log or sys.stdout), "stderr_file": _Lines(log or sys.stderr)}
     try:
-        papermill.execute_notebook(
-            source,
-            running,
-            parameters=dict(parameters),
-            kernel_name="python3",
-            kernel_manager_class=_OwnKernel,
-            progress_bar=False,
-            start_timeout=_SECONDS_TO_START,
-            iopub_timeout=_SECONDS_TO_HEAR,  # for what a cell prints; by default four seconds
-            stdout_file=_Lines(log or sys.stdout),
-            stderr_file=_Lines(log or sys.stderr),
-            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # or it prints how it is shut down, as an error
-        )
-        running.replace(copy)
+        papermill.execute_notebook(source, failed, dict(parameters), progress_bar=False, **kernel, **output)
     except (papermill.PapermillExecutionError, RuntimeError, TimeoutError) as error:
         where = f"its kernel failed ({' '.join(str(error).split())}): too little memory, or a very busy machine"
         if isinstance(error, papermill.PapermillExecutionError):
             first, *_ = error.source.strip().splitlines() or [""]
             where = f"cell In [{error.exec_count}] ({first!r}): {error.ename}: {error.evalue}"
-        if running.is_file():
-            running.replace(failed)
         raise NotebookFailedError(f"{source.name} stopped: {where}\nThe executed copy: {failed}") from None
-    finally:
-        running.unlink(missing_ok=True)
+    failed.replace(copy)
 
 
 class _OwnKernel(AsyncKernelManager):
@@ -201,24 +177,19 @@ class _OwnKernel(AsyncKernelManager):
 
 
 class _Lines:
-    """Passes text on; off a terminal, each redraw of a progress bar becomes a line of its own, and no line is empty."""
+    """Passes text on; off a terminal, each redraw of a progress bar becomes a line of its own."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream, self.flush = stream, stream.flush
-        self.begun = False  # whether the last line is
 
     def write(self, text: str) -> None:
-        if not self.stream.isatty():
-            text = re.sub(r"[\r\n]+", "\n", text)
-            text = text if self.begun else text.removeprefix("\n")
-            self.begun = not text.endswith("\n") if text else self.begun
-        self.stream.write(text)
+        self.stream.write(text if self.stream.isatty() else re.sub(r"[\r\n]+", "\n", text))
 
 
 # -- many runs -------------------------------------------------------------------------------------------------------
 
 
-def run_many(plans: Sequence[Plan], workers: int = 1, scheduler: str | None = None) -> list[str | None]:
+def run_many(plans: Sequence[Plan], workers: int = 1, scheduler: str | None = None) -> dict[str, str]:
     """Run every plan to its end or its failure, which stops no other; prints how each ends.
 
     Arguments:
@@ -227,7 +198,7 @@ def run_many(plans: Sequence[Plan], workers: int = 1, scheduler: str | None = No
         scheduler: ``tcp://host:port`` of a running dask scheduler, whose workers run them.
 
     Returns:
-        What stopped each, None where it finished, in the order of `plans`.
+        What stopped each run that failed, by its name.
 
     Raises:
         ParameterError: there is no scheduler at that address; nothing has run.
@@ -236,20 +207,21 @@ def run_many(plans: Sequence[Plan], workers: int = 1, scheduler: str | None = No
     workers = min(workers, len(plans))
     # A local worker has its share of the machine; one of a cluster has what it was started with.
     threads = max(1, (os.cpu_count() or 1) // workers) if workers > 1 and scheduler is None else None
-    where = f"on {scheduler}" if scheduler else f"{workers} at a time"
-    print(f"{len(plans)} runs, {where}; each prints into its own log:")
+    print(
+        f"{len(plans)} runs, {f'on {scheduler}' if scheduler else f'{workers} at a time'}; each prints into its own log:"
+    )
     print(*(f"  {plan.name}: {plan.log}" for plan in plans), sep="\n", flush=True)
-    failures: dict[int, str | None] = {}
-    tasks = [(plan, threads) for plan in plans]
-    for number, (ended, failure) in in_any_order(_run, tasks, workers, scheduler, killed=_killed):
-        failures[number] = failure
-        print(f"[{len(failures)}/{len(plans)}] {plans[number].name}: {ended}", flush=True)
-    return [failures[number] for number in range(len(plans))]
+    failures: dict[str, str] = {}
+    ended = in_any_order(partial(_run, threads=threads), plans, workers, scheduler)
+    for done, (number, result) in enumerate(ended, 1):
+        how, failure = ("failed", str(result)) if isinstance(result, WorkersLostError) else result
+        print(f"[{done}/{len(plans)}] {plans[number].name}: {how}", flush=True)
+        failures |= {plans[number].name: failure} if failure else {}
+    return failures
 
 
-def _run(task: tuple[Plan, int | None]) -> tuple[str, str | None]:
+def _run(plan: Plan, threads: int | None) -> tuple[str, str]:
     """Run one plan, printing into its log: how it ended, and what stopped it."""
-    plan, threads = task
     if threads is not None:  # a process of our own
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
     plan.log.parent.mkdir(parents=True, exist_ok=True)
@@ -260,27 +232,16 @@ def _run(task: tuple[Plan, int | None]) -> tuple[str, str | None]:
         except Exception as error:
             traceback.print_exc(file=log)
             return "failed", f"{type(error).__name__}: {error}"
-    return f"done in {sum(minutes):.1f} minutes" if minutes else "unchanged, skipped", None
+    return f"done in {sum(minutes):.1f} minutes" if minutes else "unchanged, skipped", ""
 
 
-def _killed(_: tuple[Plan, int | None], error: WorkersLostError) -> tuple[str, str]:
-    return "failed", str(error)
-
-
-def write_summary(plans: Sequence[Plan], failures: Sequence[str | None], folder: Path | None = None) -> None:
-    """Gather what the finished runs measured into one table, and print where it is.
-
-    Arguments:
-        plans, failures: see `run_many`.
-        folder: where the table goes; None: ``summary`` in the folder of all runs.
-    """
+def write_summary(plans: Sequence[Plan], failures: Mapping[str, str]) -> None:
+    """Gather what the finished runs of `run_many` measured into one table in ``runs/summary``, and print where it is."""
     from ageflow.report.summary import Measured, summarise
 
     # An evaluation that these runs did not come to may be of older weights than theirs.
-    runs = list(zip(plans, failures, strict=True)) if max(plans[0].given) >= "06" else []
-    finished = [Measured(plan.workspace, plan.varied) for plan, failure in runs if failure is None]
-    summary = summarise(finished, [f"Failed, so not in here: {plan.name}" for plan, failure in runs if failure])
-    if summary is None:
-        print("no summary: no run has come to notebook 06, which evaluates", flush=True)
-    else:
-        print("summary", *summary.write(folder or plans[0].workspace.runs_root / "summary"), flush=True)
+    finished = [plan for plan in plans if plan.name not in failures and max(plan.given) >= "06"]
+    notes = [f"Failed, so not in here: {name}" for name in failures]
+    summary = summarise([Measured(plan.workspace, plan.varied) for plan in finished], notes)
+    files = summary.write(plans[0].workspace.runs_root / "summary") if summary else []
+    print("summary", *(files or ["none: no run has come to notebook 06, which evaluates"]), flush=True)

@@ -137,7 +137,7 @@ def execute(source: Path, copy: Path, parameters: Mapping[str, Any], log: TextIO
 
     Arguments:
         source: the notebook.
-        copy: where the executed copy goes; that of a failure goes beside it, as ``<name>.failed.ipynb``.
+        copy: where the executed copy goes; that of a failure goes beside it, as ``<name>.stopped.ipynb``.
         parameters: what papermill injects.
         log: where it prints to; None: standard output and standard error.
 
@@ -146,7 +146,7 @@ def execute(source: Path, copy: Path, parameters: Mapping[str, Any], log: TextIO
     """
     import papermill  # slow to import, and a batch that skips everything does without
 
-    failed = copy.with_suffix(".failed.ipynb")
+    stopped = copy.with_suffix(".stopped.ipynb")
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters that the cell leaves out
     kernel = {"kernel_name": "python3", "kernel_manager_class": _OwnKernel, "start_timeout": _SECONDS_TO_START}
     kernel |= {"iopub_timeout": _SECONDS_TO_HEAR}  # for what a cell prints; by default four seconds
@@ -154,14 +154,14 @@ def execute(source: Path, copy: Path, parameters: Mapping[str, Any], log: TextIO
     kernel |= {"extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]}
     output = {"stdout_file": _Lines(log or sys.stdout), "stderr_file": _Lines(log or sys.stderr)}
     try:
-        papermill.execute_notebook(source, failed, dict(parameters), progress_bar=False, **kernel, **output)
+        papermill.execute_notebook(source, stopped, dict(parameters), progress_bar=False, **kernel, **output)
     except (papermill.PapermillExecutionError, RuntimeError, TimeoutError) as error:
         where = f"its kernel failed ({' '.join(str(error).split())}): too little memory, or a very busy machine"
         if isinstance(error, papermill.PapermillExecutionError):
             first, *_ = error.source.strip().splitlines() or [""]
             where = f"cell In [{error.exec_count}] ({first!r}): {error.ename}: {error.evalue}"
-        raise NotebookFailedError(f"{source.name} stopped: {where}\nThe executed copy: {failed}") from None
-    failed.replace(copy)
+        raise NotebookFailedError(f"{source.name} stopped: {where}\nThe executed copy: {stopped}") from None
+    stopped.replace(copy)
 
 
 class _OwnKernel(AsyncKernelManager):

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ageflow import batch
-from ageflow.batch.plan import NOTEBOOKS, Plan, plan_runs
-from ageflow.batch.run import NotebookFailedError, run_many, run_notebooks, write_summary
+from ageflow.batch.run import NOTEBOOKS, NotebookFailedError, Plan, plan_runs, run_many, run_notebooks, write_summary
 from ageflow.config import DATASETS, STEPS, ParameterError, Settings
 from ageflow.parameters import as_typed, describe_parameters, settings
 from ageflow.work import WorkersLostError

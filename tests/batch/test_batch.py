@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 
 from ageflow.batch.__main__ import main
-from ageflow.batch.plan import Plan
-from ageflow.batch.run import NotebookFailedError, execute, run_notebooks
+from ageflow.batch.run import NotebookFailedError, Plan, execute, run_notebooks
 from ageflow.run import Manifest
 from tests.batch.small import small_plan, write_notebook
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ageflow.batch.__main__ import main
-from ageflow.batch.plan import NOTEBOOKS, READS, made_by, plan_run, plan_runs, step_of
+from ageflow.batch.run import NOTEBOOKS, READS, made_by, plan_run, plan_runs, step_of
 from ageflow.config import STEPS
 from ageflow.run import ARTEFACTS
 

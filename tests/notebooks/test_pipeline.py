@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import ageflow
-from ageflow.batch.plan import NOTEBOOKS
+from ageflow.batch.run import NOTEBOOKS
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS, age_group
 from ageflow.flows.glow import load_glow, to_uint8

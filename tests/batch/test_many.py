@@ -7,8 +7,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
@@ -53,8 +53,7 @@ def scheduler() -> Iterator[str]:
         yield cluster.scheduler_address
 
 
-@dataclass(frozen=True)
-class Called:
+class Called(NamedTuple):
     """A finished command line."""
 
     arguments: list[str]
@@ -78,8 +77,7 @@ def called(tmp_path_factory: pytest.TempPathFactory, scheduler: str) -> Called:
     record = Workspace(runs_root, *BROKEN.split("/")).folder("notebooks", "01_prepare_data") / "manifest.json"
     record.write_text("{")
     arguments = ["--dataset", "folder", "fgnet", "--seed", "0", "1", "--runs-root", str(runs_root)]
-    (folder / "pictures").mkdir()
-    (folder / "pictures" / "face.png").touch()
+    (folder / "pictures" / "deep").mkdir(parents=True)
     (folder / "empty").mkdir()
     arguments += ["--data-root", f"folder={folder / 'pictures'}", f"fgnet={folder / 'empty'}", "--scheduler", scheduler]
     arguments += ["--notebooks", "01,06", "--notebooks-folder", str(notebooks)]

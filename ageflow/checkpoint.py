@@ -100,7 +100,9 @@ class Checkpoint:
         if changed := Manifest(self.inputs, before).changes(manifest.inputs, now):
             step = {"no_ictm": "ablations", "decoded_age": "train_ictm"}.get(self.path.parent.name, step)
             what = f"{self.path.parent} holds a training with other values ({changed}): name another run, or pass"
-            raise ConfigChangedError(f"{what} restart=True (in a batch: -p {step}.restart True), which keeps the old one")
+            raise ConfigChangedError(
+                f"{what} restart=True (in a batch: -p {step}.restart True), which keeps the old one"
+            )
 
 
 def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

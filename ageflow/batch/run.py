@@ -10,7 +10,6 @@ import re
 import sys
 import time
 import traceback
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -187,10 +186,10 @@ def plan_runs(
             alone = settings("tables", {name: given.get(name) for name in ("dataset", "preset", "run")}).run
             given["run"] = "-".join([alone, *parts])
         plans.append(plan_run(given, **more, varied=", ".join(apart)))
-    for name, times in Counter(plan.name for plan in plans).items():
-        if times > 1:
-            what = f"{times} runs would be called {name}: leave out the duplicate value"
-            raise ParameterError(f"{what}, or start this command twice with another --run")
+    names = [plan.name for plan in plans]
+    if twice := [name for name in names if names.count(name) > 1]:
+        what = f"{names.count(twice[0])} runs would be called {twice[0]}: leave out the duplicate value"
+        raise ParameterError(f"{what}, or start this command twice with another --run")
     return plans
 
 

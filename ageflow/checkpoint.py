@@ -101,7 +101,7 @@ class Checkpoint:
             step = {"no_ictm": "ablations", "decoded_age": "train_ictm"}.get(self.path.parent.name, step)
             what = f"{self.path.parent} holds a training with other values ({changed}): name another run, or pass"
             raise ConfigChangedError(
-                f"{what} restart=True (in a batch: -p {step}.restart True), which keeps the old one under a number"
+                f"{what} restart=True (in a batch: -p {step}.restart True), which keeps the old one"
             )
 
 
@@ -209,18 +209,15 @@ def latest(folder: Path) -> Checkpoint | None:
         CheckpointError: there are checkpoints, and none can be read.
     """
     checkpoint = next(readable(folder), None)
-    if checkpoint is None and (files := checkpoints(folder)):
-        raise CheckpointError(
-            f"none of the {len(files)} checkpoints in {folder} can be read: delete them to begin anew"
-        )
+    if checkpoint is None and checkpoints(folder):
+        raise CheckpointError(f"no checkpoint in {folder} can be read: delete them to begin anew")
     return checkpoint
 
 
 def _newest(folder: Path) -> Checkpoint:
-    checkpoint = latest(folder)
-    if checkpoint is None:
-        raise CheckpointError(f"no checkpoint in {folder}")
-    return checkpoint
+    if checkpoint := latest(folder):
+        return checkpoint
+    raise CheckpointError(f"no checkpoint in {folder}")
 
 
 def fingerprint(folder: Path) -> str:

@@ -39,6 +39,7 @@ OF_DECODED = {
     "surroundings_weight": 0.0,
 }
 DATASETS: tuple[str, ...] = Dataset.__args__
+Positive = Annotated[float, Field(gt=0)]
 
 
 class ParameterError(ValueError):
@@ -81,11 +82,10 @@ def validated(cls: type[Model], values: Mapping[str, Any]) -> Model:
                 lines.append(problem["msg"].removeprefix("Value error, "))
                 continue
             name, value = str(problem["loc"][0]), problem["input"]
-            field = cls.model_fields.get(name)
-            about = f" ({field.description})" if field and field.description else ""
+            about = getattr(cls.model_fields.get(name), "description", None)
             expected = re.findall(r"'(.+?)'", problem.get("ctx", {}).get("expected", ""))  # of a Literal
-            near = nearest(value, expected) if isinstance(value, str) else ""
-            lines.append(f"{name} = {value!r}: {problem['msg']}{near}{about}")
+            said = problem["msg"] + (nearest(value, expected) if isinstance(value, str) else "")
+            lines.append(f"{name} = {value!r}: {said}{f' ({about})' if about else ''}")
         raise ParameterError("; ".join(dict.fromkeys(lines))) from None
 
 
@@ -128,11 +128,6 @@ class Settings(BaseModel):
         if twice:
             raise ValueError(f"duplicate value {twice[0]!r}")
         return values
-
-    @classmethod
-    def checked(cls, values: Mapping[str, Any]) -> Self:
-        """Build from `values`, every problem named in one `ParameterError`."""
-        return validated(cls, values)
 
 
 class PrepareData(Settings):
@@ -181,10 +176,9 @@ class Training(Settings):
 
     @model_validator(mode="after")
     def _check_processes(self) -> Self:
-        if self.batch_size < self.gpus * self.nodes:
-            raise ValueError(
-                f"batch_size = {self.batch_size} is less than a face for each of {self.gpus * self.nodes} processes"
-            )
+        processes = self.gpus * self.nodes
+        if self.batch_size < processes:
+            raise ValueError(f"batch_size = {self.batch_size} is less than a face for each of {processes} processes")
         if self.nodes > 1 and not re.fullmatch(r"[^:\s]+:\d+", self.rendezvous or ""):
             raise ValueError(f"nodes = {self.nodes} need a rendezvous, host:port, not {self.rendezvous!r}")
         return self
@@ -213,7 +207,7 @@ class Prototypes(Settings):
     step: ClassVar[str] = "prototypes"
 
     attributes: list[str] | None = Field(
-        None, description="attributes held fixed while ageing: gender, race; None: gender, where the faces have it"
+        None, description="held fixed while ageing: gender, race; None: gender if known"
     )
     min_cell: int = Field(20, ge=1, description="fewest faces of an average; smaller cells fall back")
     encode_batch: int = Field(64, ge=1, description="faces encoded at a time")
@@ -239,36 +233,26 @@ class TrainICTM(Training):
     consistency: Literal["source", "literal"] = Field("source", description="reading of Eq. 9 (see losses.py)")
     discriminator_age_weight: float = Field(0.1, ge=0, description="weight of A's loss in Eq. 11")
     age_classifier: Literal["latent", "decoded"] = Field(
-        "latent", description="A of Eq. 8: latent, on D's layers (paper), or decoded, a classifier of decoded faces"
+        "latent", description="A of Eq. 8 sees latents or decoded faces"
     )
-    age_classifier_iterations: int | None = Field(
-        None,
-        ge=0,
-        description="its updates; None: the judge's number; 0: the weights of age_classifier_from as they are",
-    )
+    age_classifier_iterations: int | None = Field(None, ge=0, description="its updates; None: the judge's; 0: none")
     age_classifier_from: str | None = Field(None, description="its initial weights, named as init_from names them")
     attribute_weight: float = Field(0.0, ge=0, description="weight of the decoded face keeping its attributes (ours)")
     structure_weight: float = Field(0.0, ge=0, description="weight of its structure (SSIM) being its teacher's (ours)")
     features_weight: float = Field(0.0, ge=0, description="weight of its eyes and mouth being its teacher's (ours)")
-    surroundings_weight: float = Field(
-        0.0, ge=0, description="weight of hair and background being its teacher's (ours)"
-    )
+    surroundings_weight: float = Field(0.0, ge=0, description="weight of hair and background being its teacher's")
     discriminator_learning_rate: float = Field(1e-4, gt=0, description="learning rate of D and A")
     network: Literal["ictm", "no_ictm"] = Field("ictm", description="ictm, or no_ictm: the ablation of 3.4")
 
     @model_validator(mode="after")
     def _check_age_classifier(self) -> Self:
-        if self.age_classifier == "latent":
-            for name, nothing in OF_DECODED.items():
-                if getattr(self, name) != nothing:
-                    raise ValueError(
-                        f"{name} = {getattr(self, name)!r} is for a classifier of decoded faces, and age_classifier = "
-                        f"'latent' has none: pass age_classifier = decoded, or leave {name} out"
-                    )
+        for name, nothing in OF_DECODED.items() if self.age_classifier == "latent" else ():
+            if getattr(self, name) != nothing:
+                what = f"{name} = {getattr(self, name)!r} is for a classifier of decoded faces"
+                raise ValueError(f"{what}: pass age_classifier = decoded, or leave {name} out")
         if self.age_classifier_iterations == 0 and self.age_classifier_from is None:
             raise ValueError(
-                "age_classifier_iterations = 0 takes weights as they are, and age_classifier_from names none: "
-                "name some, or give it updates to learn in"
+                "age_classifier_iterations = 0 takes weights as they are: name some by age_classifier_from"
             )
         return self
 
@@ -297,12 +281,8 @@ class Ablations(Settings):
     cycle_faces: int | None = Field(32, ge=4, description="of them, faces translated there and back")
     continuous_faces: int | None = Field(64, ge=4, description="of them, faces taken from 20 to 70")
     strength_faces: int | None = Field(64, ge=4, description="of them, faces translated at other strengths too")
-    strengths: list[Annotated[float, Field(gt=0, le=5)]] = Field(
-        [0.4, 0.6, 0.8, 1.2], description="those strengths: how much of the way a face is moved, 1 as the method does"
-    )
-    inception: Path | None = Field(
-        None, description="torch-fidelity's InceptionV3 weights (.pth) for KID; None: the second age judge's features"
-    )
+    strengths: list[Annotated[float, Field(gt=0, le=5)]] = Field([0.4, 0.6, 0.8, 1.2], description="those strengths")
+    inception: Path | None = Field(None, description="torch-fidelity's InceptionV3 for KID; None: the second judge")
 
 
 class Tables(Settings):
@@ -321,13 +301,8 @@ class Figures(Settings):
 
     rows: int = Field(6, ge=1, description="faces in Figures 4, 6 and A.1")
     samples: int = Field(6, ge=1, le=16, description="GLOW samples in each row of Figure A.2")
-    temperatures: list[Annotated[float, Field(gt=0)]] = Field(
-        [0.3, 0.5, 0.7, 0.9, 1.0], min_length=1, description="temperatures of the GLOW samples, a row each"
-    )
-    external: str | None = Field(
-        None,
-        description="Figure A.1: another prepared run (dataset/run), or a folder of pictures; None: no such figure",
-    )
+    temperatures: list[Positive] = Field([0.3, 0.5, 0.7, 0.9, 1.0], min_length=1, description="a row of samples each")
+    external: str | None = Field(None, description="Figure A.1 of a run (dataset/run), or of a folder of pictures")
 
 
 class Slider(Settings):
@@ -360,13 +335,8 @@ class Benchmarks(Settings):
     large: bool = Field(True, description="measure the paper's 256x256, 6 levels of 32 steps, too")
 
 
-STEPS: dict[str, type[Settings]] = {
-    cls.step: cls
-    for cls in (
-        *(PrepareData, TrainGlow, Prototypes, TrainICTM, TrainClassifiers, Ablations, Tables, Figures),
-        *(Slider, Benchmarks),
-    )
-}
+_CLASSES = (PrepareData, TrainGlow, Prototypes, TrainICTM, TrainClassifiers, Ablations, Tables, Figures)
+STEPS: dict[str, type[Settings]] = {cls.step: cls for cls in (*_CLASSES, Slider, Benchmarks)}
 
 
 def literal(text: str) -> Any:

@@ -6,11 +6,11 @@ whatever the notebook or papermill's ``-p`` names. An unknown name stops the run
 
 import ast
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ageflow.config import OF_DECODED, STEPS, ParameterError, Settings, Training, literal, nearest
+from ageflow.config import OF_DECODED, STEPS, ParameterError, Settings, Training, literal, nearest, validated
 
 # The presets by name, and what the paper sets per data set.
 PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_name("presets.toml").read_text())
@@ -58,7 +58,7 @@ def settings(step: str, parameters: Mapping[str, Any]) -> Any:
     if given.get("age_classifier_from", of_preset) != of_preset:  # nor are those weights' updates
         values.pop("age_classifier_iterations", None)
     values |= {"preset": preset, "run": preset} | given
-    return cls.checked(values)
+    return validated(cls, values)
 
 
 def _preset_values(cls: type[Settings], preset: str, dataset: str) -> dict[str, Any]:
@@ -79,11 +79,6 @@ def as_typed(name: str, text: str) -> Any:
     return text if any(field is not None and field.annotation is str for field in fields) else literal(text)
 
 
-def from_command_line(step: str, pairs: Sequence[tuple[str, str]]) -> Any:
-    """The settings of a step from ``-p NAME VALUE`` pairs of text; errors as `settings`."""
-    return settings(step, {name: as_typed(name, value) for name, value in pairs})
-
-
 def describe_parameters(settings: Settings) -> str:
     """A line a parameter: its name, its value and its description."""
     fields = type(settings).model_fields
@@ -93,28 +88,15 @@ def describe_parameters(settings: Settings) -> str:
 
 
 def _assigned_in_cells(namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """The names that notebook cells made of nothing but assignments of plain values have set."""
+    """The names that notebook cells made of nothing but ``name = literal`` have set."""
     names: list[str] = []
     for source in namespace["In"]:
         try:
             body = ast.parse(source).body
-        except SyntaxError:  # a cell with a magic or a shell command sets no parameter
+            for node in body:
+                ast.literal_eval(node.value if isinstance(node, ast.Assign) else node)
+        except (SyntaxError, ValueError):  # a magic, a shell command, or a cell that does something
             continue
-        assigned = [_literal_assignment(node) for node in body]
-        if body and all(assigned):
-            names.extend(name for name in assigned if name)
+        targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+        names += [target.id for target in targets if isinstance(target, ast.Name)]
     return {name: namespace[name] for name in names if name in namespace}
-
-
-def _literal_assignment(node: ast.stmt) -> str | None:
-    """The name that ``name = literal`` assigns; None for any other statement."""
-    target = node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
-    if isinstance(node, ast.AnnAssign) and node.value is not None:
-        target = node.target
-    if not isinstance(target, ast.Name):
-        return None
-    try:
-        ast.literal_eval(node.value)  # type: ignore[attr-defined]
-    except ValueError:
-        return None
-    return target.id

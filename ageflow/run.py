@@ -49,11 +49,8 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in _DISK_FULL:
-            raise OSError(
-                error.errno,
-                f"{os.strerror(error.errno)}: {path} was not written. Make room on that disk and run this again: it "
-                "continues with what is missing",
-            ) from error
+            what = f"{os.strerror(error.errno)}: {path} was not written. Make room on that disk and run this again"
+            raise OSError(error.errno, f"{what}: it continues with what is missing") from error
         raise
 
 
@@ -80,9 +77,9 @@ class FolderInUseError(RuntimeError):
     """Another process writes into a folder of the run."""
 
     def __init__(self, folder: Path) -> None:
+        what = f"another process is writing {folder}: a notebook or a batch of this run is still at work"
         super().__init__(
-            f"another process is writing {folder}: a notebook or a batch of this run is still at work. Wait until it has "
-            "ended, or stop it (a notebook: Kernel, Shut Down), and run this again; a run of another name need not wait"
+            f"{what}. Wait until it has ended, or stop it (a notebook: Kernel, Shut Down), and run this again"
         )
 
 
@@ -119,19 +116,16 @@ def files_state(path: Path, files: Iterable[str] | None = None, without: Path | 
         files: only these of the folder, relative paths; None: all.
         without: a folder to leave out, though it may lie inside (the runs, in a data folder).
     """
+    path = path.resolve()
     if not path.exists():
         return "absent"
-    if files is not None:
-        found = [path / file for file in files]
-    else:
-        found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    if without is not None and path.resolve() in without.resolve().parents:
-        left_out = path / without.resolve().relative_to(path.resolve())
-        found = [file for file in found if not file.is_relative_to(left_out)]
+    found = [path, *sorted(path.rglob("*"))] if files is None else [path / file for file in files]
+    without = without.resolve() if without else path
     state = hashlib.sha256()
-    for file in found:
-        stat = file.stat()
-        state.update(f"{file.relative_to(path).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    for file in filter(Path.is_file, found):
+        if not (path in without.parents and file.is_relative_to(without)):
+            stat = file.stat()
+            state.update(f"{file.relative_to(path).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return state.hexdigest()
 
 
@@ -159,26 +153,6 @@ def same_place(one: object, other: object) -> bool:
     if one == other or not (isinstance(one, str) and isinstance(other, str)):
         return one == other
     return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
-
-
-def describe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """The values that differ, as ``name: old → new``; None where nothing does. Nested mappings give dotted names.
-
-    Example:
-        >>> describe_changes({"width": 32, "seed": 0}, {"width": 64, "seed": 0})
-        'width: 32 → 64'
-    """
-    before, now = dict(_leaves(as_json(old))), dict(_leaves(as_json(new)))
-    changed = [name for name in sorted(before.keys() | now.keys()) if not same_place(before.get(name), now.get(name))]
-    return ", ".join(f"{name}: {before.get(name)!r} → {now.get(name)!r}" for name in changed) or None
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 @dataclass(frozen=True)
@@ -218,11 +192,12 @@ class Manifest:
             write_atomically(path, text.encode())
 
     def changes(self, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str | None:
-        """Why it is not what `inputs` and `settings` would make, in words; None where it is."""
-        changed = sorted(n for n in {*inputs, *self.inputs} if inputs.get(n) != self.inputs.get(n))
-        parts = [f"other {', '.join(changed)}"] if changed else []
-        parts += filter(None, [describe_changes(self.settings, settings)])
-        return "; ".join(parts) or None
+        """Why it is not what `inputs` and `settings` would make, ``"other faces; width: 32 → 64"``; None where it is."""
+        other = sorted(name for name in {*inputs, *self.inputs} if inputs.get(name) != self.inputs.get(name))
+        old, new = as_json(self.settings), as_json(settings)
+        changed = [n for n in sorted({*old, *new}) if not same_place(old.get(n), new.get(n))]
+        values = ", ".join(f"{name}: {old.get(name)!r} → {new.get(name)!r}" for name in changed)
+        return "; ".join(filter(None, [other and f"other {', '.join(other)}", values])) or None
 
 
 # -- the run ---------------------------------------------------------------------------------------------------------
@@ -279,10 +254,8 @@ class Workspace:
     def __post_init__(self) -> None:
         for name in (self.dataset, self.run):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]*", name):
-                raise ParameterError(
-                    f"{name!r} cannot name a folder: use letters, digits, '.', '_', '+', '=' and '-', beginning with a "
-                    "letter or digit"
-                )
+                allowed = "use letters, digits, '.', '_', '+', '=' and '-', beginning with a letter or digit"
+                raise ParameterError(f"{name!r} cannot name a folder: {allowed}")
 
     @classmethod
     def of(cls, settings: Settings) -> Self:

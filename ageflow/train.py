@@ -12,17 +12,19 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from ageflow.config import STEPS, Training
-from ageflow.parameters import describe_parameters, from_command_line
+from ageflow.config import STEPS, Training, validated
+from ageflow.parameters import as_typed, describe_parameters
+from ageflow.parameters import settings as settings_of
 from ageflow.run import write_atomically
 
+_STEPS = ("train_glow", "train_ictm", "train_classifiers")
 # torch is imported only when the parameters are known to be right: --help and a misspelt name do not wait for it.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0, 1 for an error that it names, or 130 where Ctrl-C stopped it."""
     parser = argparse.ArgumentParser(prog="python -m ageflow.train", description=__doc__.splitlines()[0])
-    parser.add_argument("step", choices=("train_glow", "train_ictm", "train_classifiers"), help="what to train")
+    parser.add_argument("step", choices=_STEPS, help="what to train")
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--parameters", dest="listed", action="store_true", help="only list what the step takes")
     # How `ageflow.training.distributed.launched` starts it, by torchrun:
@@ -33,9 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0  # one of several processes has met an error that starting them again would not mend
     try:
         if given.settings:
-            settings = STEPS[given.step].checked(json.loads(given.settings.read_text()))
+            settings = validated(STEPS[given.step], json.loads(given.settings.read_text()))
         else:
-            settings = from_command_line(given.step, given.parameters)
+            settings = settings_of(given.step, {name: as_typed(name, text) for name, text in given.parameters})
         if given.listed:
             print(describe_parameters(settings))
         else:
@@ -60,11 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train(settings: Training) -> None:
     from ageflow.training import classifier, distributed, glow, ictm
 
-    training = {
-        "train_glow": glow.train_glow,
-        "train_ictm": ictm.train_translator,
-        "train_classifiers": classifier.train_classifiers,
-    }[settings.step]
+    trainings = (glow.train_glow, ictm.train_translator, classifier.train_classifiers)
+    training = dict(zip(_STEPS, trainings, strict=True))[settings.step]
     if not _among_several():
         training(settings)
         return

@@ -6,7 +6,6 @@ What a piece computes must not depend on where: a task carries all that it needs
 import json
 import logging
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
 
 
 _CONNECT_SECONDS = 15
-_DEATHS = 2  # of workers by one task; the third ends the call
+_DEATHS = 2  # of workers by one task; the third is the last
+_CONTINUES = "it continues with what is missing"
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -96,15 +96,14 @@ def resumable_map(
         The results, in the order of the tasks.
     """
     sizes = [1] * len(tasks) if sizes is None else sizes
-    results: dict[int, dict[str, Any]] = {}
-    for number, key in enumerate(keys):
-        piece = _read_piece(folder / f"{number:05d}.json")
-        if piece is not None and piece.get("key") == key:
-            results[number] = piece["result"]
+    pieces = [_read_piece(folder / f"{number:05d}.json") for number in range(len(keys))]
+    results = {n: piece["result"] for n, piece in enumerate(pieces) if piece.get("key") == keys[n]}
     missing = [number for number in range(len(tasks)) if number not in results]
     done = sum(sizes[number] for number in results)
     with progress_bar(total=sum(sizes), initial=done, unit=unit, title=title, show=show) as bar:
         for place, result in in_any_order(function, [tasks[number] for number in missing], workers, scheduler):
+            if isinstance(result, WorkersLostError):
+                raise result
             number = missing[place]
             content = json.dumps({"key": keys[number], "result": result})
             write_atomically(folder / f"{number:05d}.json", content.encode())
@@ -113,20 +112,16 @@ def resumable_map(
     return [results[number] for number in range(len(tasks))]
 
 
-def _read_piece(path: Path) -> dict[str, Any] | None:
+def _read_piece(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):  # none yet, or damaged: it is made again
-        return None
+        return {}
 
 
 def in_any_order(
-    function: Callable[[Task], Result],
-    tasks: Sequence[Task],
-    workers: int = 1,
-    scheduler: str | None = None,
-    killed: Callable[[Task, WorkersLostError], Result] | None = None,
-) -> Iterator[tuple[int, Result]]:
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int = 1, scheduler: str | None = None
+) -> Iterator[tuple[int, "Result | WorkersLostError"]]:
     """Call `function` once for each task, in this process or in others.
 
     Local workers are started by ``spawn``: a script that calls this needs ``if __name__ == "__main__":``; a notebook
@@ -137,22 +132,20 @@ def in_any_order(
         tasks: what it is called with.
         workers: processes on this machine; 0 and 1 call it here, one task after the other.
         scheduler: ``tcp://host:port`` of a running dask scheduler, whose workers do it; then `workers` is ignored.
-        killed: makes the result of a task whose workers died three times from the task and the error; None: the
-            error is raised, and the tasks not begun are given up.
 
     Yields:
-        (number of the task, result), as they finish. A task whose worker dies is given to another.
+        (number of the task, result), as they finish. A task whose worker dies is given to another; when the third has
+        died its result is a `WorkersLostError`.
 
     Raises:
         ParameterError: there is no scheduler at that address.
-        WorkersLostError: a task's workers died three times and there is no `killed`, or the scheduler was lost.
+        WorkersLostError: the scheduler was lost.
         Exception: what `function` raised; the tasks not begun are given up.
     """
     if not tasks:
         return
     if scheduler is None and workers <= 1:
-        for number, task in enumerate(tasks):
-            yield number, function(task)
+        yield from ((number, function(task)) for number, task in enumerate(tasks))
         return
 
     from distributed import KilledWorker, as_completed
@@ -165,22 +158,19 @@ def in_any_order(
             for future in as_completed(list(futures)):
                 number = futures[future]
                 try:
-                    result = future.result()
-                except KilledWorker as error:
-                    lost = WorkersLostError(
-                        f"task {number} of {len(tasks)} killed {_DEATHS + 1} workers, one after the other; most often "
-                        "they run out of memory. Use fewer workers, and run this again: it continues with what is missing"
+                    yield number, future.result()
+                except KilledWorker:
+                    died = f"task {number + 1} of {len(tasks)} killed {_DEATHS + 1} workers, one after the other"
+                    yield (
+                        number,
+                        WorkersLostError(
+                            f"{died}; most often they run out of memory. Use fewer workers, and run this again: {_CONTINUES}"
+                        ),
                     )
-                    if killed is None:
-                        raise lost from error
-                    result = killed(tasks[number], lost)
-                yield number, result
                 future.release()  # or the workers would keep every result
         except CancelledError as error:
-            raise WorkersLostError(
-                f"the scheduler {scheduler or 'of the local cluster'} was lost. Run this again when it is back: "
-                "it continues with what is missing"
-            ) from error
+            where = scheduler or "of the local cluster"
+            raise WorkersLostError(f"the scheduler {where} was lost. Run this again: {_CONTINUES}") from error
         finally:
             client.cancel(list(futures), force=True)
 
@@ -197,12 +187,7 @@ def _connect(stack: ExitStack, workers: int, scheduler: str | None) -> "Client":
         cluster = LocalCluster(**options, dashboard_address=None, memory_limit=0, silence_logs=logging.ERROR)
         return stack.enter_context(Client(stack.enter_context(cluster)))
     try:
-        client = stack.enter_context(Client(scheduler, timeout=_CONNECT_SECONDS))
+        return stack.enter_context(Client(scheduler, timeout=_CONNECT_SECONDS))
     except (OSError, ValueError, TypeError) as error:
-        raise ParameterError(
-            f"scheduler = {scheduler!r}: no dask scheduler answers there ({error}). Start one with `dask scheduler`, "
-            "and give the address that it prints, tcp://host:port"
-        ) from None
-    if not client.nthreads():
-        warnings.warn(f"{scheduler} has no workers yet: the work waits until one joins", stacklevel=3)
-    return client
+        what = f"scheduler = {scheduler!r}: no dask scheduler answers there ({error})"
+        raise ParameterError(f"{what}. Start one with `dask scheduler`, and give the address that it prints") from None

@@ -105,9 +105,7 @@ def papermill(tmp_path: Path):
 
     def call(*arguments: str, cwd: Path = ROOT / "notebooks", **environment: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "papermill", *arguments]
-        return subprocess.run(
-            command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False
-        )
+        return subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True)
 
     return call
 

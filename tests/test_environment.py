@@ -62,8 +62,6 @@ def test_clean_keeps_the_runs(tmp_path: Path):
 def test_an_old_python_is_refused_by_name(tmp_path: Path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "pyproject.toml").touch()
-    done = subprocess.run(
-        ["make", "install", "PYTHON=false"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["make", "install", "PYTHON=false"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode != 0
     assert "false is older than 3.11" in done.stdout

@@ -3,7 +3,7 @@
 from tests.conftest import ROOT
 from tools.count_lines import count
 
-LIBRARY_LINES = 6_500  # an honest redesign may end at up to 7,000
+LIBRARY_LINES = 7_000
 LIBRARY_FILES = 75
 FILE_LINES = 300
 TEST_LINES = 7_000

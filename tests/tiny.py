@@ -33,23 +33,12 @@ def write_faces(folder: Path) -> None:
     rng = np.random.default_rng(0)
     rows, pixels = [], []
     for person in range(PEOPLE):
+        about = {"identity": f"person{person:02d}", "gender": ("female", "male")[person % 2], "race": None}
+        about |= {"split": "test" if person % 5 == 0 else "train", "source": "tiny"}
         for group in range(4):
             pixels.append(draw_face(person, group, rng))
-            rows.append(
-                {
-                    "face": f"face{len(rows):04d}",
-                    "shard": 0,
-                    "row": len(rows),
-                    "file": f"{len(rows)}.png",
-                    "identity": f"person{person:02d}",
-                    "age": 25.0 + 10 * group,
-                    "group": group,
-                    "gender": ("female", "male")[person % 2],
-                    "race": None,
-                    "split": "test" if person % 5 == 0 else "train",
-                    "source": "tiny",
-                }
-            )
+            place = {"face": f"face{len(rows):04d}", "shard": 0, "row": len(rows), "file": f"{len(rows)}.png"}
+            rows.append(place | {"age": 25.0 + 10 * group, "group": group} | about)
     folder.mkdir(parents=True, exist_ok=True)
     np.save(shard_file(folder, 0), np.stack(pixels))
     pd.DataFrame(rows).to_parquet(folder / "faces.parquet")

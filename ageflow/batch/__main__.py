@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ageflow import batch
-from ageflow.batch.plan import NOTEBOOKS, Plan, plan_runs
-from ageflow.batch.run import NotebookFailedError, run_many, run_notebooks, write_summary
+from ageflow.batch.run import NOTEBOOKS, NotebookFailedError, Plan, plan_runs, run_many, run_notebooks, write_summary
 from ageflow.config import DATASETS, STEPS, ParameterError, Settings
 from ageflow.parameters import as_typed, describe_parameters, settings
 from ageflow.work import WorkersLostError
@@ -21,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = _parser().parse_args(arguments)
     # SIGTERM (Slurm's, at the end of a job) as Ctrl-C, at which a notebook saves.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run(given, _plans(given))
     except (ParameterError, FileNotFoundError, NotebookFailedError, WorkersLostError) as error:
@@ -30,8 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command continues from here", file=sys.stderr)
         return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _run(given: argparse.Namespace, plans: Sequence[Plan]) -> int:
@@ -42,13 +39,13 @@ def _run(given: argparse.Namespace, plans: Sequence[Plan]) -> int:
         run_notebooks(plans[0])
         return 0
     failures = run_many(plans, given.workers, given.scheduler)
-    write_summary(plans, failures, given.summary)
-    failed = [(plan, failure) for plan, failure in zip(plans, failures, strict=True) if failure is not None]
-    if failed:
-        print(f"{len(failed)} of {len(plans)} runs failed; the same command tries them again:", file=sys.stderr)
-    for plan, failure in failed:
-        print(f"{plan.name}: {failure}\nWhat it printed: {plan.log}", file=sys.stderr)
-    return 1 if failed else 0
+    write_summary(plans, failures)
+    if failures:
+        print(f"{len(failures)} of {len(plans)} runs failed; the same command tries them again:", file=sys.stderr)
+    for plan in plans:
+        if plan.name in failures:
+            print(f"{plan.name}: {failures[plan.name]}\nWhat it printed: {plan.log}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def _plans(given: argparse.Namespace) -> list[Plan]:
@@ -62,8 +59,8 @@ def _plans(given: argparse.Namespace) -> list[Plan]:
         if not values or name in varied:
             raise ParameterError(f"--vary {name}: expected once, with its values, --vary {name} VALUE VALUE")
         varied[name] = [as_typed(name, value) for value in values]
-    for name in varied.keys() & parameters.keys():
-        raise ParameterError(f"{name} is both given by -p and varied: expected one of them")
+    if twice := varied.keys() & parameters.keys():
+        raise ParameterError(f"{', '.join(twice)} is both given by -p and varied: expected one of them")
     notebooks = given.notebooks or NOTEBOOKS
     roots = _data_roots(given.data_root, varied["dataset"]) if NOTEBOOKS[0] in notebooks else {}
     return plan_runs(parameters, varied, roots, notebooks=notebooks, folder=given.notebooks_folder, force=given.force)
@@ -71,35 +68,28 @@ def _plans(given: argparse.Namespace) -> list[Plan]:
 
 def _data_roots(given: Sequence[str], datasets: Sequence[str]) -> dict[str, str]:
     """Folders by data set: of ``["/data"]`` or ``["morph=/data/morph", "cacd=/data/cacd"]``."""
-    roots: dict[str, str] = {}
-    for text in given:
-        name, _, folder = text.partition("=")
-        # The demo set draws its faces, so a folder for all sets is not meant for it.
-        every = [dataset for dataset in datasets if dataset != "demo" or len(datasets) == 1]
-        named = {name: folder} if folder and name in DATASETS else dict.fromkeys(every, text)
-        if roots.keys() & named.keys() or named.keys() - {*datasets}:
-            raise ParameterError(
-                f"--data-root {text}: expected one folder, or DATASET=FOLDER once for each data set asked for "
-                f"({', '.join(datasets)})"
-            )
-        roots |= named
-    for dataset in datasets if roots else ():
-        if dataset not in (*roots, "demo"):
-            raise ParameterError(f"--data-root names no folder for {dataset}: add {dataset}=FOLDER, of its raw files")
+    if not given:
+        return {}
+    # The demo set draws its faces, so a folder for all sets is not meant for it.
+    wanted = [dataset for dataset in datasets if dataset != "demo" or len(datasets) == 1]
+    named = [text.partition("=") for text in given]
+    roots = {name: folder for name, _, folder in named if folder and name in DATASETS}
+    if len(given) == 1 and not roots:
+        return dict.fromkeys(wanted, given[0])
+    if len(roots) < len(given) or roots.keys() - {"demo"} != {*wanted} - {"demo"}:
+        expected = f"expected one folder, or DATASET=FOLDER once for each data set asked for ({', '.join(datasets)})"
+        raise ParameterError(f"--data-root {' '.join(given)}: {expected}")
     return roots
 
 
 def _described(plan: Plan, every: bool) -> str:
     """The notebooks of a run with their parameters; `every`: the slider's and the benchmarks', too."""
     first = next(iter(plan.given.values()))
-    shared = {name: value for name, value in first.items() if name in Settings.model_fields}
-    texts = []
-    for number, step in enumerate(STEPS, 1):
-        notebook = f"{number:02d}_{step}"
-        if every or notebook in plan.given:
-            chosen = settings(step, plan.given.get(notebook, shared))
-            texts.append(f"{notebook}\n{describe_parameters(chosen)}")
-    return "\n\n".join(texts)
+    shared = {name: first[name] for name in Settings.model_fields if name in first}
+    names = {f"{number:02d}_{step}": step for number, step in enumerate(STEPS, 1)}
+    chosen = {name: settings(step, plan.given.get(name, shared)) for name, step in names.items()}
+    listed = [name for name in chosen if every or name in plan.given]
+    return "\n\n".join(f"{name}\n{describe_parameters(chosen[name])}" for name in listed)
 
 
 def _notebooks(text: str) -> list[str]:
@@ -115,8 +105,7 @@ def _notebooks(text: str) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    about = f"{batch.__doc__.splitlines()[0]} Several data sets, seeds or varied values make a run of each."
-    parser = argparse.ArgumentParser(prog="python -m ageflow.batch", description=about)
+    parser = argparse.ArgumentParser(prog="python -m ageflow.batch", description=batch.__doc__)
     add, many = parser.add_argument, {"nargs": "+", "default": []}
     pair = {"metavar": ("NAME", "VALUE"), "action": "append", "default": []}
     add("--dataset", **many, metavar="NAME", help=f"of {', '.join(DATASETS)}; left out: demo")
@@ -131,7 +120,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--force", action="store_true", help="run also what has not changed")
     add("--workers", type=int, default=1, help="several runs: how many at a time, a process each")
     add("--scheduler", help="tcp://host:port of a dask scheduler, whose workers do the runs")
-    add("--summary", type=Path, help="several runs: the summary's folder; left out: runs/summary")
     add("--parameters", dest="listed", action="store_true", help="only list what every notebook takes, with its values")
     add("-p", dest="parameters", nargs=2, **pair, help="a parameter of all, or of one: -p train_glow.hidden 64")
     return parser

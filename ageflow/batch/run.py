@@ -1,8 +1,9 @@
-"""Carry out plans: skip what has not changed, keep executed copies and minutes, write the report and the summary.
+"""Which runs are asked for, all of it checked before anything runs; and carrying them out.
 
 What a notebook was made from, and what it made, stands in ``runs/<dataset>/<run>/notebooks/<notebook>/manifest.json``.
 """
 
+import itertools
 import logging
 import os
 import re
@@ -10,7 +11,9 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,15 +23,183 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from traitlets import Float
 
-from ageflow.batch.plan import NAMES, NOTEBOOKS, READS, WORDS, Plan, made_by
-from ageflow.config import ParameterError, Settings
-from ageflow.run import MANIFEST, Manifest, Workspace, digest, files_state
+from ageflow.config import STEPS, ParameterError, Settings, nearest
+from ageflow.parameters import settings
+from ageflow.run import ARTEFACTS, MANIFEST, Manifest, Workspace, digest, files_state
 from ageflow.work import WorkersLostError, in_any_order
 
+_TRAINED = ("faces", "glow", "latents", "prototypes", "ictm", "classifiers")
+# The notebooks in order, and the artefacts that each reads.
+READS: dict[str, tuple[str, ...]] = {
+    "01_prepare_data": (),
+    "02_train_glow": ("faces",),
+    "03_prototypes": ("faces", "glow"),
+    "04_train_ictm": ("faces", "glow", "latents", "prototypes"),
+    "05_train_classifiers": ("faces",),
+    "06_ablations": _TRAINED,
+    "07_tables": ("glow", "ictm", "classifiers", "evaluation"),
+    "08_figures": (*_TRAINED, "no_ictm", "evaluation"),
+}
+NOTEBOOKS = tuple(READS)
+# Parameters that name a file, a folder or another run, and the words that do not.
+NAMES = ("init_from", "age_classifier_from", "embedder", "external")
+WORDS = ("pretrained", "nothing", "dlib")
 # Of a kernel, on a machine that is busy with other trainings.
-_SECONDS_TO_START = 300
-_SECONDS_TO_HEAR = 300
+_SECONDS_TO_START = _SECONDS_TO_HEAR = 300
 _SECONDS_TO_STOP = 240.0  # SIGTERM comes after half of them, SIGKILL at the end: a training saves meanwhile
+
+
+# -- which runs are asked for ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run, the same wherever it is carried out.
+
+    Arguments:
+        given: the parameters of each notebook, in order; files and folders are named from the root.
+        folder: where the notebooks lie.
+        force: run also what has not changed.
+        varied: the varied values that set it apart, as text: ``"scale=1.4, akd_weight=2"``.
+    """
+
+    given: Mapping[str, Mapping[str, Any]]
+    folder: Path
+    force: bool = False
+    varied: str = ""
+
+    def settings(self, notebook: str) -> Settings:
+        """The settings that a notebook will see."""
+        return settings(step_of(notebook), self.given[notebook])
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """The folders of the run."""
+        return Workspace.of(self.settings(next(iter(self.given))))
+
+    @property
+    def name(self) -> str:
+        """The run with its data set, ``"morph/paper-seed1"``."""
+        return f"{self.workspace.dataset}/{self.workspace.run}"
+
+    @property
+    def log(self) -> Path:
+        """The file that it prints into when it is one of several."""
+        return self.workspace.path("notebooks", "batch.log")
+
+
+def step_of(notebook: str) -> str:
+    """The key of a notebook's settings in `ageflow.config.STEPS`."""
+    return notebook[3:]
+
+
+def made_by(notebook: str, chosen: Settings) -> list[str]:
+    """The artefacts that a notebook leaves behind, without a network that its settings do not ask for."""
+    made = [name for name, artefact in ARTEFACTS.items() if artefact.notebook == notebook]
+    return [name for name in made if name != "no_ictm" or name in chosen.methods]
+
+
+def given_to(notebook: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What a notebook is given: its own before those of all; those it does not take are left out."""
+    given: dict[str, Any] = {}
+    for name, value in sorted(parameters.items(), key=lambda item: "." in item[0]):
+        reach, _, bare = name.rpartition(".")
+        if reach in ("", notebook, notebook[:2], step_of(notebook)) and bare in STEPS[step_of(notebook)].model_fields:
+            given[bare] = value
+    return given
+
+
+def plan_run(
+    parameters: Mapping[str, Any], notebooks: Sequence[str] = NOTEBOOKS, folder: Path | None = None, **more: Any
+) -> Plan:
+    """One run.
+
+    Arguments:
+        parameters: by name; ``"train_glow.iterations"`` or ``"02.iterations"`` reaches one notebook only,
+            ``"iterations"`` every one that takes it. Paths are meant from the working directory.
+        notebooks: which, in order.
+        folder: where they lie; None: the project's ``notebooks/``.
+        more: ``force`` and ``varied``, see `Plan`.
+
+    Raises:
+        ParameterError: a parameter that none of the notebooks takes, or a value that cannot be used.
+        FileNotFoundError: a notebook is not there.
+    """
+    folder = (folder or Path(__file__).parents[2] / "notebooks").expanduser().resolve()
+    if missing := [name for name in notebooks if not (folder / f"{name}.ipynb").is_file()]:
+        raise FileNotFoundError(f"{folder} holds no {missing[0]}.ipynb: name the notebooks' folder")
+    known = {name for notebook in notebooks for name in STEPS[step_of(notebook)].model_fields}
+    for name in parameters:
+        if not any(given_to(notebook, {name: None}) for notebook in notebooks):
+            what = f"no notebook of this batch takes a parameter {name!r}"
+            raise ParameterError(what + nearest(name.rpartition(".")[2], known))
+    if "external" in parameters and {"06_ablations", "08_figures"} <= {*notebooks}:
+        both = "notebook 06 judges on the faces of external, notebook 08 draws Figure A.1 of it"
+        raise ParameterError(f"{both}: pass ablations.external or figures.external, or both")
+    given = {notebook: _from_the_root(notebook, given_to(notebook, parameters)) for notebook in notebooks}
+    return Plan(given, folder, **more)
+
+
+def _from_the_root(notebook: str, given: dict[str, Any]) -> dict[str, Any]:
+    """`given` with every path from the root; the name of another run stays one."""
+    chosen = settings(step_of(notebook), given)
+    rooted = {"runs_root": str(chosen.runs_root)}
+    for name in given:
+        value = getattr(chosen, name)
+        place = Path(value).expanduser().resolve() if name in NAMES and value not in (None, *WORDS) else None
+        if isinstance(value, Path):
+            rooted[name] = str(value)
+        elif place and place.exists() and place != (chosen.runs_root / value).resolve():
+            rooted[name] = str(place)
+    return given | rooted
+
+
+def plan_runs(
+    parameters: Mapping[str, Any], varied: Mapping[str, Sequence[Any]], data_roots: Mapping[str, str], **more: Any
+) -> list[Plan]:
+    """A run for every combination of values.
+
+    A run is called as it would be alone (its `run`, or else the preset's name), then ``-seed<N>`` where seeds vary, then
+    ``-<name>=<value>`` for every other value; what a folder's name should not hold becomes ``-``.
+
+    Arguments:
+        parameters: what the runs share, see `plan_run`.
+        varied: values by parameter, ``dataset`` and ``seed`` among them.
+        data_roots: folders of raw data sets by name.
+        more: see `plan_run`.
+
+    Returns:
+        The runs, those of one data set together.
+
+    Raises:
+        ParameterError: two runs of one name, or as `plan_run`.
+        FileNotFoundError: as `plan_run`.
+    """
+    plans = []
+    for values in itertools.product(*varied.values()):
+        own = dict(zip(varied, values, strict=True))
+        given = {**parameters, **own}
+        given |= {"prepare_data.data_root": data_roots[own["dataset"]]} if own["dataset"] in data_roots else {}
+        apart = [f"{name}={_safe(value)}" for name, value in own.items() if name not in ("dataset", "seed")]
+        parts = [f"seed{own['seed']}", *apart] if "seed" in own else apart
+        if parts:
+            alone = settings("tables", {name: given.get(name) for name in ("dataset", "preset", "run")}).run
+            given["run"] = "-".join([alone, *parts])
+        plans.append(plan_run(given, **more, varied=", ".join(apart)))
+    names = [plan.name for plan in plans]
+    if twice := [name for name in names if names.count(name) > 1]:
+        what = f"{names.count(twice[0])} runs would be called {twice[0]}: leave out the duplicate value"
+        raise ParameterError(f"{what}, or start this command twice with another --run")
+    return plans
+
+
+def _safe(value: Any) -> str:
+    """A value as a part of a folder's name; the values of a list are joined by ``+``."""
+    text = "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text)
+
+
+# -- one run ---------------------------------------------------------------------------------------------------------
 
 
 class NotebookFailedError(RuntimeError):
@@ -57,8 +228,11 @@ def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | No
     for number, notebook in enumerate(plan.given, 1):
         copy, record = copies / f"{notebook}.ipynb", copies / notebook
         title = f"[{number}/{len(plan.given)}] {notebook}"
-        now = _depends_on(plan, notebook)
-        reason = "asked for" if plan.force else _reason(Manifest.read(record), now, copy)
+        now, before = _depends_on(plan, notebook), Manifest.read(record)
+        reason = "asked for" if plan.force else "not run yet"
+        if not plan.force and before and copy.is_file():
+            changed = before.changes(now.inputs, now.settings)
+            reason = changed and f"changed since: {changed}"
         print(f"{title}: {reason or 'unchanged, skipped'}", file=log, flush=True)
         taken[notebook] = None
         if reason:
@@ -67,8 +241,8 @@ def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | No
             execute(plan.folder / copy.name, copy, plan.given[notebook], log)
             taken[notebook] = minutes = round((time.monotonic() - started) / 60, 3)
             made = _states(plan.workspace, made_by(notebook, plan.settings(notebook)))
-            about = {"minutes": minutes, "finished": datetime.now().isoformat(timespec="seconds")}
-            Manifest(now.inputs | made, now.settings, details=about).write(record)
+            details = {"minutes": minutes, "finished": datetime.now().isoformat(timespec="seconds")}
+            Manifest(now.inputs | made, now.settings, details=details).write(record)
             print(f"{title}: done in {minutes:.1f} minutes", file=log, flush=True)
     print(f"report {_write_report(plan)}\nThe age slider: `make lab`, notebook 09_age_slider", file=log, flush=True)
     return taken
@@ -109,35 +283,20 @@ def _outside(chosen: Settings) -> dict[str, str]:
     return states
 
 
-def _reason(before: Manifest | None, now: Manifest, copy: Path) -> str | None:
-    """Why a notebook must run; None when it need not.
-
-    Arguments:
-        before: of when it last succeeded; None: never.
-        now: what its result depends on, and the result.
-        copy: its executed copy.
-    """
-    if before is None:
-        return "not run yet"
-    if changed := before.changes(now.inputs, now.settings):
-        return f"changed since: {changed}"
-    return None if copy.is_file() else "its executed copy is gone"
-
-
 def _write_report(plan: Plan) -> Path:
     """Write ``report/index.html`` where a notebook has finished since; returns its path."""
     path = plan.workspace.path("report", "index.html")
-    records = {name: Manifest.read(plan.workspace.path("notebooks", name)) or Manifest() for name in NOTEBOOKS}
-    shown = Manifest(settings={name: record.details for name, record in records.items()})
-    if plan.force or shown != Manifest.read(path.parent) or not path.is_file():
+    records = {name: plan.workspace.path("notebooks", name) for name in NOTEBOOKS}
+    ended = [(record / MANIFEST).stat().st_mtime_ns for record in records.values() if (record / MANIFEST).is_file()]
+    if not path.is_file() or path.stat().st_mtime_ns < max(ended):
         from ageflow.report import page  # slow to import, and a batch that skips everything does without
 
-        executed = [
-            page.Executed(name, about.get("minutes"), datetime.fromisoformat(about["finished"]) if about else None)
-            for name, about in shown.settings.items()
-        ]
+        executed = []
+        for name, record in records.items():
+            about = (Manifest.read(record) or Manifest()).details
+            finished = datetime.fromisoformat(about["finished"]) if about else None
+            executed.append(page.Executed(name, about.get("minutes"), finished))
         page.write_page(plan.workspace, plan.settings(next(iter(plan.given))).preset, executed)
-        shown.write(path.parent)
     return path
 
 
@@ -149,7 +308,7 @@ def execute(source: Path, copy: Path, parameters: Mapping[str, Any], log: TextIO
 
     Arguments:
         source: the notebook.
-        copy: where the executed copy goes; that of a failure goes beside it, as ``<name>.failed.ipynb``.
+        copy: where the executed copy goes; that of a failure goes beside it, as ``<name>.stopped.ipynb``.
         parameters: what papermill injects.
         log: where it prints to; None: standard output and standard error.
 
@@ -158,34 +317,22 @@ def execute(source: Path, copy: Path, parameters: Mapping[str, Any], log: TextIO
     """
     import papermill  # slow to import, and a batch that skips everything does without
 
-    running, failed = copy.with_suffix(".running.ipynb"), copy.with_suffix(".failed.ipynb")
-    failed.unlink(missing_ok=True)
+    stopped = copy.with_suffix(".stopped.ipynb")
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters that the cell leaves out
+    kernel = {"kernel_name": "python3", "kernel_manager_class": _OwnKernel, "start_timeout": _SECONDS_TO_START}
+    kernel |= {"iopub_timeout": _SECONDS_TO_HEAR}  # for what a cell prints; by default four seconds
+    # Or it prints how it is shut down, as an error.
+    kernel |= {"extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]}
+    output = {"stdout_file": _Lines(log or sys.stdout), "stderr_file": _Lines(log or sys.stderr)}
     try:
-        papermill.execute_notebook(
-            source,
-            running,
-            parameters=dict(parameters),
-            kernel_name="python3",
-            kernel_manager_class=_OwnKernel,
-            progress_bar=False,
-            start_timeout=_SECONDS_TO_START,
-            iopub_timeout=_SECONDS_TO_HEAR,  # for what a cell prints; by default four seconds
-            stdout_file=_Lines(log or sys.stdout),
-            stderr_file=_Lines(log or sys.stderr),
-            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # or it prints how it is shut down, as an error
-        )
-        running.replace(copy)
+        papermill.execute_notebook(source, stopped, dict(parameters), progress_bar=False, **kernel, **output)
     except (papermill.PapermillExecutionError, RuntimeError, TimeoutError) as error:
         where = f"its kernel failed ({' '.join(str(error).split())}): too little memory, or a very busy machine"
         if isinstance(error, papermill.PapermillExecutionError):
             first, *_ = error.source.strip().splitlines() or [""]
             where = f"cell In [{error.exec_count}] ({first!r}): {error.ename}: {error.evalue}"
-        if running.is_file():
-            running.replace(failed)
-        raise NotebookFailedError(f"{source.name} stopped: {where}\nThe executed copy: {failed}") from None
-    finally:
-        running.unlink(missing_ok=True)
+        raise NotebookFailedError(f"{source.name} stopped: {where}\nThe executed copy: {stopped}") from None
+    stopped.replace(copy)
 
 
 class _OwnKernel(AsyncKernelManager):
@@ -201,24 +348,19 @@ class _OwnKernel(AsyncKernelManager):
 
 
 class _Lines:
-    """Passes text on; off a terminal, each redraw of a progress bar becomes a line of its own, and no line is empty."""
+    """Passes text on; off a terminal, each redraw of a progress bar becomes a line of its own."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream, self.flush = stream, stream.flush
-        self.begun = False  # whether the last line is
 
     def write(self, text: str) -> None:
-        if not self.stream.isatty():
-            text = re.sub(r"[\r\n]+", "\n", text)
-            text = text if self.begun else text.removeprefix("\n")
-            self.begun = not text.endswith("\n") if text else self.begun
-        self.stream.write(text)
+        self.stream.write(text if self.stream.isatty() else re.sub(r"[\r\n]+", "\n", text))
 
 
 # -- many runs -------------------------------------------------------------------------------------------------------
 
 
-def run_many(plans: Sequence[Plan], workers: int = 1, scheduler: str | None = None) -> list[str | None]:
+def run_many(plans: Sequence[Plan], workers: int = 1, scheduler: str | None = None) -> dict[str, str]:
     """Run every plan to its end or its failure, which stops no other; prints how each ends.
 
     Arguments:
@@ -227,7 +369,7 @@ def run_many(plans: Sequence[Plan], workers: int = 1, scheduler: str | None = No
         scheduler: ``tcp://host:port`` of a running dask scheduler, whose workers run them.
 
     Returns:
-        What stopped each, None where it finished, in the order of `plans`.
+        What stopped each run that failed, by its name.
 
     Raises:
         ParameterError: there is no scheduler at that address; nothing has run.
@@ -236,20 +378,21 @@ def run_many(plans: Sequence[Plan], workers: int = 1, scheduler: str | None = No
     workers = min(workers, len(plans))
     # A local worker has its share of the machine; one of a cluster has what it was started with.
     threads = max(1, (os.cpu_count() or 1) // workers) if workers > 1 and scheduler is None else None
-    where = f"on {scheduler}" if scheduler else f"{workers} at a time"
-    print(f"{len(plans)} runs, {where}; each prints into its own log:")
+    print(
+        f"{len(plans)} runs, {f'on {scheduler}' if scheduler else f'{workers} at a time'}; each prints into its own log:"
+    )
     print(*(f"  {plan.name}: {plan.log}" for plan in plans), sep="\n", flush=True)
-    failures: dict[int, str | None] = {}
-    tasks = [(plan, threads) for plan in plans]
-    for number, (ended, failure) in in_any_order(_run, tasks, workers, scheduler, killed=_killed):
-        failures[number] = failure
-        print(f"[{len(failures)}/{len(plans)}] {plans[number].name}: {ended}", flush=True)
-    return [failures[number] for number in range(len(plans))]
+    failures: dict[str, str] = {}
+    ended = in_any_order(partial(_run, threads=threads), plans, workers, scheduler)
+    for done, (number, result) in enumerate(ended, 1):
+        how, failure = ("failed", str(result)) if isinstance(result, WorkersLostError) else result
+        print(f"[{done}/{len(plans)}] {plans[number].name}: {how}", flush=True)
+        failures |= {plans[number].name: failure} if failure else {}
+    return failures
 
 
-def _run(task: tuple[Plan, int | None]) -> tuple[str, str | None]:
+def _run(plan: Plan, threads: int | None) -> tuple[str, str]:
     """Run one plan, printing into its log: how it ended, and what stopped it."""
-    plan, threads = task
     if threads is not None:  # a process of our own
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
     plan.log.parent.mkdir(parents=True, exist_ok=True)
@@ -260,25 +403,16 @@ def _run(task: tuple[Plan, int | None]) -> tuple[str, str | None]:
         except Exception as error:
             traceback.print_exc(file=log)
             return "failed", f"{type(error).__name__}: {error}"
-    return f"done in {sum(minutes):.1f} minutes" if minutes else "unchanged, skipped", None
+    return f"done in {sum(minutes):.1f} minutes" if minutes else "unchanged, skipped", ""
 
 
-def _killed(_: tuple[Plan, int | None], error: WorkersLostError) -> tuple[str, str]:
-    return "failed", str(error)
-
-
-def write_summary(plans: Sequence[Plan], failures: Sequence[str | None], folder: Path | None = None) -> None:
-    """Gather what the finished runs measured into one table, and print where it is.
-
-    Arguments:
-        plans, failures: see `run_many`.
-        folder: where the table goes; None: ``summary`` in the folder of all runs.
-    """
+def write_summary(plans: Sequence[Plan], failures: Mapping[str, str]) -> None:
+    """Gather what the finished runs of `run_many` measured into one table in ``runs/summary``, and print where it is."""
     from ageflow.report.summary import summarise
 
     # An evaluation that these runs did not come to may be of older weights than theirs.
-    runs = list(zip(plans, failures, strict=True)) if max(plans[0].given) >= "06" else []
-    finished = [(plan.workspace, plan.varied) for plan, failure in runs if failure is None]
-    failed = [f"Failed, so not in here: {plan.name}" for plan, failure in runs if failure]
-    written = summarise(finished, folder or plans[0].workspace.runs_root / "summary", failed)
-    print("summary" if written else "no summary: no run has come to notebook 06, which evaluates", *written, flush=True)
+    finished = [plan for plan in plans if plan.name not in failures and max(plan.given) >= "06"]
+    failed = [f"Failed, so not in here: {name}" for name in failures]
+    runs = [(plan.workspace, plan.varied) for plan in finished]
+    files = summarise(runs, plans[0].workspace.runs_root / "summary", failed)
+    print("summary", *(files or ["none: no run has come to notebook 06, which evaluates"]), flush=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ageflow.checkpoint import ConfigChangedError, find_weights, fingerprint, latest, read_weights
-from ageflow.config import TrainICTM
+from ageflow.config import TrainICTM, validated
 from ageflow.data.faces import Faces
 from ageflow.device import device_of
 from ageflow.flows.glow import Glow, load_glow
@@ -328,4 +328,4 @@ def train_without_ictm(workspace: Workspace, width: int | None = None, restart: 
     own = {"network": "no_ictm", "restart": restart, "init_from": None, "iterations": trained.iteration}
     own |= {"consistency_weight": 0.0, "consistency": "source"}  # it has no such loss
     own |= {"width": width} if width else {}
-    return train_translator(TrainICTM.checked(trained.settings | vars(workspace) | own))
+    return train_translator(validated(TrainICTM, trained.settings | vars(workspace) | own))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import nbformat
 
-from ageflow.batch.plan import Plan, plan_run
+from ageflow.batch.run import Plan, plan_run
 from ageflow.run import ARTEFACTS
 
 PARAMETERS = """\
@@ -40,4 +40,4 @@ def write_notebook(folder: Path, name: str, code: str | None = None, extra: str 
 def small_plan(folder: Path, *notebooks: str, force: bool = False, **parameters: object) -> Plan:
     """A plan of the notebooks in `folder`, whose runs lie beside it."""
     given = {"preset": "smoke", "runs_root": folder.parent / "runs"} | parameters
-    return plan_run(given, notebooks or ("02_train_glow", "05_train_classifiers"), folder, force)
+    return plan_run(given, notebooks or ("02_train_glow", "05_train_classifiers"), folder, force=force)

@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 
 from ageflow.batch.__main__ import main
-from ageflow.batch.plan import Plan
-from ageflow.batch.run import NotebookFailedError, _Lines, execute, run_notebooks
+from ageflow.batch.run import NotebookFailedError, Plan, execute, run_notebooks
 from ageflow.run import Manifest
 from tests.batch.small import small_plan, write_notebook
 
@@ -35,8 +34,7 @@ def test_unchanged_is_skipped_and_a_change_runs_what_depends_on_it(folder: Path,
     copies, report = plan.workspace.path("notebooks"), plan.workspace.path("report", "index.html")
     taken = run_notebooks(plan)
     assert all(taken.values())
-    for name, minutes in taken.items():
-        assert Manifest.read(copies / name).details["minutes"] == minutes
+    for name in taken:
         cells = nbformat.read(copies / f"{name}.ipynb", as_version=4).cells
         assert any("made by" in str(cell.get("outputs")) for cell in cells)
 
@@ -56,10 +54,8 @@ def test_unchanged_is_skipped_and_a_change_runs_what_depends_on_it(folder: Path,
 
     (copies / "02_train_glow.ipynb").unlink()
     write_notebook(folder, "05_train_classifiers", extra='device = "cpu"  # device\n')
-    assert ran(faster) == ["02", "05"]
-    printed = capsys.readouterr().out
-    assert "02_train_glow: its executed copy is gone" in printed
-    assert "05_train_classifiers: changed since: other notebook" in printed
+    assert ran(faster) == ["02", "05"], "without its executed copy it has not run"
+    assert "05_train_classifiers: changed since: other notebook" in capsys.readouterr().out
 
     faces = plan.workspace.path("faces")
     Manifest(fingerprint="others").write(faces)
@@ -127,7 +123,7 @@ def test_a_failure_names_notebook_cell_exception_and_copy_and_later_ones_do_not_
     write_notebook(folder, "02_train_glow", code='print("so far")\nraise ValueError("too many faces: 7")')
     with pytest.raises(NotebookFailedError) as raised:
         run_notebooks(small_plan(folder))
-    failed = small_plan(folder).workspace.path("notebooks", "02_train_glow.failed.ipynb")
+    failed = small_plan(folder).workspace.path("notebooks", "02_train_glow.stopped.ipynb")
     for said in ("02_train_glow.ipynb", "cell In [4]", "ValueError: too many faces: 7", str(failed)):
         assert said in str(raised.value)
     assert "so far" in capsys.readouterr().out
@@ -142,11 +138,7 @@ def test_a_failure_names_notebook_cell_exception_and_copy_and_later_ones_do_not_
     [
         ("import os\nos._exit(1)", None, r"its kernel failed \(Kernel died\).*memory"),
         # It answers, and never says that it is idle again.
-        (
-            "get_ipython().kernel._publish_status = lambda *all, **named: None",
-            "_SECONDS_TO_HEAR",
-            "a very busy machine",
-        ),
+        ("get_ipython().kernel._publish_status = lambda *_, **__: None", "_SECONDS_TO_HEAR", "a very busy machine"),
         ("", "_SECONDS_TO_START", "its kernel failed .Kernel didn't respond"),
     ],
 )
@@ -171,31 +163,10 @@ def test_it_runs_in_this_interpreter_without_papermills_warnings(folder: Path, t
     (kernels / "kernel.json").write_text(json.dumps(broken))
     environment = {"JUPYTER_DATA_DIR": str(tmp_path / "user"), "JUPYTER_PREFER_ENV_PATH": "0", "OMP_NUM_THREADS": "3"}
     write_notebook(folder, "02_train_glow", "import os, sys\nprint(sys.executable, os.environ['MKL_NUM_THREADS'])")
-    command = [
-        sys.executable,
-        "-m",
-        "ageflow.batch",
-        "--preset",
-        "smoke",
-        "--notebooks",
-        "02",
-        "-p",
-        "batch_size",
-        "16",
-    ]
-    command += ["--runs-root", str(tmp_path / "runs"), "--notebooks-folder", str(folder)]
-    done = subprocess.run(
-        command, env=os.environ | {"MKL_NUM_THREADS": "1"} | environment, capture_output=True, text=True
-    )
+    command = f"-m ageflow.batch --preset smoke --notebooks 02 -p batch_size 16 --runs-root {tmp_path / 'runs'}".split()
+    command = [sys.executable, *command, "--notebooks-folder", str(folder)]
+    environment = os.environ | {"MKL_NUM_THREADS": "1"} | environment
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"{sys.executable} 3\n" in done.stdout
     assert "unknown parameter" not in (done.stdout + done.stderr).casefold()
-
-
-def test_bars_become_lines_in_a_log(tmp_path: Path):
-    with (tmp_path / "log").open("w+") as log:
-        lines = _Lines(log)
-        for text in ("start\n", "\r 0%", "\r 50%", "\r100%\n", "\r", "\rend\n"):
-            lines.write(text)
-        log.seek(0)
-        assert log.read() == "start\n 0%\n 50%\n100%\nend\n"

@@ -72,7 +72,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, dama
 
     for path in (before, newest):
         cut(path)
-    with pytest.warns(UserWarning, match="cannot be read"), pytest.raises(CheckpointError, match="none of the 2"):
+    with pytest.warns(UserWarning, match="cannot be read"), pytest.raises(CheckpointError, match="read: delete them"):
         latest(folder)
 
 

@@ -236,7 +236,7 @@ def test_weights_that_know_the_people_who_test_are_warned_of(root, recwarn):
     warn_of_known_people("pretrained", find_weights("pretrained", root, "glow"), Faces.open(folder))
     assert not list(recwarn)
     for step in ("train_glow", "train_classifiers"):
-        known = f"init_from = 'demo/tiny': {test} of the {test} test faces .*measured on them flatters"
+        known = f"init_from = 'demo/tiny': {test} of the {test} test faces .*which flatters"
         with pytest.warns(UserWarning, match=known):
             TRAIN[step](settings_of(step, root, "turned", init_from="demo/tiny", iterations=1))
 

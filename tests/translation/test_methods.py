@@ -25,7 +25,7 @@ def faces(translators):
 @pytest.fixture(scope="module")
 def given(faces):
     """Three faces' pixels, and what a method may need to know of them: source groups and attributes."""
-    return faces.images([0, 1, 2]), {"source": torch.from_numpy(faces.groups[:3]), "attributes": faces.table.iloc[:3]}
+    return faces.images([0, 1, 2]), {"source": torch.tensor(faces.groups[:3]), "attributes": faces.table.iloc[:3]}
 
 
 def test_it_ages_images_to_groups_and_ages_of_every_form(method, given):

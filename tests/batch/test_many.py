@@ -61,9 +61,9 @@ class Called(NamedTuple):
     done: subprocess.CompletedProcess[str]
 
 
-def call(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def call(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ageflow.batch", "--preset", "smoke", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -154,21 +154,6 @@ def test_local_processes_and_this_process_do_it_alike(workers: int, tmp_path: Pa
         assert "made by" in log.read_text()
         openmp, mkl = re.search(r"threads (\d+) (\d+)", log.read_text()).groups()
         assert openmp == mkl
-
-
-def test_relative_paths_mean_on_the_workers_what_they_mean_here(tmp_path: Path, scheduler: str):
-    here = tmp_path / "here"
-    here.mkdir()
-    (here / "glow.safetensors").write_text("weights")
-    code = "from pathlib import Path\nprint('found', Path(settings.init_from).read_text())\n"
-    write_notebook(tmp_path / "notebooks", "02_train_glow", code, extra="init_from = None  # weights\n")
-    arguments = ["--notebooks", "02", "--notebooks-folder", "../notebooks", "--seed", "0", "1"]
-    arguments += ["-p", "runs_root", "out", "-p", "train_glow.init_from", "glow.safetensors", "--scheduler", scheduler]
-    done = call(*arguments, cwd=here)
-    assert done.returncode == 0, done.stdout + done.stderr
-    for seed in (0, 1):
-        log = here / "out" / "demo" / f"smoke-seed{seed}" / "notebooks" / "batch.log"
-        assert "found weights" in log.read_text()
 
 
 def test_a_run_that_kills_its_workers_ends_no_other(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -45,13 +45,6 @@ def test_eyes_of_rotated_shifted_and_scaled_faces_lie_on_the_template(pictures):
     assert np.mean(off < 0.03) >= 0.99, off.round(3)
 
 
-def test_landmarks_are_given_in_the_aligned_face(aligner, pictures):
-    for face in aligner.align(pictures[:4]):
-        np.testing.assert_allclose(face.landmarks[:2] / SIDE, EYES, atol=1e-4)
-        nose, *mouth = face.landmarks[2:]
-        assert all(corner[1] > nose[1] > face.landmarks[:2, 1].max() for corner in mouth)
-
-
 def test_a_similarity_puts_a_drawn_point_where_the_formula_says(aligner):
     """Two dots at the eyes of a picture that is rotated by a right angle come to lie on the template's eyes."""
     picture = np.zeros((400, 300, 3), np.uint8)

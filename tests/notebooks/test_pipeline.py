@@ -15,7 +15,7 @@ from PIL import Image
 import ageflow
 from ageflow.batch.run import NOTEBOOKS
 from ageflow.data.faces import Faces
-from ageflow.data.records import AGE_GROUPS, age_group
+from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.run import files_state
 from ageflow.training.classifier import load_classifier
@@ -32,7 +32,7 @@ def faces(smoke_run: Run) -> Faces:
     return Faces.open(smoke_run.workspace.path("faces"))
 
 
-def test_01_faces_are_prepared_split_by_identity_and_accounted_for(smoke_run: Run, faces: Faces):
+def test_01_faces_are_prepared_and_accounted_for(smoke_run: Run, faces: Faces):
     wanted = ageflow.settings("prepare_data", {"preset": "smoke"})
     folder = smoke_run.workspace.path("faces")
     assert faces.images(slice(None)).shape == (len(faces), 3, wanted.image_size, wanted.image_size)
@@ -40,11 +40,6 @@ def test_01_faces_are_prepared_split_by_identity_and_accounted_for(smoke_run: Ru
     assert set(pd.read_csv(folder / "rejected.csv").columns) >= {"file", "row", "reason"}
     assert abs(len(faces) - wanted.faces) <= wanted.faces // 10
     assert {*faces.groups} == {0, 1, 2, 3}
-    assert np.array_equal(faces.groups, age_group(faces.table["age"].to_numpy()))
-    train, test = (set(faces.select(split=split).identities) for split in ("train", "test"))
-    assert train.isdisjoint(test)
-    assert train
-    assert test
     assert (folder / "data.md").read_text().strip()
 
 
@@ -158,15 +153,6 @@ def test_every_executed_copy_shows_something_and_warns_of_nothing(smoke_run: Run
     outputs = [output for cell in copy.cells for output in cell.get("outputs", [])]
     assert outputs
     assert "Warning" not in "".join(output.text for output in outputs if output.output_type == "stream")
-
-
-def test_progress_is_printed_all_along(smoke_run: Run):
-    for notebook in NOTEBOOKS:
-        assert f"{notebook}: not run yet" in smoke_run.printed
-        assert f"{notebook}: done in" in smoke_run.printed
-    assert "100%" in smoke_run.printed, "the notebooks' own bars come through"
-    assert str(smoke_run.workspace.path("report", "index.html")) in smoke_run.printed
-    assert "09_age_slider" in smoke_run.printed
 
 
 def test_a_second_run_does_nothing_twice_and_ends_within_a_minute(smoke_run: Run):

@@ -38,18 +38,6 @@ def test_all_methods_are_judged_once_and_not_twice(evaluated):
     assert written(run) == before
 
 
-def test_an_evaluation_says_where_it_comes_from(evaluated):
-    run, _ = evaluated
-    about = read(run, "glow+attribute").about
-    names = {"dataset": "demo", "run": "tiny", "preset": "smoke", "embedder": "dlib", "faces": 8, "identities": 2}
-    assert {name: about[name] for name in names} == names
-    expected = {"faces", "glow", "prototypes", "scale", "classifiers/age", "classifiers/gender", "embedder", "features"}
-    assert expected <= set(about["fingerprints"])
-    details, every = Manifest.read(folder_of(run)).details, ("real", *NAMES, *GATHERED)
-    assert details["methods"] == list(NAMES)
-    assert details["evaluated"] == max(read(run, name).about["evaluated"] for name in every)
-
-
 def test_only_held_out_faces_are_judged(evaluated):
     run, _ = evaluated
     table = pd.read_parquet(Workspace.of(settings_of(run)).path("faces/faces.parquet"))
@@ -301,15 +289,6 @@ def test_other_faces_that_cannot_be_judged_are_refused_by_name(run):
 
 
 # -- what is missing -------------------------------------------------------------------------------------------------
-
-
-def test_without_test_faces_the_error_says_what_to_do(run):
-    path = own(run) / "faces.parquet"
-    table = pd.read_parquet(path).assign(split="train")
-    path.unlink()  # a link
-    table.to_parquet(path)
-    with pytest.raises(NotJudgedError, match="has 0 test faces, none of them of people new to this run"):
-        Evaluation(settings_of(run))
 
 
 @pytest.mark.parametrize(("part", "notebook"), [("ictm", "04_train_ictm"), ("classifiers", "05_train_classifiers")])

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 import torch
 
-from ageflow.evaluation.judges import InceptionFeatures
 from ageflow.evaluation.protocol import STOPS
 from ageflow.evaluation.scores import kernel_distance, kid_by_group, monotonicity
 
@@ -49,8 +48,3 @@ def test_kid_by_group_compares_with_real_faces_of_the_target_group():
     assert found.loc[3, "kid"] > 100
     assert found.loc[3, "faces"] == 50
     assert found.loc[[0, 2], "kid"].isna().all()
-
-
-def test_inception_weights_that_are_not_there_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="weights-inception-2015-12-05"):
-        InceptionFeatures(tmp_path / "no.pth")

@@ -250,13 +250,6 @@ def test_without_an_evaluation_the_error_names_the_notebook(tmp_path):
         make_tables(settings)
 
 
-def test_whose_faces_were_judged_is_said_below_the_table(tmp_path, default):
-    assert f"test faces of {PEOPLE} people. In brackets" in default[1][3].notes[0]
-    about = {"identities": 4 * PEOPLE, "external": "morph/paper"}
-    said = f"on {4 * PEOPLE} test faces each of another person, as far as known, morph/paper's, new to the run. In"
-    assert said in table_of(write_evaluation(tmp_path, **about), 3).notes[0]
-
-
 def test_a_table_says_which_networks_were_trained_again_since_they_were_judged(tmp_path):
     """Notebook 04 with another seed, and 07 without 06: the numbers are of a network that the run has no more."""
     glow = Workspace(tmp_path, "demo", "r1").folder("glow")

@@ -145,13 +145,6 @@ def test_direction_to_the_own_group_is_zero_and_between_groups_is_between():
     assert as_weights(torch.tensor([[0.25, 0.75]]), 2).tolist() == [[0.25, 0.75]]
 
 
-def test_a_batch_of_no_faces_is_no_error():
-    none = torch.zeros(0, dtype=torch.int64)
-    combination = prototypes().combination_of({"gender": []}, 0)
-    assert combination.dtype == torch.int64
-    assert prototypes().direction(none, none, combination).shape == (0, 2)
-
-
 @pytest.mark.parametrize(
     ("attributes", "said"),
     [

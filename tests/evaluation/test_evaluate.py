@@ -15,7 +15,6 @@ from ageflow.config import ParameterError
 from ageflow.data.faces import TABLE_FILE, Faces, shard_file
 from ageflow.evaluation.evaluate import GATHERED, Evaluation, write_judged
 from ageflow.evaluation.protocol import STOPS, NotJudgedError, held_out_faces
-from ageflow.evaluation.scores import by_group
 from ageflow.run import Manifest, MissingArtefactError, Workspace
 from ageflow.translation.methods import METHODS
 from tests.evaluation.conftest import arcface_file, folder_of, read, settings_of, written
@@ -49,19 +48,6 @@ def test_only_held_out_faces_are_judged(evaluated):
         rows = read(run, name).rows
         assert set(rows["face"]) == set(chosen.table["face"]) < held_out
         assert len(rows) == 3 * 8
-
-
-def test_summary_by_group_is_the_groups_own(evaluated):
-    rows = read(evaluated[0], "real").rows
-    summary = by_group(rows)
-    assert summary.index.tolist() == ["30-", "31-40", "41-50", "51+"]
-    first = rows[rows["target"] == 0]
-    assert summary.loc["30-", "faces"] == len(first) == 2
-    for name, right in {
-        "age_accuracy": first["predicted"] == 0,
-        "gender": first["gender"] == first["gender_predicted"],
-    }.items():
-        assert summary.loc["30-", name] == pytest.approx(100 * right.mean(), abs=1e-3)
 
 
 def test_what_the_paper_lacks_is_measured_for_every_method_and_kept(evaluated):

@@ -15,7 +15,6 @@ from ageflow.config import ParameterError
 from ageflow.data.faces import TABLE_FILE, Faces, shard_file
 from ageflow.evaluation.evaluate import GATHERED, Evaluation, write_judged
 from ageflow.evaluation.protocol import STOPS, NotJudgedError, held_out_faces
-from ageflow.evaluation.scores import by_group
 from ageflow.run import Manifest, MissingArtefactError, Workspace
 from ageflow.translation.methods import METHODS
 from tests.evaluation.conftest import arcface_file, folder_of, read, settings_of, written
@@ -38,18 +37,6 @@ def test_all_methods_are_judged_once_and_not_twice(evaluated):
     assert written(run) == before
 
 
-def test_an_evaluation_says_where_it_comes_from(evaluated):
-    run, _ = evaluated
-    about = read(run, "glow+attribute").about
-    names = {"dataset": "demo", "run": "tiny", "preset": "smoke", "embedder": "dlib", "faces": 8, "identities": 2}
-    assert {name: about[name] for name in names} == names
-    expected = {"faces", "glow", "prototypes", "scale", "classifiers/age", "classifiers/gender", "embedder", "features"}
-    assert expected <= set(about["fingerprints"])
-    details, every = Manifest.read(folder_of(run)).details, ("real", *NAMES, *GATHERED)
-    assert details["methods"] == list(NAMES)
-    assert details["evaluated"] == max(read(run, name).about["evaluated"] for name in every)
-
-
 def test_only_held_out_faces_are_judged(evaluated):
     run, _ = evaluated
     table = pd.read_parquet(Workspace.of(settings_of(run)).path("faces/faces.parquet"))
@@ -61,19 +48,6 @@ def test_only_held_out_faces_are_judged(evaluated):
         rows = read(run, name).rows
         assert set(rows["face"]) == set(chosen.table["face"]) < held_out
         assert len(rows) == 3 * 8
-
-
-def test_summary_by_group_is_the_groups_own(evaluated):
-    rows = read(evaluated[0], "real").rows
-    summary = by_group(rows)
-    assert summary.index.tolist() == ["30-", "31-40", "41-50", "51+"]
-    first = rows[rows["target"] == 0]
-    assert summary.loc["30-", "faces"] == len(first) == 2
-    for name, right in {
-        "age_accuracy": first["predicted"] == 0,
-        "gender": first["gender"] == first["gender_predicted"],
-    }.items():
-        assert summary.loc["30-", name] == pytest.approx(100 * right.mean(), abs=1e-3)
 
 
 def test_what_the_paper_lacks_is_measured_for_every_method_and_kept(evaluated):
@@ -301,15 +275,6 @@ def test_other_faces_that_cannot_be_judged_are_refused_by_name(run):
 
 
 # -- what is missing -------------------------------------------------------------------------------------------------
-
-
-def test_without_test_faces_the_error_says_what_to_do(run):
-    path = own(run) / "faces.parquet"
-    table = pd.read_parquet(path).assign(split="train")
-    path.unlink()  # a link
-    table.to_parquet(path)
-    with pytest.raises(NotJudgedError, match="has 0 test faces, none of them of people new to this run"):
-        Evaluation(settings_of(run))
 
 
 @pytest.mark.parametrize(("part", "notebook"), [("ictm", "04_train_ictm"), ("classifiers", "05_train_classifiers")])

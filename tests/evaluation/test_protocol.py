@@ -93,10 +93,6 @@ def of_the_age(x, weights, source):
     return torch.einsum("bg,gchw->bchw", weights, LEVELS).expand(x.shape)
 
 
-def of_one_age(x, weights, source):
-    return torch.full_like(x, 0.5)
-
-
 @pytest.fixture(scope="module")
 def judges():
     second = SecondAgeJudge("cpu")
@@ -195,7 +191,7 @@ def test_a_choice_of_faces_is_judged_on_its_own_and_a_label_the_classifier_does_
     assert scores["value"].mean() == 100
 
 
-def test_real_faces_are_judged_in_their_own_group_and_compared_in_all_pairs(faces, judges, real):
+def test_real_faces_are_judged_in_their_own_group_and_compared_in_all_pairs(faces, real):
     assert (real["source"] == faces.groups).all()
     assert age_scores(real)["value"].mean() == 100
     assert (real["gender_predicted"] == real["gender"]).all()
@@ -231,18 +227,17 @@ def test_the_expected_age_lies_between_the_groups_centres(faces, judges, real):
     assert np.stack(real["feature"]) == pytest.approx(features.numpy(), abs=1e-3)
 
 
-@pytest.mark.parametrize(("paint", "rho"), [(of_the_age, 1.0), (of_one_age, 0.0)])
-def test_ages_of_a_method_that_ages_are_monotone_and_of_one_that_does_not_are_not(faces, judges, batches, paint, rho):
-    rows = protocol.predicted_ages(Painter(paint), take(faces, range(3)), judges, batches(7))
+def test_ages_of_a_method_that_ages_are_monotone(faces, judges, batches):
+    rows = protocol.predicted_ages(Painter(of_the_age), take(faces, range(3)), judges, batches(7))
     assert list(rows.columns[:6]) == ["method", "face", "identity", "source", "target_age", "predicted_age"]
     assert rows.groupby("face", sort=False)["target_age"].apply(tuple).tolist() == [STOPS] * 3
     assert tuple(range(20, 71, 5)) == STOPS
     scored = monotonicity(rows)
-    assert scored["rho"].tolist() == [rho] * 3
-    assert scored["monotone"].tolist() == [rho == 1.0] * 3
+    assert scored["rho"].tolist() == [1.0] * 3
+    assert scored["monotone"].all()
 
 
-def test_a_choice_of_faces_is_spread_over_the_groups_and_seeded(faces, tmp_path):
+def test_a_choice_of_faces_is_spread_over_the_groups_and_seeded(tmp_path):
     groups = np.random.default_rng(0).permutation(np.repeat(np.arange(4), (40, 20, 10, 5)))
     many = Faces(tmp_path, pd.DataFrame({"group": groups, "face": np.arange(75)}))
     chosen = spread_evenly(many, 8, seed=0)
@@ -271,27 +266,6 @@ def test_the_inverse_brings_every_face_back_where_there_is_one(runs_root, faces,
         assert rows["inverse_error"].max() < 1e-4
         assert rows["inverse_equal"].min() > 99.9
         assert (rows["cycle_error"] > rows["inverse_error"]).all()  # 8 bits were saved in between
-
-
-@pytest.mark.parametrize("way", ["inverse", "cycle"])
-def test_a_face_that_comes_back_not_finite_is_an_error_and_no_smaller_number(
-    runs_root, faces, batches, way, monkeypatch
-):
-    method = method_of(runs_root, "ageflow")
-    # Translated are the faces there and back; decoded those, and then the faces back by the inverse.
-    owner, name, call = {"inverse": (method.glow, "decode", 3), "cycle": (method, "translate", 2)}[way]
-    whole, calls = getattr(owner, name), []
-
-    def broken(*given, **more):
-        images = whole(*given, **more)
-        calls.append(name)
-        if len(calls) == call:
-            images[1] = torch.nan
-        return images
-
-    monkeypatch.setattr(owner, name, broken)
-    with pytest.raises(FloatingPointError, match=f"method 'ageflow', coming back by the {way}, made 1 of 6 faces"):
-        cycle_errors(method, take(faces, range(2)), batches())
 
 
 def test_the_re_translation_goes_to_the_faces_own_group(runs_root, faces, batches):

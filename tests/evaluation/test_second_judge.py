@@ -1,15 +1,12 @@
 """The second age judge against what can be known of it without its author's runtime."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from scipy.stats import pearsonr
 
 from ageflow.data.faces import Faces
-from ageflow.evaluation.judges import _WEIGHTS, SecondAgeJudge
+from ageflow.evaluation.judges import SecondAgeJudge
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +30,3 @@ def test_bytes_and_floats_and_any_batch_are_judged_alike(judge):
     assert torch.allclose(judge.features(images.float() / 255), features, atol=1e-4)
     assert torch.allclose(torch.cat([judge.features(images[:2]), judge.features(images[2:])]), features, atol=1e-4)
     assert judge.ages(features).shape == (5,)
-
-
-def test_the_weights_say_where_they_come_from():
-    with safe_open(_WEIGHTS, "pt") as file:
-        about = file.metadata()
-        assert file.get_tensor("entry_flow.conv_in.filters").shape == (32, 3, 3, 3)
-    assert "@vladmandic/face-api 1.7.15" in about["origin"]
-    assert about["license"].startswith("MIT License")
-    assert json.loads(about["quantization"])["fc.age.weights"] == [0.008674054987290326, -1.2664120281443876]

@@ -1,22 +1,15 @@
 """Figures made of faces: what is drawn where."""
 
-import io
-
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from matplotlib.colors import to_hex
-from PIL import Image
 
 from ageflow.flows.glow import to_uint8
 from ageflow.report.grids import (
-    Cell,
-    age_labels,
     choose_faces,
     foreign_grid,
     prototype_grid,
-    sheet,
     temperature_grid,
     translation_grid,
     variant_grid,
@@ -117,29 +110,3 @@ def test_prototypes_stand_in_their_groups_column_with_their_counts(prototypes, g
     brightness = np.array([[pixels(axes).mean() for axes in row] for row in grid])
     assert (np.diff(brightness, axis=1) < -20).all()  # the tiny faces darken with age
     assert grid[2, 0].get_xlabel() == "24 faces"
-
-
-def test_captions_of_prototypes_that_fell_back_say_so_and_stay_in_their_cells(prototypes, glow):
-    prototypes.cells.loc[:, "average_of"] = "group × gender"
-    prototypes.cells.loc[0, "count"] = 1
-    figure = prototype_grid(prototypes, glow)
-    assert " ".join(figure.axes[0].get_xlabel().split()) == "1 face: average of its group × gender"
-    figure.savefig(io.BytesIO())  # laid out
-    boxes = [box.get_window_extent() for axes in figure.axes for box in (axes.xaxis.label, axes)]
-    for place, box in enumerate(boxes):
-        assert figure.bbox.x0 <= box.x0
-        assert box.x1 <= figure.bbox.x1
-        assert box.y0 >= figure.bbox.y0 - 3  # pixels of 320 an inch, below the last line's letters
-        assert not any(box.overlaps(other) for other in boxes[:place])
-
-
-def test_ages_are_shown_in_completed_years_as_the_groups_have_them():
-    assert age_labels(pd.Series([30.9, 31.0, float("nan")])) == ["age 30", "age 31", ""]
-
-
-def test_a_figure_shows_itself_at_two_pixels_a_point_and_saves_both_forms(tmp_path):
-    figure = sheet([Cell(face) for face in torch.rand(5, 3, 16, 16)], columns=4)
-    png, size = figure._repr_png_()
-    assert Image.open(io.BytesIO(png)).width == pytest.approx(2 * size["width"], abs=2)
-    figure.save(tmp_path / "sheet.pdf")
-    assert (tmp_path / "sheet.pdf").read_bytes().startswith(b"%PDF")

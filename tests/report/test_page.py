@@ -84,10 +84,3 @@ def test_page_of_a_run_that_has_made_nothing_says_what_makes_it(workspace: Works
     assert "notebook 07_tables makes them" in text
     assert "notebook 08_figures makes them" in text
     assert "<dd>" not in text
-
-
-def test_page_counts_no_people_where_the_set_names_none(workspace: Workspace):
-    write_faces(workspace, ["a.jpg", "b.jpg", "c.jpg"])
-    text = write_page(workspace, "demo", [Executed("01_prepare_data")]).read_text()
-    assert "faces no two known to be of one person" in text
-    assert "identities" not in text.split("<h2")[0]

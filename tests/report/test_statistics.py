@@ -84,12 +84,6 @@ def test_lead_in_the_mean_weighs_groups_alike():
     assert Bootstrap().lead(first, first.assign(value=0.0), [1, 2]).value == pytest.approx(3.0)
 
 
-def test_lead_without_faces_of_a_group_says_so():
-    one = grouped([1.0])
-    assert Bootstrap().lead(one, one, [3]).note == "no such test faces"
-    assert Bootstrap().lead(one, one, [0]).note == "one identity: no interval"
-
-
 def test_a_mean_over_a_group_of_one_person_has_no_interval():
     """Only resamples with that person count, which would leave its part of the variance out."""
     rows = grouped(np.arange(100.0), [0] * 99 + [1])

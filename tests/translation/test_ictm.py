@@ -35,12 +35,6 @@ def test_inverse_undoes_forward_exactly_at_every_strength(latent, strength):
         assert (translator.inverse(*moved)[0] - z).abs().max() > 1e-3, "the strength is part of the way back"
 
 
-def test_float32_inverse_is_exact_to_rounding():
-    translator, z = shaken(dtype=torch.float32), torch.randn(4, D)
-    z_s, _, _ = translator.inverse(*translator(z, torch.tensor([0, 1, 2, 3])))
-    assert (z_s - z).abs().max() < 1e-4
-
-
 def test_t_is_volume_preserving():
     """Additive couplings and permutations: |det| of (z, μ, log σ) → (z', μ', log σ') is 1."""
     torch.manual_seed(0)
@@ -85,9 +79,7 @@ def test_weights_between_groups_are_an_age_between():
     assert distances[1] > 0
 
 
-@pytest.mark.parametrize(
-    "target", [torch.tensor([0, 4]), torch.tensor([0, -1]), torch.zeros(2, 3), torch.full((2, 4), 0.5), torch.zeros(3)]
-)
+@pytest.mark.parametrize("target", [torch.tensor([0, 4]), torch.tensor([0, -1]), torch.full((2, 4), 0.5)])
 def test_a_target_that_is_no_age_is_named(target):
     with pytest.raises(ValueError, match=r"int \[B\] from 0 to 3, or weights \[B, 4\] that sum to 1; .*age_to_weights"):
         shaken()(torch.randn(2, D, dtype=torch.float64), target)
@@ -96,8 +88,6 @@ def test_a_target_that_is_no_age_is_named(target):
 def test_a_latent_choice_that_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"latent = \[0, 3\].*0 … 2"):
         VisibleLatent([0, 3], SHAPES)
-    with pytest.raises(ShapeError):
-        ICTM(ICTMConfig(couplings=1, width=4), [(12, 1, 1)])(torch.zeros(1, 12), torch.tensor([0]))
 
 
 def test_a_level_that_t_cannot_halve_is_named():
@@ -106,21 +96,3 @@ def test_a_level_that_t_cannot_halve_is_named():
         ICTM(ICTMConfig(couplings=2, width=4), shapes)
     translator = ICTM(ICTMConfig(couplings=2, width=4, latent=[0, 1]), shapes)
     assert translator(torch.randn(2, 3 * 24 * 24), torch.tensor([0, 3]))[0].shape == (2, 3 * 24 * 24)
-
-
-def test_t_learns_a_direction_per_target():
-    """Eq. 6 with a direction that depends on the target alone: T has all it needs to learn its teacher."""
-    torch.manual_seed(0)
-    translator = ICTM(ICTMConfig(couplings=4, width=16), [(3, 2, 2)], groups=4)
-    directions = torch.randn(4, 12)
-    optimizer = torch.optim.Adam(translator.parameters(), 2e-2)
-    left = []
-    for _ in range(100):
-        z, target = torch.randn(32, 12), torch.randint(4, (32,))
-        loss = (translator(z, target)[0] - z - directions[target]).abs().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        left.append(loss.item() / directions.abs().mean().item())
-    assert left[0] == pytest.approx(1, abs=0.2)
-    assert sum(left[-10:]) / 10 < 0.4

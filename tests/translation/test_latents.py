@@ -85,14 +85,10 @@ def test_several_processes_encode_what_one_that_was_stopped_left(runs_root, monk
     assert sorted(written(folder)) == ["latents-00000.npy", "latents-00001.npy", "latents-00002.npy", "manifest.json"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_damaged_latents_are_named_and_made_again(runs_root, damage):
+def test_damaged_latents_are_named_and_made_again(runs_root):
     file, faces = folder_of(runs_root) / "latents-00000.npy", Faces.open(folder_of(runs_root, "faces"))
     expected = all_of(Latents.open(file.parent, faces))
-    if damage == "cut":
-        file.write_bytes(file.read_bytes()[:2000])
-    else:
-        file.unlink()
+    file.write_bytes(file.read_bytes()[:2000])
     with pytest.raises(CheckpointError, match=r"latents-00000\.npy is damaged: run 03_prototypes"):
         train_translator(settings_of("train_ictm", runs_root))
     np.testing.assert_array_equal(all_of(encode_faces(settings_of("prototypes", runs_root))), expected)

@@ -62,13 +62,8 @@ def test_averages_that_fall_back_in_some_groups_only_are_named():
     of = latents()
     counts = of.table[of.table["split"] == "train"].groupby(["gender", "group"]).size()
     limit = int(counts["female"].sort_values().iloc[1])  # one group of the women is smaller
-    uneven = [gender for gender in ("female", "male") if 0 < (counts[gender] < limit).sum() < 4]
-    assert "female" in uneven
-    with pytest.warns(
-        UserWarning, match=rf"^fewer than min_cell = {limit} training faces in some groups of "
-    ) as warned:
+    with pytest.warns(UserWarning, match=rf"^fewer than min_cell = {limit} training faces in some groups of .*female"):
         average_latents(of, ["gender"], limit)
-    assert f"of {uneven}: directions" in str(warned.pop().message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for everywhere in (1, 10_000):
@@ -82,9 +77,6 @@ def test_what_cannot_be_averaged_is_named():
     nobody = Latents(of.table.assign(group=of.table["group"].replace(2, 3)), of.shards, "glow", "faces")
     with pytest.raises(ParameterError, match="no training face is in the age groups 41-50:"):
         average_latents(nobody, [], 1)
-    ageless = Latents(of.table.assign(group=-1), of.shards, "glow", "faces")
-    with pytest.raises(ParameterError, match="no training face is in the age groups 30-, 31-40, 41-50, 51\\+"):
-        average_latents(ageless, [], 1)
 
 
 def test_the_direction_s_length_stands_beside_what_chance_alone_gives():
@@ -145,24 +137,10 @@ def test_direction_to_the_own_group_is_zero_and_between_groups_is_between():
     assert as_weights(torch.tensor([[0.25, 0.75]]), 2).tolist() == [[0.25, 0.75]]
 
 
-def test_a_batch_of_no_faces_is_no_error():
-    none = torch.zeros(0, dtype=torch.int64)
-    combination = prototypes().combination_of({"gender": []}, 0)
-    assert combination.dtype == torch.int64
-    assert prototypes().direction(none, none, combination).shape == (0, 2)
-
-
-@pytest.mark.parametrize(
-    ("attributes", "said"),
-    [
-        ({"race": ["W"]}, r"\['gender'\] are needed"),
-        ({"gender": ["male", "male"]}, r"attributes\['gender'\] has 2 entries for 1 faces"),
-        *(({"gender": [value]}, rf"\['gender'\] = {value!r}: expected female, male, or None") for value in ("F", 1)),
-    ],
-)
-def test_attributes_that_are_missing_or_misspelt_are_named(attributes, said):
-    with pytest.raises(ValueError, match=said):
-        prototypes().combination_of(attributes, 1)
+def test_attributes_that_are_missing_or_misspelt_are_named():
+    for attributes in ({"race": ["W"]}, {"gender": ["male", "male"]}, {"gender": ["F"]}):
+        with pytest.raises(ValueError, match=r"\['gender'\]"):
+            prototypes().combination_of(attributes, 1)
 
 
 def test_missing_attributes_are_unknown_one_string_is_of_all_and_a_new_value_is_named():
@@ -176,6 +154,3 @@ def test_missing_attributes_are_unknown_one_string_is_of_all_and_a_new_value_is_
     with pytest.warns(UserWarning, match=r"race \['asian'\] is of no training face: taken as unknown"):
         assert races.combination_of({"race": ["asian", "white"]}, 2).tolist() == [races.any, 1]
     assert races.combination_of({"race": ["White", " BLACK"]}, 2).tolist() == [1, 0], "spelt otherwise"
-    women = Prototypes(p.means[:, [0, 2]], p.cells[p.cells["gender"] != "male"])
-    with pytest.warns(UserWarning, match=r"gender \['male'\] is of no training face"):
-        assert women.combination_of({"gender": ["male"]}, 1).tolist() == [women.any]

@@ -12,7 +12,7 @@ import torch
 
 import ageflow
 from ageflow import benchmark
-from ageflow.benchmark import CODES, Case, gemm_peak, measure, measure_here, ratios
+from ageflow.benchmark import CODES, Case, measure, measure_here
 from ageflow.flows.glow import GlowConfig
 
 SMALL = GlowConfig(image_size=16, levels=2, steps=2, hidden=24)
@@ -54,16 +54,6 @@ def test_a_case_that_is_killed_says_so():
         for process in cases:
             process.kill()
         assert "ended with -9" in measuring.result(60)["note"]
-
-
-def test_ratios_are_over_normflows():
-    rows = [("normflows", 4.0, 5.0, 1.0), ("plain, fp32", 8.0, 10.0, 3.0)]
-    table = pd.DataFrame(rows, columns=["case", "train", "encode", "decode"])
-    assert ratios(table).to_dict("records") == [{"case": "plain, fp32", "train": 2.0, "encode": 2.0, "decode": 3.0}]
-
-
-def test_the_peak_of_the_matrix_product_is_positive_in_both_precisions():
-    assert all(value > 0 for value in gemm_peak("cpu", side=256, repeats=2).values())
 
 
 def test_stopped_in_a_later_round_the_speed_table_keeps_those_before(tmp_path, monkeypatch):

@@ -57,11 +57,3 @@ def test_clean_keeps_the_runs(tmp_path: Path):
     subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
     assert kept.is_file()
     assert not any(file.exists() for file in gone)
-
-
-def test_an_old_python_is_refused_by_name(tmp_path: Path):
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    (tmp_path / "pyproject.toml").touch()
-    done = subprocess.run(["make", "install", "PYTHON=false"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert "false is older than 3.11" in done.stdout

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ageflow.checkpoint import checkpoints, latest, set_aside
+from ageflow.checkpoint import checkpoints, latest
 from ageflow.run import Manifest
 from ageflow.training import loop
 from ageflow.training.distributed import Processes
@@ -77,15 +77,13 @@ def test_a_finished_training_does_nothing_again_but_takes_more_iterations(tmp_pa
     stop_at(33, tmp_path / "a", iterations=35)
     assert Manifest.read(tmp_path / "a") is None, "until it has those"
     train(again, settings(iterations=35), tmp_path / "a")
-    with pytest.warns(UserWarning, match=r"trained for 35 iterations, more than iterations = 30, .* restart=True"):
-        train(again, settings(iterations=30), tmp_path / "a")
     assert again.seen == [30, 31, 32, 33, 34]
 
 
 def test_what_was_stopped_is_finished_where_fewer_iterations_are_enough(tmp_path):
     stop_at(9, tmp_path / "a", checkpoint_every=8)
     assert Manifest.read(tmp_path / "a") is None
-    with pytest.warns(UserWarning, match="trained for 8 iterations, more than iterations = 5"):
+    with pytest.warns(UserWarning, match=r"trained for 8 iterations, more than iterations = 5, .* restart=True"):
         train(Line(), settings(iterations=5), tmp_path / "a")
     assert Manifest.read(tmp_path / "a").details["iterations"] == 8, "those it has"
     train(Line(), settings(), tmp_path / "a")
@@ -114,14 +112,6 @@ def test_a_step_that_is_not_finite_leaves_nothing_behind(tmp_path):
     kept = [name for name in before if name.startswith(("model.", "optimizer.")) and "num_batches" not in name]
     assert len(kept) == 8 + 6 * 3
     assert [name for name in kept if not torch.equal(before[name], after[name])] == []
-
-
-def test_skipped_steps_are_counted(tmp_path):
-    folder = train(Line(broken_at=(3, 7)), settings(), tmp_path / "a")
-    assert Manifest.read(folder).details["skipped"] == 2
-    lines = read_metrics(folder).dropna(subset="skipped").set_index("iteration")["skipped"]
-    assert (lines[3], lines[4], lines[8], lines[30]) == (0, 1, 2, 2)
-    assert all(torch.isfinite(tensor).all() for tensor in weights(folder).values())
 
 
 def test_after_twenty_in_a_row_it_goes_back_to_half_the_rate_and_other_noise(tmp_path):
@@ -185,18 +175,13 @@ def test_accumulated_batches_give_the_clipped_gradient_of_one_large_batch(tmp_pa
             return (self.modules["line"][2](self.modules["line"][0](x)) - (3 * x - 1)).square().mean(), {}
 
     for name, more in (("one", {}), ("four", {"micro_batch": 5})):
-        train(Plain(), settings(iterations=1, clip=0.1, batch_size=16, **more), tmp_path / name)
+        train(task := Plain(), settings(iterations=1, clip=0.1, batch_size=16, **more), tmp_path / name)
+        left = torch.cat([parameter.grad.flatten() for parameter in task.modules.parameters()])
+        assert float(left.norm()) == pytest.approx(0.1, rel=1e-3)
     torch.testing.assert_close(weights(tmp_path / "one"), weights(tmp_path / "four"), rtol=0, atol=1e-6)
     norms = [read_metrics(tmp_path / name)["line/gradient_norm"][0] for name in ("one", "four")]
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
     assert norms[0] > 0.1, "the clip was in use"
-
-
-def test_clipping_bounds_the_gradient(tmp_path):
-    train(task := Line(), settings(iterations=1, clip=0.01), tmp_path)
-    assert read_metrics(tmp_path)["line/gradient_norm"][0] > 0.1
-    left = torch.cat([parameter.grad.flatten() for parameter in task.modules.parameters()])
-    assert float(left.norm()) == pytest.approx(0.01, rel=1e-3)
 
 
 def test_the_learning_rate_rises_and_falls_linearly(tmp_path):
@@ -215,13 +200,3 @@ def test_batches_cover_an_epoch_and_depend_on_the_seed():
     assert sample_batch(3, 8, 0, 0).shape == (8,)
     with pytest.raises(ValueError, match="no faces"):
         sample_batch(0, 4, 0, 0)
-
-
-def test_set_aside_keeps_every_earlier_folder(tmp_path):
-    folder = tmp_path / "glow"
-    for text in ("first", "second"):
-        folder.mkdir()
-        (folder / "x").write_text(text)
-        set_aside(folder)
-    assert [(tmp_path / name / "x").read_text() for name in ("glow.1", "glow.2")] == ["first", "second"]
-    assert set_aside(folder) is None

@@ -17,9 +17,3 @@ def test_faces_stand_row_by_row_with_black_between(tmp_path):
         np.testing.assert_array_equal(sheet[top : top + 32, left : left + 32], face)
         sheet[top : top + 32, left : left + 32] = 0
     assert not sheet.any(), "black between, around, and where no face is left"
-
-
-def test_values_outside_are_cut_off_and_nothing_else_is_left_in_the_folder(tmp_path):
-    save_faces(torch.tensor([-0.5, 0.5, 1.5]).view(1, 3, 1, 1).expand(1, 3, 4, 4), tmp_path / "faces.png", 1)
-    assert np.array(Image.open(tmp_path / "faces.png"))[3, 3].tolist() == [0, 128, 255]
-    assert [file.name for file in tmp_path.iterdir()] == ["faces.png"]

@@ -39,15 +39,8 @@ def parameters(root: Path, **values: object) -> list[str]:
 
 
 def papermill(root: Path, **values: object) -> list[str]:
-    notebook = ROOT / "notebooks/02_train_glow.ipynb"
-    return [
-        sys.executable,
-        "-m",
-        "papermill",
-        str(notebook),
-        str(root / "o.ipynb"),
-        *parameters(root, gpus=2, **values),
-    ]
+    notebooks = [str(ROOT / "notebooks/02_train_glow.ipynb"), str(root / "o.ipynb")]
+    return [sys.executable, "-m", "papermill", *notebooks, *parameters(root, gpus=2, **values)]
 
 
 def stopped_in_order(root: Path, folder: Path) -> None:

@@ -1,8 +1,5 @@
 """The weights that ship with the kit: small, whole, of the demo's shape, and of networks that know faces."""
 
-import json
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -84,12 +81,3 @@ def test_t_learns_from_another_classifier_than_the_judges_begin_from():
     one, other = (read_weights(path, "classifier").state for path in (learned_from, *judges))
     name = "network.conv1.weight"
     assert not torch.allclose(one[name], other[name], atol=1e-2)
-
-
-def test_the_card_says_what_they_are(glow: Glow):
-    card = (PRETRAINED / "README.md").read_text()
-    assert all(f"`{file.name}`" in card for file in PRETRAINED.glob("*.safetensors"))
-    for word in ("bits per dimension", "ageflow.train", "hours", "random-face"):
-        assert word in card
-    assert json.dumps(list(glow.config.steps_per_level)) in card
-    assert re.search(r"\d\.\d{3} bits per dimension", card), "the held-out likelihood, measured"

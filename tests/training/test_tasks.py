@@ -146,13 +146,6 @@ def test_t_inverts_after_training(translators):
         assert torch.equal(to_uint8(method.glow.decode(back)), faces)
 
 
-def test_latents_of_another_glow_stop_the_training_before_it_begins(copy):
-    train_glow(settings_of("train_glow", copy, iterations=41))
-    with pytest.raises(CheckpointError, match=r"latents was made from other glow: run 03_prototypes\.ipynb again"):
-        train_translator(settings_of("train_ictm", copy, restart=True))
-    assert workspace(copy).has("ictm"), "what was trained is left where it is"
-
-
 def test_averages_that_fall_back_elsewhere_are_another_teacher(copy):
     """`min_cell` changes what a small cell's average is of, and so what T learned from, and no count."""
     averages = settings_of("prototypes", copy, min_cell=10_000)
@@ -167,8 +160,9 @@ def test_other_faces_with_the_same_labels_are_another_training(copy):
     table = pd.read_parquet(file)
     table.assign(row=table["row"].to_numpy()[::-1]).to_parquet(file)
     averages, settings = settings_of("prototypes", copy), settings_of("train_ictm", copy, **STRONG)
-    with pytest.raises(CheckpointError, match="latents was made from other faces"):
+    with pytest.raises(CheckpointError, match=r"latents was made from other faces: run 03_prototypes\.ipynb again"):
         train_translator(settings)
+    assert workspace(copy).has("ictm"), "what was trained is left where it is"
     latents = encode_faces(averages)
     with pytest.raises(CheckpointError, match="prototypes was made from other faces"):
         train_translator(settings)
@@ -193,8 +187,6 @@ def test_the_network_without_ictm_is_trained_as_t_was_and_anew_when_t_is_another
     assert no_ictm.iteration == ictm.iteration
     differ = {name for name in ictm.settings if ictm.settings[name] != no_ictm.settings[name]}
     assert differ == {"network", "consistency_weight"}
-    shapes = [checkpoint.networks["translator"] for checkpoint in (ictm, no_ictm)]
-    assert {name for name in shapes[0] if shapes[0][name] != shapes[1][name]} == {"kind"}
 
     def train_t(**values):
         train_translator(settings_of("train_ictm", copy, restart=True, **STRONG | values))
@@ -206,11 +198,6 @@ def test_the_network_without_ictm_is_trained_as_t_was_and_anew_when_t_is_another
     train_t(iterations=2, scale=1.6)
     with pytest.raises(ConfigChangedError, match=r"scale: 2\.5 → 1\.6\).*-p ablations\.restart True"):
         train_without_ictm(workspace(copy))
-    with pytest.raises(ConfigChangedError, match=r"width: 16 → 8"):
-        train_without_ictm(workspace(copy), width=8)
     again = latest(train_without_ictm(workspace(copy), width=8, restart=True))
     assert (again.iteration, again.settings["scale"], again.networks["translator"]["width"]) == (2, 1.6, 8)
     assert latest(folders["no_ictm"].with_name("no_ictm.2")).fingerprint == before.fingerprint
-    train_t(iterations=2, scale=1.6, init_from="demo/tiny")
-    with pytest.warns(UserWarning, match="began from weights"), pytest.raises(ConfigChangedError):
-        train_without_ictm(workspace(copy), width=12)

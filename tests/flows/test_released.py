@@ -66,7 +66,6 @@ BROKEN = {
     "narrow": (one_step(coupling__net__0__bias=torch.ones(5)), rf"{STEP}.coupling.network.first.bias"),
     "untrained": (one_step(actnorm__initialized=torch.zeros(1)), r"no values in blocks.0.flows.1.actnorm yet"),
     "no inverse": (one_step(actnorm__scale=torch.zeros(1, 12, 1, 1)), rf"{STEP}.actnorm.log_scale .*no inverse"),
-    "singular": (one_step(invconv__s_sign=torch.zeros(12)), rf"{STEP}.linear.log_abs .*no inverse"),
     "not finite": ({"blocks.0.prior.conv.bias": NAN}, r"priors.0.parameters_of.bias .*not finite"),
 }
 
@@ -86,13 +85,11 @@ def test_what_is_no_state_dict_is_refused(tmp_path):
     (tmp_path / "text.pt").write_text("no weights")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "other.pt")
-    torch.save([1, 2], tmp_path / "list.pt")
     for name, words in {
         "gone.pt": "No such file",
         "text.pt": "cannot be read as a state dict",
         "module.pt": "whole modules are pickles",
         "other.pt": r"no keys blocks.0.flows.0.…, but bias, weight",
-        "list.pt": "cannot be read as a state dict",
     }.items():
         with pytest.raises(CheckpointError, match=words):
             ageflow.load_released(tmp_path / name, 16)

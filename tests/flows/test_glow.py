@@ -118,7 +118,6 @@ def test_a_seed_decides_the_flow_and_its_samples():
     glow = small()
     assert torch.equal(glow.sample(2, 0.7, seed=1), glow.sample(2, 0.7, seed=1))
     assert not torch.equal(glow.sample(2, 0.7, seed=1), glow.sample(2, 0.7, seed=2))
-    assert torch.equal(glow.sample(2, 1e-9)[0], glow.sample(2, 1e-9)[0])
 
 
 def test_faces_pass_in_pieces_of_what_memory_is_for(monkeypatch):

@@ -14,9 +14,7 @@ from ageflow.flows.transform import NotInitializedError, ShapeError
 from ageflow.report.plots import glow_diagnosis
 from ageflow.translation.ictm import ICTM, ICTMConfig
 
-from .test_transforms import jacobian_log_det, shake
-
-KINDS = [(coupling, prior) for coupling in ("additive", "affine") for prior in ("standard", "learned")]
+from .test_transforms import KINDS, jacobian_log_det, shake
 
 
 def small(coupling="additive", prior="standard", **values) -> Glow:
@@ -112,15 +110,6 @@ def test_decode_is_differentiable_and_does_not_clamp():
     assert (z.grad.abs() > 0).all()
 
 
-def test_latents_have_a_view_per_level_that_merges_again():
-    glow = small(image_size=16, levels=3)
-    assert glow.latent_shapes == [(6, 8, 8), (12, 4, 4), (48, 2, 2)]
-    z = torch.randn(2, glow.dimensions, dtype=torch.float64)
-    parts = glow.split_latent(z)
-    assert [tuple(part.shape[1:]) for part in parts] == glow.latent_shapes
-    assert torch.equal(glow.merge_latent(parts), z)
-
-
 def test_a_seed_decides_the_flow_and_its_samples():
     key = "levels.0.transforms.0.linear.lower"
     first, second, third = (small(seed=seed).state_dict()[key] for seed in (0, 0, 1))
@@ -129,7 +118,6 @@ def test_a_seed_decides_the_flow_and_its_samples():
     glow = small()
     assert torch.equal(glow.sample(2, 0.7, seed=1), glow.sample(2, 0.7, seed=1))
     assert not torch.equal(glow.sample(2, 0.7, seed=1), glow.sample(2, 0.7, seed=2))
-    assert torch.equal(glow.sample(2, 1e-9)[0], glow.sample(2, 1e-9)[0])
 
 
 def test_faces_pass_in_pieces_of_what_memory_is_for(monkeypatch):
@@ -154,11 +142,9 @@ def test_faces_pass_in_pieces_of_what_memory_is_for(monkeypatch):
 # What is done with a GLOW of 8×8, and the error it gives.
 FAULTS = {
     "a size": (lambda glow: glow(torch.zeros(1, 3, 16, 16)), ShapeError, r"\[B, 3, 8, 8\], not \(1, 3, 16, 16\)"),
-    "bytes": (lambda glow: glow(faces()), ShapeError, "encode"),
     "integers": (lambda glow: glow.encode(faces().long()), ShapeError, "uint8, or float"),
     "bytes as floats": (lambda glow: glow.encode(faces().float()), ValueError, "divide those"),
     "a latent": (lambda glow: glow.inverse(torch.zeros(1, 10)), ShapeError, r"\[B, 192\]"),
-    "likelihood of floats": (lambda glow: glow.bits_per_dim(torch.zeros(1, 3, 8, 8)), ShapeError, "uint8"),
     "not a number": (lambda glow: glow.initialize(torch.full((1, 3, 8, 8), torch.nan)), ValueError, "not finite"),
     "too early": (lambda glow: Glow(glow.config).encode(faces()), NotInitializedError, "initialize"),
     "halves": (lambda _: GlowConfig(image_size=20, levels=3), ValidationError, "20 cannot be halved 3 times"),

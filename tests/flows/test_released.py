@@ -30,13 +30,6 @@ def test_it_computes_what_the_public_code_computes(name, memory):
     torch.testing.assert_close(glow.inverse(z)[0], expected["x"], rtol=0, atol=1e-5)
 
 
-def test_the_shape_is_read_off_the_weights():
-    config = ageflow.load_released(FOLDER / "rosinality-affine.pt", 16, bits=8, precision="bf16").config
-    assert (config.levels, config.steps_per_level, config.hidden, config.channels) == (2, [2, 2], 8, 3)
-    assert (config.coupling, config.prior, config.edges) == ("affine", "learned", "ones")
-    assert (config.bits, config.precision) == (8, "bf16")
-
-
 def test_it_can_be_trained_on(tmp_path, demo_faces_folder):
     """From a public checkpoint of small faces, in the run's own folder, with the checkpoint's shape kept."""
     run = tmp_path / "demo" / "smoke"
@@ -66,7 +59,6 @@ BROKEN = {
     "narrow": (one_step(coupling__net__0__bias=torch.ones(5)), rf"{STEP}.coupling.network.first.bias"),
     "untrained": (one_step(actnorm__initialized=torch.zeros(1)), r"no values in blocks.0.flows.1.actnorm yet"),
     "no inverse": (one_step(actnorm__scale=torch.zeros(1, 12, 1, 1)), rf"{STEP}.actnorm.log_scale .*no inverse"),
-    "singular": (one_step(invconv__s_sign=torch.zeros(12)), rf"{STEP}.linear.log_abs .*no inverse"),
     "not finite": ({"blocks.0.prior.conv.bias": NAN}, r"priors.0.parameters_of.bias .*not finite"),
 }
 
@@ -86,13 +78,11 @@ def test_what_is_no_state_dict_is_refused(tmp_path):
     (tmp_path / "text.pt").write_text("no weights")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "other.pt")
-    torch.save([1, 2], tmp_path / "list.pt")
     for name, words in {
         "gone.pt": "No such file",
         "text.pt": "cannot be read as a state dict",
         "module.pt": "whole modules are pickles",
         "other.pt": r"no keys blocks.0.flows.0.…, but bias, weight",
-        "list.pt": "cannot be read as a state dict",
     }.items():
         with pytest.raises(CheckpointError, match=words):
             ageflow.load_released(tmp_path / name, 16)

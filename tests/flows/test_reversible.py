@@ -10,9 +10,7 @@ from safetensors.torch import load_file
 import ageflow
 from tests.conftest import ROOT
 
-from .test_transforms import shake
-
-KINDS = [(coupling, prior) for coupling in ("additive", "affine") for prior in ("standard", "learned")]
+from .test_transforms import KINDS, shake
 
 
 def glow_with(memory, coupling, prior, precision="fp32", dtype=torch.float32, steps=3, hidden=12, size=16):

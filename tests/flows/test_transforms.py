@@ -10,7 +10,7 @@ from ageflow.flows.coupling import AdditiveCoupling, AffineCoupling, CouplingNet
 from ageflow.flows.linear import InvertibleConv1x1
 from ageflow.flows.prior import ConditionalWhitening, ConstantWhitening
 from ageflow.flows.step import Chain, FlowStep
-from ageflow.flows.transform import NotInitializedError, ShapeError, Squeeze, Transform
+from ageflow.flows.transform import ShapeError, Squeeze, Transform
 
 TRANSFORMS = {
     "squeeze": lambda: Squeeze(),
@@ -27,6 +27,7 @@ TRANSFORMS = {
     "step, affine": lambda: FlowStep(4, hidden=6, coupling="affine"),
     "chain": lambda: Chain(FlowStep(4, hidden=6, coupling="affine"), Squeeze(), FlowStep(16, hidden=6)),
 }
+KINDS = [(coupling, prior) for coupling in ("additive", "affine") for prior in ("standard", "learned")]
 
 
 def shake(module: nn.Module) -> nn.Module:
@@ -74,17 +75,6 @@ def test_log_det_matches_jacobian_in_both_directions_and_the_inverse_undoes(name
         assert (y - x.reshape(y.shape)).abs().max() > 0.01, "the transform does nothing: the test shows nothing"
 
 
-@pytest.mark.parametrize("name", [name for name in TRANSFORMS if name != "squeeze"])
-@pytest.mark.parametrize("direction", ["forward", "inverse"])
-def test_every_parameter_gets_a_gradient(name, direction):
-    transform, x = make(name)
-    y, log_det = getattr(transform, direction)(x) if name != "chain" else transform(x)
-    (y.square().sum() + log_det.sum()).backward()
-    for parameter_name, parameter in transform.named_parameters():
-        assert parameter.grad is not None, parameter_name
-        assert parameter.grad.abs().sum() > 0, parameter_name
-
-
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_saved_and_loaded_gives_the_same_numbers_without_initialising_again(name):
     transform, x = make(name)
@@ -100,20 +90,6 @@ def test_step_folds_actnorm_and_convolution_exactly():
     y, log_det = Chain(step.actnorm, step.linear, step.coupling)(x)
     torch.testing.assert_close(step(x)[0], y, rtol=0, atol=1e-12)
     torch.testing.assert_close(step(x)[1], log_det, rtol=0, atol=1e-12)
-
-
-def test_actnorm_starts_with_mean_zero_and_deviation_one():
-    x = torch.randn(8, 5, 6, 6) * 3 + 2
-    y = ActNorm(5).initialize(x)
-    torch.testing.assert_close(y.mean((0, 2, 3)), torch.zeros(5), rtol=0, atol=1e-5)
-    torch.testing.assert_close(y.std((0, 2, 3), correction=0), torch.ones(5), rtol=0, atol=1e-4)
-
-
-def test_forward_before_initialize_is_an_error():
-    with pytest.raises(NotInitializedError, match="initialize"):
-        ActNorm(3)(torch.zeros(1, 3, 2, 2))
-    with pytest.raises(NotInitializedError, match="initialize"):
-        FlowStep(4, hidden=4).inverse(torch.zeros(1, 4, 2, 2))
 
 
 def test_shapes_that_do_not_fit_are_named():
@@ -175,7 +151,6 @@ def test_weights_kept_while_encoding_follow_every_change():
     step.eval()
     with torch.no_grad():
         first = step(x)[0]
-        assert step._cached(step.folded)[0] is step._cached(step.folded)[0], "computed once"
         back = step.inverse(first)[0]
         torch.testing.assert_close(back, x, rtol=0, atol=1e-11)
         step.actnorm.log_scale += 0.1  # what an optimiser or load_state_dict does
@@ -187,7 +162,6 @@ def test_weights_kept_while_encoding_follow_every_change():
     step.train()
     step(x.float())[0].sum().backward()
     assert step.linear.lower.grad.abs().sum() > 0
-    assert not step._kept
 
 
 def test_a_flow_made_under_inference_mode_encodes_and_follows_every_change():

@@ -36,8 +36,6 @@ def two_faces() -> Image.Image:
 # Content of a file, and what is said of it.
 REFUSED = {
     "a text file renamed": (b"this is no picture at all\n", "does not open as a picture"),
-    "an empty file": (b"", "empty"),
-    "cut short": (in_format(astronaut(), "JPEG")[:2000], "does not open as a picture"),
     "one pixel": (in_format(Image.new("RGB", (1, 1)), "PNG"), "no face was found in 1×1"),
     "no face": (in_format(Image.new("RGB", (300, 200), (90, 90, 90)), "PNG"), "no face was found in 300×200"),
     "144 million pixels": (in_format(Image.new("1", (12_000, 12_000)), "PNG"), "more than 100 million pixels"),

@@ -1,27 +1,20 @@
 """The age slider's logic: ages between groups, the way back, faces in pictures of every kind."""
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as arrow
-import pyarrow.parquet as parquet
 import pytest
 import torch
-from PIL import Image
 
 import ageflow
-from ageflow.config import ParameterError, Slider
+from ageflow.config import ParameterError
 from ageflow.slider import AgeSlider, Explorer, View
-from ageflow.training.glow import train_glow
 from ageflow.translation.ages import GROUP_CENTRES, age_to_weights
 from ageflow.translation.methods import METHODS, load_method
-from ageflow.translation.prototypes import compute_prototypes, encode_faces
 from tests import tiny
 from tests.conftest import Run
-from tests.slider.conftest import astronaut, in_format, slider_settings, two_faces
+from tests.slider.conftest import astronaut, in_format, two_faces
 
 
 def apart(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -85,7 +78,6 @@ def test_the_judges_measure_what_is_shown(explorer: Explorer):
     portrait, other = explorer.portrait(0), explorer.portrait(1)
     assert explorer.cosine(portrait, portrait.image) == pytest.approx(1, abs=1e-5)
     assert explorer.cosine(portrait, other.image) < 0.999
-    assert explorer.embedder.name == "dlib"
     age, attributes = explorer.estimate(portrait.image)
     assert GROUP_CENTRES[0] <= age <= GROUP_CENTRES[-1]
     assert set(attributes) == {"gender"}
@@ -97,18 +89,6 @@ def test_a_photograph_is_aligned_and_judged(explorer: Explorer):
     assert portrait.image.dtype == torch.uint8
     assert 25 <= portrait.age <= 57
     assert portrait.attributes["gender"] in ("female", "male")
-    for method in METHODS:
-        assert explorer.at_age(View(portrait, 60.0, method)).shape == portrait.image.shape
-
-
-def test_cmyk_and_turned_photographs_give_the_same_face(explorer: Explorer):
-    (plain,) = explorer.portraits_in(in_format(astronaut(), "JPEG", quality=95))
-    tag = Image.Exif()
-    tag[0x0112] = 6  # to be turned clockwise
-    turned = in_format(astronaut().rotate(90, expand=True), "JPEG", quality=95, exif=tag)
-    for content in (turned, in_format(astronaut().convert("CMYK"), "JPEG", quality=95)):
-        (found,) = explorer.portraits_in(content)
-        assert apart(found.image, plain.image) < 5
 
 
 def test_two_faces_are_both_found_from_left_to_right(explorer: Explorer):
@@ -119,53 +99,11 @@ def test_two_faces_are_both_found_from_left_to_right(explorer: Explorer):
     assert apart(second.image, alone.image) > 20
 
 
-def change_faces(run: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    """Change the table of a run's faces."""
-    path = run / "faces" / "faces.parquet"
-    faces = parquet.read_table(path)
-    rows = arrow.Table.from_pandas(change(faces.to_pandas()), schema=faces.schema, preserve_index=False)
-    parquet.write_table(rows, path)
-
-
-@pytest.fixture(scope="module")
-def women(tmp_path_factory: pytest.TempPathFactory) -> Slider:
-    """A run on tiny faces up to its averages; all faces are labelled as women's before the averages are taken."""
-    root = tmp_path_factory.mktemp("runs")
-    tiny.encoded_run(root, iterations=2)
-    change_faces(root / "demo" / "tiny", lambda rows: rows.assign(gender="female"))
-    train_glow(ageflow.settings("train_glow", tiny.parameters(root, iterations=2, restart=True)))
-    averages = ageflow.settings("prototypes", tiny.parameters(root))
-    compute_prototypes(averages, encode_faces(averages))
-    return ageflow.settings("age_slider", tiny.parameters(root))
-
-
-def test_where_all_are_women_the_averages_of_women_are_taken(women: Slider):
-    explorer = Explorer(women)
-    portrait = explorer.portrait(0)
-    assert "female" not in portrait.about, "what all have is in no caption"
-    plain, attribute = (explorer.at_age(View(portrait, 60.0, method)) for method in ("glow", "glow+attribute"))
-    assert (plain.int() - attribute.int()).abs().max() <= 1
-
-
-def test_a_run_on_faces_without_ages_is_refused_in_words(women: Slider, tmp_path: Path):
-    shutil.copytree(women.runs_root, tmp_path, dirs_exist_ok=True)
-    change_faces(tmp_path / "demo" / "tiny", lambda rows: rows.assign(age=np.nan, group=-1))
-    settings = women.model_copy(update={"runs_root": tmp_path})
+def test_a_run_on_faces_without_ages_is_refused_in_words(tmp_path: Path):
+    folder = tmp_path / "demo" / "tiny" / "faces"
+    tiny.write_faces(folder)
+    pd.read_parquet(folder / "faces.parquet").assign(age=np.nan, group=-1).to_parquet(folder / "faces.parquet")
+    settings = tiny.settings_of("age_slider", tmp_path)
     with pytest.raises(ParameterError, match="demo/tiny: its data set has no ages"):
         Explorer(settings)
     assert "has no ages" in AgeSlider(settings).problem
-
-
-def test_an_own_picture_is_judged_by_the_classifiers_of_notebook_05(smoke_run: Run, tmp_path: Path):
-    """Whatever attributes the test half has: here none is known, and no classifier of race was trained."""
-    shutil.copytree(smoke_run.workspace.root, tmp_path / "demo" / "smoke")
-
-    def change(rows: pd.DataFrame) -> pd.DataFrame:
-        rows.loc[rows["split"] == "test", "gender"] = None
-        return rows.assign(race=["a", "b"] * (len(rows) // 2))
-
-    change_faces(tmp_path / "demo" / "smoke", change)
-    explorer = Explorer(slider_settings(smoke_run, runs_root=tmp_path))
-    (portrait,) = explorer.portraits_in(in_format(astronaut(), "PNG"))
-    assert portrait.attributes["gender"] in ("female", "male")
-    assert portrait.attributes["race"] is None

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import textwrap
 
 import pytest
 
@@ -30,9 +29,8 @@ def test_links_lead_to_files_and_headings_that_exist(page):
     for path, name in links:
         target = page.parent / path if path else page
         assert target.exists(), f"{page.name} links to {path}"
-        if name:
-            headings = re.findall(r"^#+ (.+)", target.read_text(), re.MULTILINE)
-            assert name in map(anchor, headings), f"{page.name} links to {path}#{name}"
+        headings = re.findall(r"^#+ (.+)", target.read_text(), re.MULTILINE) if name else []
+        assert not name or name in map(anchor, headings), f"{page.name} links to {path}#{name}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -63,7 +61,8 @@ given = parameters("runs") | {"typical_weight": 0.1, "iterations": 2, "preview_e
 train_translator(settings("train_ictm", given | {"restart": True}))
 from pathlib import Path
 from ageflow.training.metrics import read_metrics
-assert read_metrics(Path("runs/demo/tiny/ictm"))["T/typical"].gt(0).all()
+typical = read_metrics(Path("runs/demo/tiny/ictm"))["T/typical"].dropna()
+assert len(typical) == 2 and typical.gt(0).all(), typical
 """
 METHOD = """
 import torch
@@ -85,16 +84,12 @@ assert METRICS["years_off"].scores(judged)["value"].tolist() == [2.0, 5.0]
 """
 
 
-@pytest.mark.parametrize(
-    ("title", "works"),
-    [
-        ("Add a data set", DATA_SET),
-        ("Change a loss", LOSS),
-        ("Add a method", METHOD),
-        ("Add a metric", METRIC),
-    ],
-)
-def test_who_follows_the_steps_gets_what_they_promise(title, works, tmp_path, request):
+STEPS = {"Add a data set": DATA_SET, "Change a loss": LOSS, "Add a method": METHOD, "Add a metric": METRIC}
+
+
+@pytest.mark.parametrize("title", STEPS)
+def test_who_follows_the_steps_gets_what_they_promise(title, tmp_path, request):
+    works = STEPS[title]
     shutil.copytree(ROOT / "ageflow", tmp_path / "ageflow", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     if "runs/" in works:
@@ -107,12 +102,6 @@ def test_who_follows_the_steps_gets_what_they_promise(title, works, tmp_path, re
         old, new = ("".join(line[1:] for line in lines if line[0] in kept) for kept in (" -", " +"))
         assert not old or text.count(old) == 1, f"{name} does not have, or has twice:\n{old}"
         file.write_text(text.replace(old, new) if old else text + new)
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(works)],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command, environment = [sys.executable, "-c", works], os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -37,6 +37,14 @@ def test_all_methods_are_judged_once_and_not_twice(evaluated):
     assert written(run) == before
 
 
+def test_an_evaluation_says_where_it_comes_from(evaluated):
+    about = read(evaluated[0], "glow+attribute").about
+    names = {"dataset": "demo", "run": "tiny", "preset": "smoke", "embedder": "dlib", "faces": 8, "identities": 5}
+    assert {name: about[name] for name in names} == names
+    expected = {"faces", "glow", "prototypes", "scale", "classifiers/age", "classifiers/gender", "embedder", "features"}
+    assert expected <= set(about["fingerprints"])
+
+
 def test_only_held_out_faces_are_judged(evaluated):
     run, _ = evaluated
     table = pd.read_parquet(Workspace.of(settings_of(run)).path("faces/faces.parquet"))

@@ -209,7 +209,7 @@ def test_no_face_of_another_method_stays_where_one_fails(partial_runs: Path, smo
     assert made.shown is not None
     made.controls.method.value = "ageflow"
     assert made.wait()
-    assert "was trained on the latents of GLOW another" in made.problem
+    assert "is of another GLOW" in made.problem
     assert made.shown is None
     assert made.controls.readings.value == ""
     with pytest.raises(ValueError, match="no face to save"):

@@ -1,7 +1,6 @@
 """Notebook 09 in JupyterLab, Notebook 7 and Voilà in a real browser: the picture follows the slider.
 
-``--screenshots FOLDER`` keeps what the browser showed, of the run that ``--screenshots-of`` names. docs/slider.png is
-one of them.
+``--screenshots FOLDER`` keeps what the browser showed, of the run that ``--screenshots-of`` names.
 """
 
 import io

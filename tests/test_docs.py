@@ -54,13 +54,12 @@ assert table.loc["anna", "gender"] == "female" and int(table.loc["carl", "age"])
 assert [left.file for left in read.rejections] == ["holiday.jpg"], read.rejections
 """
 LOSS = """
-from ageflow import settings
-from ageflow.training.ictm import train_translator
-from tests.tiny import parameters
-given = parameters("runs") | {"typical_weight": 0.1, "iterations": 2, "preview_every": 2, "checkpoint_every": 2}
-train_translator(settings("train_ictm", given | {"restart": True}))
 from pathlib import Path
+from ageflow.training.ictm import train_translator
 from ageflow.training.metrics import read_metrics
+from tests.tiny import settings_of
+often = {"iterations": 2, "preview_every": 2, "checkpoint_every": 2}
+train_translator(settings_of("train_ictm", Path("runs"), typical_weight=0.1, restart=True, **often))
 typical = read_metrics(Path("runs/demo/tiny/ictm"))["T/typical"].dropna()
 assert len(typical) == 2 and typical.gt(0).all(), typical
 """

@@ -35,6 +35,7 @@ def two_faces() -> Image.Image:
 
 # Content of a file, and what is said of it.
 REFUSED = {
+    "an empty file": (b"", "does not open as a picture"),
     "a text file renamed": (b"this is no picture at all\n", "does not open as a picture"),
     "one pixel": (in_format(Image.new("RGB", (1, 1)), "PNG"), "no face was found in 1×1"),
     "no face": (in_format(Image.new("RGB", (300, 200), (90, 90, 90)), "PNG"), "no face was found in 300×200"),

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ageflow.data.ages import shown, years
+
 AGE_GROUPS = ("30-", "31-40", "41-50", "51+")
 GROUP_EDGES = (30, 40, 50)  # the last completed year of every group but the last
 NO_GROUP = -1  # of a face whose age is not known
@@ -53,9 +55,9 @@ class Reading:
     """What a reader found on disk.
 
     Arguments:
-        table: one row a picture, columns `file` and whatever is known of `COLUMNS`. Two more are optional: `reason`, why a
-            row is rejected ("" where it is not), and `split`, "train" or "test", where the data set itself says to which
-            half a picture belongs. Further columns are ignored.
+        table: one row a picture, columns `file` and whatever is known of `COLUMNS`. Three more are optional: `reason`, why a
+            row is rejected ("" where it is not), `split`, "train" or "test", where the data set itself says to which
+            half a picture belongs, and `age_spread`, the standard deviation of a measured age. Others are ignored.
         root: folder that the `file` column is relative to.
         rejections: files and rows rejected while reading.
         landmarks: [rows, 5, 2] pixels, where the reader knows the five points already; else they are searched for.
@@ -86,20 +88,25 @@ def checked(table: pd.DataFrame, ages_known: bool = True) -> tuple[pd.DataFrame,
         ages_known: False accepts rows without an age: all of them then have none.
 
     Returns:
-        The usable rows (index: the row in `table` from 0; ages are floats; a row without identity gets its file's name as
-        identity), and a `Rejection` for every other row.
+        The usable rows (index: the row in `table` from 0; ages are floats, of a range within an age group its middle; a
+        row without identity gets its file's name as identity; a gender that is none of `GENDERS` is None), and a
+        `Rejection` for every other row.
     """
-    columns = [*COLUMNS, "reason", *table.columns.intersection(["split"])]
+    columns = [*COLUMNS, "reason", *table.columns.intersection(["split", "age_spread"])]
     table = table.reset_index(drop=True).reindex(columns=columns).astype(object)
     table = table.where(table.notna(), None)
-    file, written, gender = table["file"], table["age"], table["gender"]
-    age = pd.to_numeric(written, errors="coerce").astype(float)
+    file, written = table["file"], table["age"]
+    known = {value: years(value) for value in set(written) if isinstance(value, str)}
+    low, high = (written.map(lambda value, end=end: (known.get(value) or (value, value))[end]) for end in (0, 1))
+    low, high = (pd.to_numeric(ages, errors="coerce").astype(float) for ages in (low, high))
+    age = low.where(low == high, [shown(*ends) for ends in zip(low, high, strict=True)])
+    groups = (age_group(np.nan_to_num(ages, posinf=0, neginf=0)) for ages in (low, high))
     cases = [
         (file.isna() | (file == ""), "no file is named"),
         (written.isna() & ages_known, "no age is given"),
         (~np.isfinite(age) & ages_known, "the age " + written.map(repr) + " is not a number"),
         ((age < 0) | (age > MAX_AGE), "the age " + written.astype(str) + f" lies outside 0 to {MAX_AGE} years"),
-        (~gender.isin([*GENDERS, None]), "the gender " + gender.map(repr) + f" is neither of {', '.join(GENDERS)}"),
+        (np.not_equal(*groups), "the age " + written.map(repr) + " is of more than one age group"),
     ]
     reasons = with_reasons(table.pop("reason").fillna(""), cases)
     # Last, so that a rejected row does not stand in the way of a good one of the same file.
@@ -107,7 +114,8 @@ def checked(table: pd.DataFrame, ages_known: bool = True) -> tuple[pd.DataFrame,
     reasons = with_reasons(reasons, [(again, "duplicate: an earlier row names the same file")])
     rejections = [Rejection(str(file[row]), row, reasons[row]) for row in table.index[reasons != ""]]
     identity = table["identity"].where(table["identity"].notna(), file).astype(str)
-    return table.assign(age=age, identity=identity)[reasons == ""], rejections
+    gender = table["gender"].where(table["gender"].isin(GENDERS), None)  # `advice_on_faces` names other words
+    return table.assign(age=age, identity=identity, gender=gender)[reasons == ""], rejections
 
 
 def split_faces(faces: pd.DataFrame, test_share: float, seed: int) -> pd.Series:

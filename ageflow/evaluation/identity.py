@@ -13,8 +13,10 @@ import importlib.util
 import itertools
 import math
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from torch.nn import functional as F
 
 from ageflow.data.align import EYES
 from ageflow.device import device_of
+from ageflow.downloads import not_downloaded
 from ageflow.flows.glow import to_uint8
 from ageflow.run import digest
 
@@ -32,6 +35,7 @@ ARCFACE_EYES: Eyes = ((38.2946 / 112, 51.6963 / 112), (73.5318 / 112, 51.5014 / 
 DLIB_EYES: Eyes = ((0.31822, 0.31427), (0.66855, 0.31416))  # dlib.get_face_chip, size 150, padding 0.25
 RGB_MEAN = (122.782, 117.001, 104.298)  # of the input of dlib's network, and of face-api.js's
 _CUDA = "CUDAExecutionProvider"
+_ALIKE = 0.99  # mean cosine of different people; dlib's, the largest of sound embedders, is 0.87 between the demo faces
 # Channels of every residual block of dlib's network, from the picture to the descriptor, and the blocks that halve the side.
 _CHANNELS, _HALVING = (32,) * 3 + (64,) * 4 + (128,) * 3 + (256,) * 4, (3, 7, 10, 13)
 
@@ -86,6 +90,27 @@ def load_embedder(embedder: str, device: str = "auto") -> Embedder:
     return ArcFaceEmbedder(Path(embedder), device)
 
 
+def refuse_alike(embedder: Embedder, units: Tensor) -> None:
+    """Refuse an embedder that does not tell people apart.
+
+    Arguments:
+        embedder: the embedder.
+        units: [N,d], its embeddings of one face each of N different people; of fewer than two nothing is said.
+
+    Raises:
+        EmbedderError: their mean cosine is above 0.99.
+    """
+    count = len(units)
+    cosine = float((units.sum(dim=0).square().sum() - count) / max(1, count * (count - 1)))
+    if count > 1 and cosine > _ALIKE:
+        raise EmbedderError(
+            f"embedder {embedder.name}: between {count} different people its cosine is {cosine:.4f} on average, where "
+            f"{_ALIKE} at most is expected: it does not tell people apart. Its input may be scaled or coloured in a way "
+            "that its graph does not show: export it for RGB in −1…1 (or with the scaling inside), or take another file "
+            "or 'dlib'"
+        )
+
+
 def chips(images: Tensor, eyes: Eyes, size: int) -> np.ndarray:
     """Cut another template's crop out of faces aligned to the kit's, the same for every face.
 
@@ -116,7 +141,8 @@ def chips(images: Tensor, eyes: Eyes, size: int) -> np.ndarray:
 class ArcFaceEmbedder(Embedder):
     """An ArcFace recogniser (Deng et al. 2019) in an ONNX file the user names (insightface's ``w600k_r50.onnx``).
 
-    Takes RGB faces of 112×112 in ArcFace's own template, (x − 127.5)/127.5. Different people lie near 0. Two faces
+    Takes RGB faces of 112×112 in ArcFace's own template, (x − 127.5)/127.5; or as 0…255 or 0…1 where the file's graph
+    begins with the scaling itself, as MXNet's exports do (`_values_fed`). Different people lie near 0. Two faces
     count as one person's above a cosine of 0.45, the threshold that deepface documents for insightface's w600k_r50
     (its ``Buffalo_L``: cosine distance 0.55); insightface gives none.
 
@@ -142,7 +168,8 @@ class ArcFaceEmbedder(Embedder):
         try:
             self._session = onnxruntime.InferenceSession(str(path), providers=[*gpu, "CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises one class per status, none of them public
-            raise EmbedderError(f"embedder {path}: not an ONNX model that onnxruntime can read: {error}") from None
+            why = not_downloaded(path) or f"not an ONNX model that onnxruntime can read: {error}"
+            raise EmbedderError(f"embedder {path}: {why}") from None
         [entry, *others], shape = self._session.get_inputs(), self._session.get_inputs()[0].shape
         if others or len(shape) != 4 or shape[1:] != [3, 112, 112]:
             raise EmbedderError(f"embedder {path}: its input is {shape}, and an ArcFace model's is [B, 3, 112, 112]")
@@ -151,11 +178,14 @@ class ArcFaceEmbedder(Embedder):
         self.name = f"ArcFace ({path.name})"
         # Exports of torch 2.14 and later keep the weights in a file beside, which the model names.
         content = path.read_bytes()
+        self._black, self._white = _values_fed(content, self._input)
         beside = [file for file in sorted(path.parent.iterdir()) if file != path and file.name.encode() in content]
         self.fingerprint = digest([digest(file.read_bytes()) for file in (path, *beside) if file.is_file()])
 
     def descriptors(self, images: Tensor) -> Tensor:
-        faces = (chips(images, ARCFACE_EYES, 112).transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 127.5
+        faces = chips(images, ARCFACE_EYES, 112).transpose(0, 3, 1, 2).astype(np.float32)
+        middle, half = (self._black + self._white) / 2, (self._white - self._black) / 2
+        faces = (faces - 127.5) / 127.5 * half + middle
         size = self._batch or len(faces)
         batches = np.resize(faces, (math.ceil(len(faces) / size), size, *faces.shape[1:]))  # whole ones
         found = [self._session.run([self._output], {self._input: batch})[0] for batch in batches]
@@ -163,6 +193,69 @@ class ArcFaceEmbedder(Embedder):
 
     def verified_pairs(self, first: Tensor, second: Tensor) -> Tensor:
         return F.normalize(first, dim=1) @ F.normalize(second, dim=1).T > self.cosine
+
+
+def _values_fed(model: bytes, entry: str) -> tuple[float, float]:
+    """The values of black and white that an ONNX network takes: (−1, 1), or (0, 255) or (0, 1) if it scales them itself.
+
+    The steps from the input to the first layer are arithmetic with constants, x ↦ scale·x + shift. Layers work on about
+    −1…1: so what is made small comes in large, and what is centred is not centred yet. The graph is read by the numbers
+    of onnx.proto's fields, as the package onnx is not needed to run one.
+
+    Arguments:
+        model: content of the file.
+        entry: name of its input.
+    """
+    graph = _fields(_fields(memoryview(model))[7][0])
+    nodes = [_fields(node) for node in graph[1]]
+    tensors = {tensor[8][0]: tensor for tensor in map(_fields, graph[5])}
+    attributes = [(node[2][0], part) for node in nodes if node[4] == [b"Constant"] for part in node[5]]
+    tensors |= {name: _fields(value) for name, part in attributes for value in _fields(part)[5]}
+    scale, shift, name = 1.0, 0.0, memoryview(entry.encode())
+    while len(reading := [node for node in nodes if name in node[1]]) == 1:
+        [kind], inputs, [name, *_] = reading[0][4], reading[0][1], reading[0][2]
+        numbers = [_mean(tensors[other]) for other in inputs if other in tensors]
+        if kind in (b"Add", b"Sub") and numbers:
+            shift += numbers[0] if kind == b"Add" else -numbers[0]
+        elif kind in (b"Mul", b"Div") and numbers and numbers[0]:
+            factor = numbers[0] if kind == b"Mul" else 1 / numbers[0]
+            scale, shift = scale * factor, shift * factor
+        elif kind not in (b"Identity", b"Cast"):
+            break
+    if abs(scale) < 0.05:  # 1/128, 1/255, or these over a standard deviation of 0.2
+        return 0.0, 255.0
+    return (0.0, 1.0) if -shift / scale > 0.25 else (-1.0, 1.0)
+
+
+def _mean(tensor: dict[int, list]) -> float:
+    """The mean of a constant of an ONNX graph; NaN where it is no floating-point number, or lies in a file beside."""
+    kind = {1: "<f4", 10: "<f2", 11: "<f8"}.get(tensor[2][0])
+    values = np.frombuffer(b"".join(tensor[9] or tensor[4] or tensor[10]), kind) if kind else np.empty(0)
+    return float(values.mean(dtype=float)) if len(values) else math.nan
+
+
+def _fields(message: memoryview) -> dict[int, list[Any]]:
+    """The fields of a message of Protocol Buffers by number: integers, and the bytes of everything else."""
+    fields, place = defaultdict(list), 0
+
+    def integer() -> int:
+        nonlocal place
+        value = bits = 0
+        while True:
+            byte, place = message[place], place + 1
+            value, bits = value | (byte & 127) << bits, bits + 7
+            if byte < 128:
+                return value
+
+    while place < len(message):
+        number, kind = divmod(integer(), 8)
+        if kind == 0:
+            fields[number].append(integer())
+        else:
+            size = integer() if kind == 2 else {1: 8, 5: 4}[kind]
+            fields[number].append(message[place : place + size])
+            place += size
+    return fields
 
 
 class DlibEmbedder(Embedder):

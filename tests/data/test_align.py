@@ -70,7 +70,7 @@ def test_shrinking_averages(aligner):
 
 
 def test_what_lies_outside_the_picture_is_black(aligner):
-    points = np.array([(5, 50), (60, 50), (30, 70), (10, 90), (55, 90)], dtype=float)
+    points = np.array([(5, 50), (40, 50), (22, 65), (10, 80), (35, 80)], dtype=float)
     face = aligner.warp(Image.new("RGB", (100, 100), "white"), points)
     assert (face.image[:, :10] == 0).all()
     assert (face.image[20:40, 30:50] == 255).all()
@@ -106,6 +106,62 @@ def test_every_face_is_found_and_the_large_one_in_the_middle_comes_first(aligner
     everyone = aligner.align_all(canvas)  # from left to right
     for face, own in zip([first, *everyone], [alone, alone, small], strict=True):
         assert np.abs(face.image.astype(float) - own.image)[16:48, 16:48].mean() < 12
+
+
+def eyes_off(images: list[Image.Image], eyes: list[np.ndarray], aligner: Aligner) -> np.ndarray:
+    """How far the first face's eyes are found from where they are, of their distance; infinite for no face."""
+    found = aligner.locate(images)
+    off = [np.abs(five[0, :2] - true).max() if len(five) else np.inf for five, true in zip(found, eyes, strict=True)]
+    return np.array(off) / [np.linalg.norm(right - left) for left, right in eyes]
+
+
+@pytest.fixture(scope="module")
+def eyes(aligner, pictures) -> list[np.ndarray]:
+    """Where they are in the pictures as drawn, whose heads have room on all sides."""
+    return [five[0, :2] for five in aligner.locate(pictures[:12])]
+
+
+@pytest.mark.parametrize("share", [0.35, 0.44, 0.525], ids="dlib's chip, padding {}".format)
+def test_a_face_that_fills_its_picture_is_read_whole(aligner, pictures, eyes, share):
+    """The eyes' distance is this share of the crop's side: 0.35 at dlib's padding of 0.25, 0.525 without any."""
+    crops, inside = [], []
+    for picture, (left, right) in zip(pictures, eyes, strict=False):
+        side = (right - left)[0] / share
+        corner = (left + right) / 2 - (side / 2, (0.22 + (0.525 - share) / 2) * side)
+        crops.append(picture.transform((300, 300), Image.Transform.EXTENT, (*corner, *(corner + side))))
+        inside.append((np.array([left, right]) - corner) * 300 / side)
+    assert (eyes_off(crops, inside, aligner) < 0.15).all()
+    black = [face if isinstance(face, str) else face.outside for face in aligner.align(crops)]
+    outside = [isinstance(one, str) and "would lie outside its picture" in one for one in black]
+    assert all(outside) if share > 0.4 else np.abs(np.array(black, float) - 0.38).max() < 0.1, black
+
+
+@pytest.mark.parametrize("degrees", [90, 135, 180, 270])
+@pytest.mark.parametrize("head", [0.1, 0.8])
+def test_a_face_on_its_side_or_upside_down_is_turned(aligner, pictures, eyes, degrees, head):
+    """A head of a tenth of the picture's side, or as it is drawn."""
+    side, turn = round(256 * 0.8 / head), np.exp(-1j * np.radians(degrees))
+    images = [Image.new("RGB", (side, side), "grey") for _ in eyes]
+    for image, picture in zip(images, pictures, strict=False):
+        image.paste(picture, ((side - 256) // 2,) * 2)
+    turned = [image.rotate(degrees, Image.Resampling.BICUBIC, expand=head > 0.5) for image in images]
+    where = []
+    for image, own in zip(turned, eyes, strict=True):
+        from_middle = np.ascontiguousarray(own).view(complex) - 128 * (1 + 1j)
+        where.append((from_middle * turn + complex(*image.size) / 2).view(float))
+    assert (eyes_off(turned, where, aligner) < 0.15).all()
+    for face in aligner.align(turned[:2]):
+        assert abs((face.roll + degrees + 180) % 360 - 180) < 15
+
+
+def test_a_face_mostly_outside_its_picture_is_refused_in_words(aligner, pictures):
+    tight = pictures[0].crop((64, 60, 192, 188)).resize((900, 900))
+    for said in (*aligner.align([tight]), *aligner.align_all(tight)):
+        assert "% of the aligned face would lie outside its picture, 50% at most may" in said
+    points = np.array([(0, 46.5), (28, 46.5), (14, 60), (5, 75), (23, 75)], float)  # 36 % of it is left of the picture
+    face = aligner.warp(Image.new("RGB", (100, 100), "white"), points)
+    assert face.outside == pytest.approx(0.36, abs=0.01)
+    assert face.outside == pytest.approx((face.image == 0).mean(), abs=0.02)
 
 
 def test_nothing_found_is_a_reason_not_a_crash(aligner):

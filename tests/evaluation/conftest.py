@@ -76,14 +76,28 @@ def take(faces: Faces, rows: Sequence[int]) -> Faces:
     return Faces(faces.folder, faces.table.iloc[rows])
 
 
-def arcface_file(path: Path, batch: int | str = "batch", side: int = 112, added: float = 1.0, **how: object) -> Path:
-    """An ONNX model with ArcFace's input whose embedding is the mean colour of its input, plus 1."""
-    nodes = [
-        helper.make_node("GlobalAveragePool", ["data"], ["pooled"]),
+def arcface_file(
+    path: Path, batch: int | str = "batch", side: int = 112, added: float = 1.0, steps: Sequence = (), **how: object
+) -> Path:
+    """An ONNX model with ArcFace's input whose embedding is the mean colour of its input, plus 1.
+
+    `steps`, such as ("Sub", 127.5), are done to the input before; a list of numbers is one for each colour.
+    """
+    constants = [numpy_helper.from_array(np.full(3, added, np.float32), "added")]
+    nodes, entry = [], "data"
+    for number, (kind, value) in enumerate(steps):
+        values = np.reshape(np.float32(value), (1, -1, 1, 1) if np.ndim(value) else ())
+        nodes.append(helper.make_node(kind, [entry, f"constant{number}"], [f"step{number}"]))
+        entry, made = f"step{number}", numpy_helper.from_array(values, f"constant{number}")
+        if number % 2:  # some exports write constants as nodes
+            nodes.insert(0, helper.make_node("Constant", [], [made.name], value=made))
+        else:
+            constants.append(made)
+    nodes += [
+        helper.make_node("GlobalAveragePool", [entry], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["colour"]),
         helper.make_node("Add", ["colour", "added"], ["embedding"]),  # so that the scale shows after normalisation
     ]
-    constants = [numpy_helper.from_array(np.full(3, added, np.float32), "added")]
     inputs = [helper.make_tensor_value_info("data", TensorProto.FLOAT, [batch, 3, side, side])]
     outputs = [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [batch, 3])]
     graph = helper.make_graph(nodes, "colour", inputs, outputs, constants)

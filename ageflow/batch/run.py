@@ -96,7 +96,9 @@ def step_of(notebook: str) -> str:
 def made_by(notebook: str, chosen: Settings) -> list[str]:
     """The artefacts that a notebook leaves behind, without a network that its settings do not ask for."""
     made = [name for name, artefact in ARTEFACTS.items() if artefact.notebook == notebook]
-    return [name for name in made if name != "no_ictm" or name in chosen.methods]
+    missing = {"decoded_age"} if getattr(chosen, "age_classifier", "") == "latent" else set()
+    missing |= {"no_ictm"} - {*getattr(chosen, "methods", ["no_ictm"])}
+    return [name for name in made if name not in missing]
 
 
 def given_to(notebook: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +139,41 @@ def plan_run(
         both = "notebook 06 judges on the faces of external, notebook 08 draws Figure A.1 of it"
         raise ParameterError(f"{both}: pass ablations.external or figures.external, or both")
     given = {notebook: _from_the_root(notebook, given_to(notebook, parameters)) for notebook in notebooks}
-    return Plan(given, folder, **more)
+    plan = Plan(given, folder, **more)
+    _check_sides(plan)
+    return plan
+
+
+def _check_sides(plan: Plan) -> None:
+    """Refuse a side of the faces that GLOW cannot halve, or leaves too odd for T, before they are prepared and it is trained."""
+    chosen = {notebook[:2]: plan.settings(notebook) for notebook in plan.given}
+    if not {"01", "02"} <= {*chosen}:
+        return
+    side, levels = chosen["01"].image_size, chosen["02"].levels
+    t = chosen.get("04")
+    # Weights of a public code bring their own levels.
+    twice = (
+        t is not None
+        and t.network == "ictm"
+        and t.latent in ("all", "top")
+        and chosen["02"].init_from in (None, "pretrained")
+    )
+    if side % 2 ** (levels + twice):
+        what = f"image_size = {side} is halved {levels} times by levels = {levels}{', and once more by T' if twice else ''}"
+        raise ParameterError(f"{what}: pass a multiple of {2 ** (levels + twice)}, or fewer levels")
+
+
+def _check_attributes(plan: Plan) -> None:
+    """Refuse attributes for the averages that no face has, before GLOW is trained."""
+    table = plan.workspace.path("faces", "faces.parquet")
+    if "03_prototypes" in plan.given and table.is_file():
+        import pandas as pd  # slow to import
+
+        wanted, faces = plan.settings("03_prototypes").attributes or [], pd.read_parquet(table)
+        if unknown := [name for name in wanted if name not in faces or faces[name].isna().all()]:
+            rest = [name for name in wanted if name not in unknown]
+            what = f"prototypes.attributes = {wanted}: the faces have no {', '.join(unknown)}"
+            raise ParameterError(f'{what}. Leave that out: -p prototypes.attributes "{rest}"')
 
 
 def _from_the_root(notebook: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -217,7 +253,8 @@ def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | No
         Minutes by notebook; None for one that was skipped because nothing it depends on has changed.
 
     Raises:
-        ParameterError: a file, folder or run that a notebook is to read is not there; nothing has run.
+        ParameterError: a file, folder or run that a notebook is to read is not there, and nothing has run; or the faces
+            lack what notebook 03 asks for, and GLOW is not trained.
         NotebookFailedError: a notebook stopped. Those before it are kept, and a second call continues from there.
     """
     for notebook in plan.given:  # a later one would miss its files only when its turn has come
@@ -236,6 +273,8 @@ def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | No
         print(f"{title}: {reason or 'unchanged, skipped'}", file=log, flush=True)
         taken[notebook] = None
         if reason:
+            if notebook == "02_train_glow":
+                _check_attributes(plan)
             (record / MANIFEST).unlink(missing_ok=True)  # what it made is about to change
             started = time.monotonic()
             execute(plan.folder / copy.name, copy, plan.given[notebook], log)
@@ -272,13 +311,20 @@ def _outside(chosen: Settings) -> dict[str, str]:
         if value in (None, *WORDS):
             continue
         place = next((place for place in (Path(value).expanduser(), chosen.runs_root / value) if place.exists()), None)
+        about = f"{chosen.step} reads it ({type(chosen).model_fields[name].description})"
         if place is None:
-            about = type(chosen).model_fields[name].description
-            raise ParameterError(f"{name} = {str(value)!r}: it is not there, and {chosen.step} reads it ({about})")
+            raise ParameterError(f"{name} = {str(value)!r}: it is not there, and {about}")
         # Of another run the faces, or the weights; of raw data all, but the runs that may lie among them.
         parts = ("faces",) if name == "external" else (".", "glow", "ictm", "classifiers", "decoded_age")
         found = [Manifest.read(place / part) for part in parts] if name in NAMES else []
         made = [manifest.fingerprint for manifest in found if manifest]
+        kept = (
+            {"ablations": "faces.parquet"} if name == "external" else dict.fromkeys(STEPS, "checkpoint-*.safetensors")
+        )
+        folders = ("", "faces/") if name == "external" else ("", "*/", "*/*/")
+        sought = kept.get(chosen.step) if name in NAMES and place.is_dir() and not made else None
+        if sought and not any(any(place.glob(f"{below}{sought}")) for below in folders):
+            raise ParameterError(f"{name} = {str(value)!r}: {place} holds no {sought}, and {about}")
         states[name] = digest(made) if made else files_state(place, without=chosen.runs_root)
     return states
 

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from ageflow.config import ParameterError
+from ageflow.data.people import identity_key
 from ageflow.data.records import AGE_GROUPS, NO_GROUP
 from ageflow.run import Manifest, digest
 
@@ -122,7 +123,7 @@ class Faces:
         sets = table["source"].where(table["source"] != "demo", f"demo, seed {settings.get('seed')}")
         nameless = (table["source"] == "folder") & (table["identity"] == table["file"])
         sets = sets.where(~nameless, f"folder {settings.get('data_root')}")
-        return pd.MultiIndex.from_arrays([sets, table["identity"]])
+        return pd.MultiIndex.from_arrays([sets, table["identity"].map(identity_key)])
 
     def _view(self, keep: np.ndarray) -> "Faces":
         view = Faces(self.folder, self.table[keep])

@@ -5,8 +5,9 @@ Rules that hold for every data set:
 * `data_root` is listed once, with its subfolders; a file is opened only when its face is aligned.
 * Every file counts as one of the set, whatever its ending, except what an operating system leaves behind: names that
   begin with a dot (``.DS_Store``, ``._photo.jpg``), ``Thumbs.db``, ``desktop.ini``, and the folder ``__MACOSX``.
-* A link counts where it leads to a file inside the data folder. One that leads out, to nothing, to itself or to a
-  folder is refused, and so is whatever is no ordinary file (a pipe would never end).
+* A link to a folder outside `data_root` (another disk) is that folder, once. A link to a file counts where it leads to one
+  inside the data folder. One that leads out, to nothing, to itself or to a folder inside is refused, and so is whatever
+  is no ordinary file (a pipe would never end).
 * Tables come with a byte order mark, with other delimiters, in other encodings, with broken rows. A row is a line: a
   quotation mark that is never closed spoils its own row and no other, which no CSV parser does.
 * The path in a row only ever looks a file up in the `Listing`. It is never opened, so it cannot lead anywhere else.
@@ -19,6 +20,7 @@ import os
 import posixpath
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,13 +29,21 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from ageflow.config import ParameterError, PrepareData
+from ageflow.data.matching import any_ending, nearest
 from ageflow.data.pictures import ENDINGS
 from ageflow.data.records import Rejection, with_reasons
 
 _LITTER = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"))
+# In lower case: what folders of pictures and of tables are called, and how tables end.
+_PICTURES = ("images", "image", "img", "imgs", "pictures", "photos", "faces")
+_BESIDE = frozenset(("csv", "index", "anno", "eval", "labels", "tables", "metadata"))
+_TABLES = (".csv", ".tsv", ".txt", ".mat")
 _DELIMITERS = (",", ";", "\t", "|", " ")
 _NOTHING = frozenset(("", "na", "n/a", "nan", "none", "null", "unknown", "?", "-"))
-_GENDERS = {"m": "male", "male": "male", "man": "male", "f": "female", "female": "female", "woman": "female"}
+_GENDERS = dict.fromkeys(("m", "male", "man", "boy"), "male") | dict.fromkeys(
+    ("f", "female", "woman", "girl"), "female"
+)
+_GENDERS |= {"u": None}
 _AS_WRITTEN = ("file", "age", "reason")  # an age of "n/a" is a row's error; "unknown.jpg" is a file
 
 
@@ -60,13 +70,13 @@ class Listing:
         tables = [file for file in self.files if file.casefold().endswith((".csv", ".tsv"))]
         return sorted(tables, key=lambda file: file.count("/"))
 
-    def find(self, *names: str) -> str | None:
-        """The uppermost file of the first of these names (lower case; on disk in any); None where there is none."""
+    def find(self, *names: str) -> list[str]:
+        """The files of the first of these names (lower case; on disk in any), those of the uppermost folders."""
         found = [(posixpath.basename(file).casefold(), file) for file in self.files]
-        ranked = [(names.index(name), file.count("/"), file) for name, file in found if name in names]
-        return min(ranked)[-1] if ranked else None
+        ranked = sorted((names.index(name), file.count("/"), file) for name, file in found if name in names)
+        return [file for *rank, file in ranked if rank == [*ranked[0][:2]]]
 
-    def below(self, folder: str, without: Collection[str | None] = ()) -> "Listing":
+    def below(self, folder: str, without: Collection[str] = ()) -> "Listing":
         """What lies in one of the folders ("" for all), `without` some of the files."""
         start = f"{folder}/" if folder else ""
         files = [file.removeprefix(start) for file in self.files if file.startswith(start) and file not in without]
@@ -82,58 +92,74 @@ def is_picture(name: str) -> bool:
 def find_pictures(settings: PrepareData, names: Sequence[str], expected: str) -> tuple[Listing, str]:
     """Everything in `data_root` but the runs, and the pictures' folder: the uppermost of a known name, else "", all of it.
 
+    Where `data_root` has no tables, or is the pictures' folder itself, those beside it count too.
+
     Arguments:
         settings: notebook 01's.
         names: what the folder is called in the set's own layout, in lower case; the first are preferred.
         expected: what should be in `data_root`, for the message.
 
     Raises:
-        ParameterError: `data_root` is not given, cannot be read or holds no pictures, or the pictures' folder is a link
-            out of it.
+        ParameterError: `data_root` is not given, cannot be read or holds no pictures.
     """
     root = settings.data_root
     everything = Listing(Path(), [], {}) if root is None else list_files(root, settings.runs_root)
     holding = {posixpath.dirname(file) for file in everything.files if is_picture(file)}
-    if "" in holding and everything.root.name.casefold() in names:
-        return everything, ""
     above = {place for folder in holding for place in PurePosixPath(folder, "picture").parents}
     known = [(len(at.parts), names.index(at.name.casefold()), str(at)) for at in above if at.name.casefold() in names]
-    if known:
-        return everything, min(known)[-1]
-    links = [everything.root / link for link in everything.refused if posixpath.basename(link).casefold() in names]
-    for link in filter(Path.is_dir, links):
-        raise ParameterError(f"{link} is a link out of data_root, to {link.resolve()}: name that folder as data_root")
+    own = everything.root.name.casefold() in (*names, *_PICTURES)
+    if known and not (own and "" in holding):
+        bare = not any(file.casefold().endswith(_TABLES) for file in everything.files)
+        return _with_tables_beside(everything, min(known)[-1]) if bare else (everything, min(known)[-1])
     if not holding:
-        problem = "is not given" if root is None else f"= {root}: {everything.refused.get('', 'it holds no pictures')}"
+        endings = Counter(PurePosixPath(file).suffix.casefold() for file in everything.files).most_common(3)
+        others = f" but files ending in {', '.join(map(repr, dict(endings)))}" if endings else ""
+        empty = everything.refused.get("", f"it holds no pictures{others}")
+        problem = "is not given" if root is None else f"= {root}: {empty}"
         raise ParameterError(
             f"data_root {problem}; for dataset = {settings.dataset!r} pass the folder that holds {expected}"
         )
-    return everything, ""
+    return (everything, "") if everything.tables or not own else _with_tables_beside(everything, "")
+
+
+def _with_tables_beside(listing: Listing, pictures: str) -> tuple[Listing, str]:
+    """A listing and its folder of pictures, with the tables that lie beside the listing's folder, or in one of tables there."""
+    above, name = listing.root.parent, listing.root.name
+    places = [above, *(place for place in above.glob("*/") if place.name.casefold() in _BESIDE - {name.casefold()})]
+    found = (path for place in places for path in place.glob("[!.]*.*") if path.name.casefold().endswith(_TABLES))
+    beside = [path.relative_to(above).as_posix() for path in found if path.is_file()]
+    if not beside:
+        return listing, pictures
+    refused = {f"{name}/{file}": why for file, why in listing.refused.items()}
+    inside = [f"{name}/{file}" for file in listing.files]
+    return Listing(above, sorted([*beside, *inside]), refused), posixpath.join(name, pictures).rstrip("/")
 
 
 def list_files(root: Path, without: Path | None = None) -> Listing:
     """Everything in a folder and its subfolders, but `without` one of these (where the runs are)."""
     files: list[str] = []
     refused: dict[str, str] = {}
-    waiting = [(str(root), "")]
+    waiting, disks = [(str(root), "")], [root.resolve()]  # `disks`: where its files may lie
     while waiting:
         path, prefix = waiting.pop()
         try:
-            entries = list(os.scandir(path))
+            entries = sorted(os.scandir(path), key=lambda entry: entry.name)
         except OSError as error:
             refused[prefix.rstrip("/")] = f"the folder cannot be read: {error.strerror}"
             continue
         for entry in entries:
-            if entry.name.startswith(".") or entry.name.casefold() in _LITTER or Path(entry.path) == without:
+            name, folder = f"{prefix}{entry.name}", entry.is_dir(follow_symlinks=False)
+            target = Path(os.path.realpath(entry.path)) if entry.is_symlink() or folder else Path(entry.path)
+            if entry.name.startswith(".") or entry.name.casefold() in _LITTER or target == without:
                 continue
-            name = f"{prefix}{entry.name}"
             shown = os.fsencode(name).decode("utf-8", "backslashreplace")
-            target = Path(os.path.realpath(entry.path)) if entry.is_symlink() else Path(entry.path)
+            elsewhere = not any(target.is_relative_to(disk) or disk.is_relative_to(target) for disk in disks)
             if shown != name:
                 refused[shown] = "the file's name is not UTF-8: rename it"
-            elif entry.is_dir(follow_symlinks=False):
+            elif folder or (elsewhere and target.is_dir()):
                 waiting.append((entry.path, f"{name}/"))
-            elif target.is_file() and target.is_relative_to(root):
+                disks += [target] if elsewhere else []
+            elif target.is_file() and (not entry.is_symlink() or any(target.is_relative_to(disk) for disk in disks)):
                 files.append(name)
             else:
                 refused[name] = "it is, or links to, no ordinary file inside the data folder"
@@ -215,7 +241,7 @@ def read_tables(listing: Listing, columns: Mapping[str, str], required: Sequence
         with contextlib.suppress(ParameterError):
             rows = read_table(listing.root / table, columns, required)
             from_root = partial(posixpath.join, posixpath.dirname(table))
-            tables[table] = rows.assign(file=rows["file"].map(from_root, na_action="ignore"))
+            tables[table] = rows.assign(file=rows["file"].map(from_root, na_action="ignore"), written=rows["file"])
     return tables
 
 
@@ -275,17 +301,28 @@ def base_name(path: str) -> str:
     return any_case(posixpath.basename(path))
 
 
+def stem(path: str) -> str:
+    """`base_name` without a picture's ending."""
+    return any_ending(base_name(path))
+
+
 def join(
-    rows: pd.DataFrame, listing: Listing, table: str, keys: Sequence[Callable[[str], str]] = (any_case,)
+    rows: pd.DataFrame,
+    listing: Listing,
+    table: str,
+    notes: list[str],
+    keys: Sequence[Callable[[str], str]] = (any_case,),
 ) -> tuple[pd.DataFrame, list[Rejection]]:
     """Bring rows and files together by name.
 
     Arguments:
-        rows: columns `file` (the path as it stands in the table) and `reason` (why the row is wrong; "" where not).
+        rows: columns `file` (the path from the listing's folder on) and `reason` (why the row is wrong; "" where not); and
+            `written`, the path as it stands in the table, where that is another.
         listing: the files.
         table: what the table is called, for the reasons.
+        notes: for the data card; added to.
         keys: under which a row that names no file exactly may find one, in this order; a key that two files share
-            finds none.
+            finds none. Who still has none may find one by `nearest`.
 
     Returns:
         The rows, index from 0, `file` as in the listing where it was found and `reason` filled in where not; and a
@@ -294,10 +331,11 @@ def join(
     rows = rows.reset_index(drop=True)
     written = rows["file"].fillna("").astype(str)
     path = written.str.strip().str.replace("\\", "/")
-    absolute = path.str.match(r"[/~]|[A-Za-z]:")
-    path = path.map(posixpath.normpath)
-    outside = path.str.match(r"\.\.(/|\Z)")
-    path = path.mask(absolute | outside | (path == "."), "")
+    root = f"{listing.root.as_posix().rstrip('/')}/"  # a path may climb out of it and come back
+    full = path.map(partial(posixpath.join, root)).map(posixpath.normpath)
+    outside = ~full.str.startswith(root) & (full != root[:-1])
+    absolute = path.str.match(r"~|[A-Za-z]:") | (path.str.startswith("/") & outside)
+    path = full.str.removeprefix(root).mask(absolute | outside | (full == root[:-1]), "")
 
     known = pd.Series([*listing.files, *listing.refused], dtype=object)
     found = pd.Series(None, index=rows.index, dtype=object)
@@ -305,9 +343,27 @@ def join(
         by_key = known.set_axis(known.map(key))
         by_key = by_key[~by_key.index.duplicated(keep=False)]
         found = found.where(found.notna(), path.map(key).map(by_key)).where(path != "", None)
+    asked = rows.get("written", path).where(found.isna() & (path != ""), None).dropna()
+    asked = asked.str.strip().str.replace("\\", "/").map(posixpath.normpath).map(any_case)
+    left = known[known.map(is_picture) & ~known.isin(set(found.dropna()))]
+    left = left.set_axis(left.map(any_case))
+    near, unsure = nearest(asked, left[~left.index.duplicated(keep=False)])
+    found = found.where(found.notna(), near)
+    of_row, of_file = (
+        names.fillna("").map(lambda name: posixpath.splitext(name)[1].casefold()) for names in (path, found)
+    )
+    if other := int((found.notna() & ((of_row != of_file) | rows.index.isin(near.index))).sum()):
+        notes.append(
+            f"{other:,} rows name their picture without its folder or with another ending: the rest told which."
+        )
     cases = [
         (absolute, "the path is absolute, and so leads out of the data folder: write it from the table's folder on"),
         (outside, "the path leads out of the data folder"),
+        (
+            rows.index.isin(unsure.index),
+            "the row's file is not there, and which is meant is not known: "
+            + unsure.reindex(rows.index, fill_value=""),
+        ),
         ((path != "") & found.isna(), "the row's file is not there"),
         (found.isin(list(listing.refused)), found.map(listing.refused)),
     ]
@@ -340,8 +396,14 @@ def name_parts(files: pd.Series, pattern: str) -> pd.DataFrame:
 
 def _left(listing: Listing, used: pd.Series, reason: str) -> list[Rejection]:
     """A line for every file that is not used: why it was refused, or `reason`."""
+    other, heic = (
+        "not a picture, by the ending of its name",
+        "a HEIC picture, which Pillow cannot read: convert it to JPEG",
+    )
+    endings = {".heic": heic, ".heif": heic}
     unused = {
-        file: reason if is_picture(file) else "not a picture, by the ending of its name" for file in listing.files
+        file: reason if is_picture(file) else endings.get(PurePosixPath(file).suffix.casefold(), other)
+        for file in listing.files
     }
     taken = set(used)
     return [Rejection(file, None, why) for file, why in (listing.refused | unused).items() if file not in taken]

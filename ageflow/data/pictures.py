@@ -25,6 +25,7 @@ MOST_BYTES = 2**28
 _WANTED = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 ENDINGS = tuple(ending for ending, kind in Image.registered_extensions().items() if kind in _WANTED)
 _FORMATS = [kind for kind in _WANTED if kind in Image.OPEN]
+_HEIC = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 _TOO_LARGE = f"it has more than {MOST_PIXELS // 10**6} million pixels: shrink it"
 
 
@@ -71,8 +72,11 @@ def open_image(content: bytes) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        none = f"it is none of {', '.join(_FORMATS)}"
+        if content[4:8] == b"ftyp" and content[8:12] in _HEIC:
+            none = "it is a HEIC picture, as phones take them, which Pillow cannot read: convert it to JPEG"
         known = {
-            UnidentifiedImageError: f"it is none of {', '.join(_FORMATS)}",
+            UnidentifiedImageError: none,
             Image.DecompressionBombError: _TOO_LARGE,
         }
         reason = known.get(type(error)) or str(error) or type(error).__name__

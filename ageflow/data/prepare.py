@@ -27,9 +27,11 @@ import pandas as pd
 import torch
 
 from ageflow.config import ParameterError, PrepareData
-from ageflow.data.align import DETECTION_BATCH, Aligner
+from ageflow.data.advice import advice_on_faces, advice_on_side
+from ageflow.data.align import DETECTION_BATCH, Aligned, Aligner
 from ageflow.data.faces import TABLE_FILE, Faces, shard_file
 from ageflow.data.files import list_files
+from ageflow.data.people import one_spelling, remarks, together
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.readers import READERS
 from ageflow.data.records import AGE_GROUPS, NO_GROUP, Reading, Rejection, age_group, checked, split_faces
@@ -38,6 +40,7 @@ from ageflow.run import Manifest, Workspace, atomic_file, digest, files_state, r
 from ageflow.work import resumable_map
 
 _PROCESSES_A_GPU = 4
+_MUCH_OUTSIDE, _UPRIGHT = 0.1, 45.0  # the data card counts faces with more outside their picture, and turned further
 _LEFT_OUT = {"runs_root", "progress", "workers", "scheduler"}  # they change nothing in what is made
 _DECIDING = ("dataset", "data_root", "image_size", "shard_size", "test_share", "seed")
 _OF_ONE_SET = {"demo": ("faces",), "cacd": ("genders",)}
@@ -91,6 +94,8 @@ def source_folder(folder: Path) -> Path:
 
 def _prepare(settings: PrepareData, folder: Path) -> None:
     """Make the faces, or continue where that was stopped."""
+    for line in advice_on_side(settings):
+        warnings.warn(line, stacklevel=3)
     inputs = _inputs(settings, settings.data_root)  # before they are read: what changes meanwhile shows the next time
     reading = READERS[settings.dataset](settings)
     table, rejected = checked(reading.table, reading.ages)
@@ -107,17 +112,26 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
             path.unlink(missing_ok=True)
         raise ParameterError(
             f"no face is left of the {len(rows):,} rows and files in {reading.root}, most often as "
-            f"{', '.join(rows['reason'].mode()[:1])} ({folder / 'rejected.csv'}). Is data_root = {settings.data_root} the "
+            f"{', '.join(_kinds(rows['reason'])['first'][:1])} ({folder / 'rejected.csv'}). Is data_root = {settings.data_root} the "
             f"folder of dataset = {settings.dataset!r}?"
         )
     faces = table.join(aligned.set_index("position"), how="inner").reset_index(drop=True)
     faces["group"] = age_group(faces["age"]) if reading.ages else NO_GROUP
-    faces["split"] = split_faces(faces, settings.test_share, settings.seed)
+    written, named = faces["identity"], faces["identity"] != faces["file"]
+    faces["identity"] = one_spelling(written[named]).reindex(faces.index).fillna(written)
+    asked = faces.get("split")
+    faces["split"] = split_faces(faces.assign(identity=together(faces)), settings.test_share, settings.seed)
+    notes = remarks(faces, written)
+    if asked is not None and (moved := int(((asked == "test") & (faces["split"] == "train")).sum())):
+        notes.append(f"In training, not in the test half as the data set has it: {moved:,} faces of people who train.")
+    for line in (told := advice_on_faces(settings, faces, reading)):
+        warnings.warn(line, stacklevel=3)
     faces.insert(0, "face", np.arange(len(faces)))
     faces["source"] = settings.dataset
     faces.attrs["shards"] = [part["checksum"] for part in shards]
     with atomic_file(folder / "data.md") as file:
-        file.write(_data_card(settings, reading, faces, rejected).encode())
+        notes = [*reading.notes, *notes, *told, *_oddly_placed(shards)]
+        file.write(_data_card(settings, reading, faces, rejected, notes).encode())
     with atomic_file(folder / TABLE_FILE) as file:
         faces.to_parquet(file, index=False)
     details = {"pictures": reading.root.resolve(), "faces": len(faces), "rejected": len(rejected)}
@@ -147,7 +161,18 @@ def counts_table(faces: pd.DataFrame, attribute: str = "gender") -> pd.DataFrame
     return counts
 
 
-def _data_card(settings: PrepareData, reading: Reading, faces: pd.DataFrame, rejected: list[Rejection]) -> str:
+def _oddly_placed(shards: list[dict]) -> list[str]:
+    outside, turned = (sum(part[name] for part in shards) for name in ("outside", "turned"))
+    return [
+        f"Faces that reach out of their pictures by more than {_MUCH_OUTSIDE:.0%} of the aligned square: {outside:,}; "
+        "there they are black.",
+        f"Faces that lay on their side or upside down, and were turned: {turned:,}.",
+    ]
+
+
+def _data_card(
+    settings: PrepareData, reading: Reading, faces: pd.DataFrame, rejected: list[Rejection], notes: list[str]
+) -> str:
     """The data card as Markdown."""
     ages = f"ages {faces['age'].min():g} to {faces['age'].max():g} years" if reading.ages else "ages unknown"
     rule = f"By identity, seed {settings.seed}, test share {settings.test_share:g}"
@@ -158,20 +183,25 @@ def _data_card(settings: PrepareData, reading: Reading, faces: pd.DataFrame, rej
         f"# {settings.dataset}: {len(faces):,} faces of {people.sum():,} identities\n",
         f"Aligned to {settings.image_size}×{settings.image_size} pixels, {ages}. "
         f"Source: {settings.data_root or 'made by the kit'}. Rejected: {len(rejected):,} (rejected.csv).\n",
-        *(f"* {note}" for note in reading.notes),
+        *(f"* {note}" for note in notes),
         f"* Pictures of several faces: {several:,} (`found`); the one that is largest and nearest the centre was taken.",
         f"* Pictures without a name: {nameless:,}; each counts as an identity, so somebody may be in both halves.",
         f"\n## Split\n\n{rule}: {people['train']:,} identities to train on, {people['test']:,} to test on, none in both.",
     ]
     for attribute in [name for name in ("gender", "race") if faces[name].notna().any()] or ["gender"]:
         lines.append(f"\n## Faces per age group, part and {attribute}\n\n{_markdown(counts_table(faces, attribute))}")
-    reasons = pd.Series([line.reason for line in rejected], dtype=object)
-    kinds = reasons.groupby(reasons.str.replace(r"\d+", "", regex=True)).agg(["size", "first"])
+    kinds = _kinds(pd.Series([line.reason for line in rejected], dtype=object))
     lines.append("\n## Rejected: the first reason of each kind\n")
-    lines += [f"* {n:,}: {reason}" for n, reason in kinds.sort_values("size", ascending=False).to_numpy()]
+    lines += [f"* {n:,}: {reason}" for n, reason in kinds.to_numpy()]
     parameters = settings.model_dump(exclude=_LEFT_OUT)
     lines += ["\n## Parameters\n", *(f"* {name}: {value}" for name, value in parameters.items()), ""]
     return "\n".join(lines)
+
+
+def _kinds(reasons: pd.Series) -> pd.DataFrame:
+    """How many there are of each kind of reason, whatever it quotes or counts, and the first; the most frequent on top."""
+    kinds = reasons.str.replace(r"'.*?'|\d+", "", regex=True)
+    return reasons.groupby(kinds).agg(["size", "first"]).sort_values("size", ascending=False, kind="stable")
 
 
 def _markdown(counts: pd.DataFrame) -> str:
@@ -185,7 +215,8 @@ def _markdown(counts: pd.DataFrame) -> str:
 
 def _decided_by(settings: PrepareData) -> dict[str, Any]:
     """The settings that decide the outcome."""
-    return settings.model_dump(mode="json", include={*_DECIDING, *_OF_ONE_SET.get(settings.dataset, ())})
+    chosen = settings.model_dump(mode="json", include={*_DECIDING, *_OF_ONE_SET.get(settings.dataset, ())})
+    return chosen | {"data_root": settings.data_root and str(settings.data_root.resolve())}
 
 
 def _inputs(settings: PrepareData, data_root: Path | None) -> dict[str, str]:
@@ -249,8 +280,9 @@ def _align(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: Re
         points = None if reading.landmarks is None else reading.landmarks[list(files)]
         path = shard_file(folder.resolve(), number)
         shards.append(Shard(path, number, reading.root.resolve(), files, points, settings.image_size, settings.device))
-        # All that decides the faces, but the pictures' own content.
-        keys.append(digest([reading.root, list(files.items()), np.array(points).tolist(), settings.image_size]))
+        # All that decides the faces, but the pictures' own content; the fields change with how they are aligned.
+        decide = [reading.root, list(files.items()), np.array(points).tolist(), settings.image_size, Aligned._fields]
+        keys.append(digest(decide))
     # Of a scheduler's workers this machine knows nothing: it may be without the GPUs that they have.
     workers = 1 if settings.scheduler else min(settings.workers or _processes(settings), len(shards))
     options = {"workers": workers, "scheduler": settings.scheduler, "show": settings.progress}
@@ -274,8 +306,9 @@ def make_shard(shard: Shard) -> dict[str, Any]:
 
     Returns:
         ``faces``, a list of (the reader's row, shard, row in the shard, faces found in the picture, SHA-256 of the
-        file, ten numbers of landmarks); ``rejected``, a list of (file, the reader's row, reason); and ``checksum``, the
-        SHA-256 of the shard.
+        file, ten numbers of landmarks); ``rejected``, a list of (file, the reader's row, reason); ``outside`` and
+        ``turned``, how many faces reach far out of their pictures and how many lie on their side or upside down; and
+        ``checksum``, the SHA-256 of the shard.
 
     Raises:
         FileNotFoundError: this machine does not see the folders.
@@ -289,7 +322,7 @@ def make_shard(shard: Shard) -> dict[str, Any]:
     devices, side = devices_of(shard.device), shard.image_size
     aligner = _aligner(side, devices[shard.number % len(devices)])
     positions, names = list(shard.files), list(shard.files.values())
-    faces, rejected = [], []
+    faces, rejected, outside, turned = [], [], 0, 0
     with atomic_file(shard.path) as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(names), side, side, 3)}
         np.lib.format.write_array_header_1_0(file, header)
@@ -312,9 +345,10 @@ def make_shard(shard: Shard) -> dict[str, Any]:
                     landmarks = face.landmarks.astype(float).round(3).ravel().tolist()
                     faces.append([positions[row], shard.number, row, face.found, checksums[row], landmarks])
                     file.write(face.image.tobytes())
+                    outside, turned = outside + (face.outside > _MUCH_OUTSIDE), turned + (abs(face.roll) > _UPRIGHT)
         file.seek(0)
         checksum = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-    return {"faces": faces, "rejected": rejected, "checksum": checksum}
+    return {"faces": faces, "rejected": rejected, "outside": outside, "turned": turned, "checksum": checksum}
 
 
 @cache

@@ -7,7 +7,8 @@
     MORPH/Album2/009055_1M54.JPG           subject, picture, sex, age
 
 The rows are the set's labels; `photo` is relative and begins with ``Album2/``. The file's name fills what a row leaves
-open. Without such a CSV, all those with a column `photo` are read; without any, the names give everything but the race.
+open. Without such a CSV, all those with a column `photo` are read together; without any, the names give everything but the
+race.
 
 **CACD2000**: 163,446 pictures of 2,000 celebrities, 14 to 62 years (https://bcsiriuschen.github.io/CARC/)::
 
@@ -47,18 +48,20 @@ be subsets, unlike torchvision's, which checks MD5s of the whole. A picture's ro
 
 **A folder of a user's own**: pictures, in subfolders or not, and a CSV::
 
-    mine/faces.csv         file,identity,age,gender,race     the first line; the columns in any order and case
-    mine/images/a.jpg      images/a.jpg,anna,34,female,
+    mine/faces.csv         file,identity,age,gender,race,split     the first line; the columns in any order and case
+    mine/images/a.jpg      images/a.jpg,anna,34,female,,
 
-`file` is relative to the CSV's folder and stays in `data_root`. `identity` (any text), `gender` (male, female, m, f) and `race`
-(any text) may be empty or left out. Delimiters ``, ; tab |``; UTF-8, UTF-16 with a mark, cp1252. All CSVs with the
-columns `file` and `age` are read, those of the uppermost folder first.
+`file` is relative to the CSV's folder and stays in `data_root`; it may leave out folders and the ending where one picture
+only can be meant. `identity` (any text), `gender` (male, female, m, f), `race` (any text) and `split` (train, test) may be
+empty or left out. Delimiters ``, ; tab |``; UTF-8, UTF-16 with a mark, cp1252. All CSVs with the columns `file` and `age`
+are read, those of the uppermost folder first.
 
 The demo set has a file of its own. Every reader takes notebook 01's settings, and raises ParameterError where
 `data_root` does not hold its set. It may be the folder shown first, the one above it, or the pictures' folder itself.
 """
 
 import contextlib
+import itertools
 import re
 import unicodedata
 from collections.abc import Callable
@@ -76,14 +79,15 @@ from ageflow.device import processors
 from ageflow.run import Workspace, files_state, write_atomically
 from ageflow.work import resumable_map
 
-_MORPH_NAME = r"(?P<subject>\d{6})_\d{1,2}(?P<sex>[MF])(?P<years>\d{2})\.jpe?g"
+_ENDING = r"\.(?:jpe?g|png|bmp|webp|tiff?)"  # sets are converted
+_MORPH_NAME = rf"(?P<subject>\d{{6}})_\d{{1,2}}(?P<sex>[MF])(?P<years>\d{{2}}){_ENDING}"
 _MORPH_CSVS = ("morph_2008_noncommercial.csv", "morph_album2_comp.csv")  # in lower case
 _MORPH_COLUMNS = {"photo": "file", "id_num": "identity", "age": "age", "gender": "gender", "race": "race"}
-_CACD_NAME = r"(?P<years>-?\d+)_(?P<person>.+)_\d{4}\.jpe?g"
+_CACD_NAME = rf"(?P<years>-?\d+)_(?P<person>.+)_\d{{4}}{_ENDING}"
 _CACD_META = "celebrity2000_meta.mat"
-_FGNET_NAME = r"(?P<identity>\d{3})a(?P<age>\d{2})[a-z]?\.(?:jpe?g|png|bmp|tiff?)"
+_FGNET_NAME = r"(?P<identity>\d{3})a(?P<age>\d{2})[a-z]?" + _ENDING
 # A date has 17 digits: what stands in the place of gender or race must have one.
-_UTKFACE_NAME = r"(?P<age>-?\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_\d+.*\.(?:jpe?g|png)"
+_UTKFACE_NAME = r"(?P<age>-?\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_\d+.*" + _ENDING
 _UTKFACE_RACES = {"0": "white", "1": "black", "2": "asian", "3": "indian", "4": "other"}
 # Our column: the table, its column, and what its values mean.
 _CELEBA_TABLES = {
@@ -93,7 +97,9 @@ _CELEBA_TABLES = {
 }
 _PICTURES = 5  # voted on of each person at most; an odd number, so that two genders cannot tie
 _PEOPLE_A_WORKER = 50  # at least, or its start costs more than it saves
-_FOLDER_COLUMNS = {name: name for name in ("file", "identity", "age", "gender", "race")}
+_FOLDER_COLUMNS = {name: name for name in ("file", "identity", "age", "gender", "race", "split")}
+_HALVES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+_HALVES |= dict.fromkeys(("validation", "valid", "val"), "test")  # as CelebA's
 
 
 def read_morph(settings: PrepareData) -> Reading:
@@ -101,13 +107,15 @@ def read_morph(settings: PrepareData) -> Reading:
     expected = f"the folder Album2 (009055_1M54.JPG …) and {' or '.join(_MORPH_CSVS)} beside it"
     everything, pictures = files.find_pictures(settings, ("album2",), expected)
     tables = files.read_tables(everything, _MORPH_COLUMNS, ("photo",))
-    official = everything.find(*_MORPH_CSVS)
-    tables = {official: tables[official]} if official in tables else tables
     listing = everything.below(pictures, tables)
+    official = {name: tables[name] for name in everything.find(*_MORPH_CSVS) if name in tables}
+    left_out, tables = [name for name in tables if official and name not in official], official or tables
     if tables:
-        names = " or ".join(tables)
-        table, left = files.join(pd.concat(tables.values()), listing, names, (files.any_case, files.base_name))
-        table, notes = table.join(files.name_parts(table["file"], _MORPH_NAME)), [f"Labels are those of {names}."]
+        names, keys = " or ".join(tables), (files.any_case, files.base_name, files.stem)
+        notes = [f"Labels are those of {names}."]
+        table, left = files.join(pd.concat(tables.values()), listing, names, notes, keys)
+        table = table.join(files.name_parts(table["file"], _MORPH_NAME))
+        notes += [f"Not read, beside the set's own table: {', '.join(left_out)}."] if left_out else []
     else:
         table, left = files.named(listing, _MORPH_NAME, "subject_picture, sex and age, as in 009055_1M54.JPG")
         table = table.assign(identity=None, age=None, gender=None, race=None)
@@ -163,16 +171,17 @@ def read_cacd(settings: PrepareData) -> Reading:
     """
     expected = f"the folder CACD2000 (14_Aaron_Johnson_0001.jpg …) and {_CACD_META} beside it"
     everything, pictures = files.find_pictures(settings, ("cacd2000", "cacd"), expected)
-    meta = everything.find(_CACD_META)
-    listing = everything.below(pictures, [meta])
+    metas = everything.find(_CACD_META)
+    listing = everything.below(pictures, metas)
     notes: list[str] = []
-    if meta is None:
+    if not metas:
         table, left = files.named(listing, _CACD_NAME, "age_name_number, as in 14_Aaron_Johnson_0001.jpg")
         table = table.assign(age=None, number=None, identity=None)
         notes.append(f"There is no {_CACD_META}: age and identity are those in the files' names.")
     else:
-        keys = (files.base_name, lambda path: files.any_case(repaired(path)))
-        table, left = files.join(_cacd_meta(everything.root / meta), listing, _CACD_META, keys)
+        keys = (files.base_name, lambda path: files.any_case(repaired(path)), lambda path: files.stem(repaired(path)))
+        rows = pd.concat([_cacd_meta(everything.root / meta) for meta in metas])
+        table, left = files.join(rows, listing, _CACD_META, notes, keys)
         table = table.join(files.name_parts(table["file"], _CACD_NAME))
     table["age"] = files.row_or_name(table, "age", "years", notes)
     # One spelling a person: the .mat's by number, else the file's own.
@@ -248,35 +257,40 @@ def read_celeba(settings: PrepareData) -> Reading:
     )
     everything, pictures = files.find_pictures(settings, ("img_align_celeba",), expected)
     found = {column: everything.find(f"{name}.txt", f"{name}.csv") for column, (name, *_) in _CELEBA_TABLES.items()}
-    paths = {column: everything.root / file for column, file in found.items() if file is not None}
-    listing = everything.below(pictures, found.values())
-    if listing.root.name.casefold() != "img_align_celeba" and not paths:
+    tables = {column: [everything.root / file for file in named] for column, named in found.items() if named}
+    listing = everything.below(pictures, [*itertools.chain(*found.values())])
+    if listing.root.name.casefold() != "img_align_celeba" and not tables:
         problem = f"data_root = {settings.data_root} holds neither img_align_celeba nor a table of CelebA's"
         raise ParameterError(f"{problem}: pass the folder that does; pictures of your own are dataset = 'folder'")
-    names = " or ".join(path.name for path in paths.values())
+    names = " or ".join(dict.fromkeys(path.name for paths in tables.values() for path in paths))
     notes = [
         "Ages are not known (Young is a yes or no): the set serves to pre-train GLOW and as a test set.",
         f"Labels are those of {names or 'no table'}. Who is in no list of halves goes with their others, else to the test.",
     ]
-    if paths:
-        rows = pd.concat([_celeba_table(path, column) for column, path in paths.items()], axis=1)
+    if tables:
+        rows = pd.concat([_celeba_tables(paths, column) for column, paths in tables.items()], axis=1)
         reasons = rows[["reason"]].replace("", None).bfill(axis=1).iloc[:, 0].fillna("")
         rows = rows.drop(columns="reason").assign(reason=reasons).rename_axis("file").reset_index()
-        table, left = files.join(rows, listing, names, (files.base_name,))
+        table, left = files.join(rows, listing, names, notes, (files.base_name, files.stem))
     else:
-        table, left = files.named(listing, r"(?P<name>.+\.(?:jpe?g|png))", "a picture's")
+        table, left = files.named(listing, rf"(?P<name>.+{_ENDING})", "a picture's")
     return Reading(table, listing.root, left, notes=notes, ages=False)
 
 
-def _celeba_table(path: Path, column: str) -> pd.DataFrame:
-    """A table's value of each file and what is wrong with it: index file, columns `column` and `reason`."""
+def _celeba_tables(paths: list[Path], column: str) -> pd.DataFrame:
+    """What tables say of each file and what is wrong with it: index file, columns `column` and `reason`."""
     _, name, meanings = _CELEBA_TABLES[column]
-    text = files.lines(path)
-    if text and not text[0].startswith("image_id"):
-        if text[0].strip().isdigit():  # the count, which a subset may have kept from the whole
-            text = text[1:]
-        text = [f"image_id {text[0]}", *text[1:]] if column == "gender" and text else [f"image_id {name}", *text]
-    rows = files.read_table(path, {"image_id": "file", name: column}, ("image_id", name), text)
+    tables = []
+    for path in paths:
+        text = files.lines(path)
+        if text and not text[0].startswith("image_id"):
+            if text[0].strip().isdigit():  # the count, which a subset may have kept from the whole
+                text = text[1:]
+            text = [f"image_id {text[0]}", *text[1:]] if column == "gender" and text else [f"image_id {name}", *text]
+        tables.append(files.read_table(path, {"image_id": "file", name: column}, ("image_id", name), text))
+    # Of two copies of one table, a row counts once.
+    rows = pd.concat(tables).drop_duplicates() if len(tables) > 1 else tables[0]
+    rows = rows.reset_index(drop=True)
     if meanings is not None:
         wrong = rows[column].notna() & ~rows[column].isin(list(meanings))
         rows.loc[wrong, "reason"] = f"{name} is none of {', '.join(meanings)} in {path.name}"
@@ -293,8 +307,19 @@ def read_folder(settings: PrepareData) -> Reading:
     if not tables:
         raise ParameterError(f"no CSV of file and age is in data_root = {everything.root}: it should hold {expected}")
     names = " or ".join(tables)
-    table, left = files.join(pd.concat(tables.values()), everything.below("", tables), names)
-    return Reading(table, everything.root, left, notes=[f"Labels are those of {names}."])
+    notes = [f"Labels are those of {names}."]
+    table, left = files.join(pd.concat(tables.values()), everything.below("", tables), names, notes)
+    return Reading(_halves(table), everything.root, left, notes=notes)
+
+
+def _halves(table: pd.DataFrame) -> pd.DataFrame:
+    """The column `split` as train and test; without it where no row has it."""
+    if table["split"].isna().all():
+        return table.drop(columns="split")
+    halves = table["split"].str.casefold().map(_HALVES)
+    wrong = (table["reason"] == "") & table["split"].notna() & halves.isna()
+    table.loc[wrong, "reason"] = "the split " + table["split"].map(repr) + f" is none of {', '.join(_HALVES)}"
+    return table.assign(split=halves)
 
 
 def vote(settings: PrepareData, root: Path, pictures: pd.Series, identities: pd.Series) -> tuple[pd.Series, str]:

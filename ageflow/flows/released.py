@@ -26,6 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ageflow.checkpoint import CheckpointError, file_metadata, read_weights
+from ageflow.downloads import not_downloaded
 from ageflow.flows.glow import Glow, GlowConfig
 
 _STEP = re.compile(r"blocks\.(\d+)\.flows\.(\d+)\.")
@@ -81,17 +82,25 @@ class _Source:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if problem := not_downloaded(path):
+            raise self.error(f"cannot be read: {problem}")
         try:
             if path.suffix == ".safetensors":
                 tensors = load_file(path)
             else:
                 tensors = torch.load(path, map_location="cpu", weights_only=True)
-            self.tensors = {name.removeprefix("module."): tensor.double() for name, tensor in tensors.items()}
         except (pickle.UnpicklingError, AttributeError, RuntimeError, EOFError, ValueError, OSError) as error:
             raise self.error(
-                f"cannot be read as a state dict ({str(error).partition(chr(10))[0]}): save it by "
+                f"cannot be read as a state dict ({_first_sentence(error)}): save it by "
                 "torch.save(model.state_dict(), …); whole modules are pickles that may run code, and are refused"
             ) from None
+        entries = tensors if isinstance(tensors, dict) else {}
+        if not entries or not all(isinstance(entry, Tensor) for entry in entries.values()):
+            inside = next((name for name, entry in entries.items() if isinstance(entry, dict)), None)
+            held = ", ".join(map(str, [*entries][:8])) or f"a {type(tensors).__name__}"
+            what = "save a model's state_dict()" if inside is None else f"save what {inside!r} holds"
+            raise self.error(f"holds {held} instead of tensors by name: {what}, by torch.save")
+        self.tensors = {name.removeprefix("module."): tensor.double() for name, tensor in entries.items()}
 
     def error(self, words: str) -> CheckpointError:
         """An error of this file."""
@@ -102,6 +111,11 @@ class _Source:
         if name not in self.tensors:
             raise self.error(f"has no {name!r}: it is of another public code, or of other numbers of steps")
         return self.tensors.pop(name)
+
+
+def _first_sentence(error: Exception) -> str:
+    """Of torch's message, without its advice to unpickle whatever the file holds."""
+    return re.split(r"\n|\. |; ", str(error))[0].replace("Weights only load failed", "it is no file of tensors alone")
 
 
 def _config(source: _Source, image_size: int, asked: dict[str, Any]) -> GlowConfig:

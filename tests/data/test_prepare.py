@@ -117,6 +117,27 @@ def test_after_a_wrong_data_root_the_right_one_is_taken(picture, tmp_path: Path)
         prepare(utkface(wrong, runs))
 
 
+def test_the_data_card_counts_turned_and_cut_faces_and_names_the_refused(picture, tmp_path: Path):
+    cut = picture.crop((40, 20, 216, 236))
+    shown = [
+        picture,
+        picture.rotate(180),
+        picture.transpose(Image.Transpose.ROTATE_90),
+        cut,
+        picture.crop((70, 70, 190, 190)),
+    ]
+    for age, image in enumerate(shown, 30):
+        image.save(tmp_path / f"{age}_0_1_20170109142408075.jpg", quality=95)
+    faces = prepare(utkface(tmp_path, tmp_path / "runs"))
+    card = (faces.folder / "data.md").read_text()
+    assert len(faces) == 4
+    assert "more than 10% of the aligned square: 1;" in card
+    assert "on their side or upside down, and were turned: 2." in card
+    assert "would lie outside its picture" in card
+    images = faces.images(slice(3)).float()
+    assert (images - images[0]).abs().mean() < 6, "turned, they are the one that was upright"
+
+
 def test_a_warning_says_that_the_data_changed_after_they_were_prepared(picture, tmp_path: Path, recwarn):
     raw = tmp_path / "UTKFace"
     runs = raw / "runs"  # where a user may well keep them

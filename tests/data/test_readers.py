@@ -109,12 +109,85 @@ def test_as_the_sets_lie_on_real_disks(tmp_path, dataset):
     assert {*labels.where(labels.notna(), None).itertuples(index=False, name=None)} == accepted
 
 
-def test_a_picture_folder_that_is_a_link_to_another_disk_is_named(tmp_path):
-    (tmp_path / "disk" / "Album2").mkdir(parents=True)
-    (tmp_path / "raw").mkdir()
-    (tmp_path / "raw" / "Album2").symlink_to(tmp_path / "disk" / "Album2")
-    with pytest.raises(ParameterError, match=rf"a link out of data_root, to {tmp_path}/disk/Album2: name that folder"):
-        READERS["morph"](settings_for("morph", tmp_path / "raw"))
+MORPH = "009055_1M54.JPG"
+MORPH_HEAD, MORPH_ROW = "id_num,race,gender,age,photo\n", f"9055,W,M,54,Album2/{MORPH}"
+CELEBA = {"list_attr_celeba.txt": "1\nMale\n1.jpg -1", "identity_CelebA.txt": "1.jpg 7"}
+WOMAN = ("1.jpg", "7", None, "female", None)
+OF_TABLE, OF_NAME = (MORPH, "009055", "54", "male", "W"), (MORPH, "009055", "54", "male", None)
+
+
+def write(folder: Path, files: dict[str, str], links: dict[str, str]) -> None:
+    for file, content in files.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(content)
+    for link, target in links.items():
+        (folder / link).parent.mkdir(parents=True, exist_ok=True)
+        (folder / link).symlink_to(folder / target)
+
+
+def labels_of(table: pd.DataFrame) -> set[tuple]:
+    sound = table[table["reason"] == ""] if "reason" in table else table
+    labels = sound.reindex(columns=["file", "identity", "age", "gender", "race"]).astype(object)
+    return {*labels.where(labels.notna(), None).itertuples(index=False, name=None)}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "data_root", "files", "links", "accepted"),
+    [
+        # The pictures' folder is a link to another disk, and the tables lie beside the link.
+        ("morph", "raw", {f"disk/x/{MORPH}": "", "raw/m.csv": MORPH_HEAD + MORPH_ROW}, {"raw/Album2": "disk/x"}, OF_TABLE),
+        ("celeba", "raw", {"disk/1.jpg": ""} | {f"raw/{n}": t for n, t in CELEBA.items()}, {"raw/img_align_celeba": "disk"}, WOMAN),
+        ("celeba", "raw/img_align_celeba", {"disk/1.jpg": ""} | {f"raw/{n}": t for n, t in CELEBA.items()}, {"raw/img_align_celeba": "disk"}, WOMAN),
+        ("folder", "raw", {"disk/a.jpg": "", "raw/x.csv": "file,age\nimages/a.jpg,3"}, {"raw/images": "disk"}, ("images/a.jpg", None, "3", None, None)),
+        ("utkface", "raw", {"disk/a/25_0_2_2017.jpg": ""}, {"raw/UTKFace/part1": "disk/a"}, ("part1/25_0_2_2017.jpg", None, "25", "male", "asian")),
+        # The pictures' folder itself is named, and the tables lie beside it, or in a folder of tables.
+        ("morph", "raw/Album2", {f"raw/Album2/{MORPH}": "", "raw/m.csv": MORPH_HEAD + MORPH_ROW}, {}, OF_TABLE),
+        ("morph", "raw/MORPH", {f"raw/MORPH/Album2/{MORPH}": "", "raw/CSV/m.csv": MORPH_HEAD + MORPH_ROW}, {}, OF_TABLE),
+        ("morph", "raw/Images", {f"raw/Images/Train/{MORPH}": "", "raw/Index/m.csv": MORPH_HEAD + MORPH_ROW}, {}, (f"Train/{MORPH}", *OF_TABLE[1:])),
+        ("celeba", "raw/img_align_celeba", {"raw/img_align_celeba/1.jpg": ""} | {f"raw/Anno/{n}": t for n, t in CELEBA.items()}, {}, WOMAN),
+        ("folder", "raw/images", {"raw/images/a.jpg": "", "raw/labels/x.csv": "file,age\n../images/a.jpg,3"}, {}, ("images/a.jpg", None, "3", None, None)),
+        # Subfolders of a folder that is named itself.
+        ("morph", "raw/Album2", {f"raw/Album2/p1/{MORPH}": ""}, {}, (f"p1/{MORPH}", *OF_NAME[1:])),
+        ("utkface", "raw/UTKFace", {"raw/UTKFace/p/25_0_2_2017.jpg": ""}, {}, ("p/25_0_2_2017.jpg", None, "25", "male", "asian")),
+        ("fgnet", "raw", {"raw/FGNET/images/001/001A02.JPG": ""}, {}, ("001/001A02.JPG", "001", "02", None, None)),
+        # Another picture format than the table's, or none; a folder more or less.
+        ("morph", "raw", {f"raw/Album2/p1/{MORPH[:-4]}.png": "", "raw/m.csv": MORPH_HEAD + MORPH_ROW}, {}, (f"p1/{MORPH[:-4]}.png", *OF_TABLE[1:])),
+        ("morph", "raw", {f"raw/Album2/{MORPH[:-4]}.png": ""}, {}, (f"{MORPH[:-4]}.png", *OF_NAME[1:])),
+        ("celeba", "raw", {"raw/img_align_celeba/1.png": ""} | {f"raw/{n}": t for n, t in CELEBA.items()}, {}, ("1.png", *WOMAN[1:])),
+        ("folder", "raw", {"raw/images/a.jpg": "", "raw/x.csv": "file,age\na,3"}, {}, ("images/a.jpg", None, "3", None, None)),
+        ("folder", "raw", {"raw/a.webp": "", "raw/x.csv": "file,age\nraw/A.jpg,3"}, {}, ("a.webp", None, "3", None, None)),
+        ("folder", "raw", {"raw/a.jpg": "", "raw/x.csv": "file,age\n../raw/a.jpg,3"}, {}, ("a.jpg", None, "3", None, None)),
+    ],
+)  # fmt: skip
+def test_labels_are_found_wherever_people_keep_them(tmp_path, dataset, data_root, files, links, accepted):
+    write(tmp_path, files, links)
+    reading = READERS[dataset](settings_for(dataset, tmp_path / data_root, runs_root=tmp_path / "runs"))
+    assert labels_of(reading.table) == {accepted}
+    assert reading.rejections == []
+
+
+@pytest.mark.parametrize(
+    "names", [("random_train", "random_test"), ("a", "b", "c"), ("x/morph_2008_nonCommercial",) * 2]
+)
+def test_several_tables_are_read_together_and_what_is_not_read_is_named(tmp_path, names):
+    rows = {f"00000{number}_1M54.JPG": "BWA"[number] for number in range(len(names))}
+    tables = {f"{number if '/' in name else ''}{name}.csv": "" for number, name in enumerate(names)}
+    tables = {table: f"race,photo\n{race},{row}" for table, (row, race) in zip(tables, rows.items(), strict=True)}
+    write(tmp_path, {f"raw/{name}": content for name, content in (dict.fromkeys(rows, "") | tables).items()}, {})
+    read = READERS["morph"](settings_for("morph", tmp_path / "raw")).table
+    assert dict(zip(read["file"], read["race"], strict=True)) == rows
+    write(tmp_path, {"raw/morph_2008_nonCommercial.csv": "race,photo\nO,000000_1M54.JPG"}, {})
+    reading = READERS["morph"](settings_for("morph", tmp_path / "raw"))
+    assert any("Not read" in note and next(iter(tables)) in note for note in reading.notes)
+
+
+def test_a_row_that_could_mean_several_pictures_says_so(tmp_path):
+    rows = "file,age\na,3\nz/b.jpg,4\nb.jpg,5\n../c.jpg,6"
+    write(tmp_path, {"raw/a.jpg": "", "raw/x/a.png": "", "raw/y/z/b.jpg": "", "c.jpg": "", "raw/x.csv": rows}, {})
+    table = READERS["folder"](settings_for("folder", tmp_path / "raw")).table
+    several = "which is meant is not known: {}"
+    wanted = [several.format("a.jpg, x/a.png"), several.format("y/z/b.jpg"), several.format("y/z/b.jpg"), "leads out"]
+    assert all(part in reason for part, reason in zip(wanted, table["reason"], strict=True))
 
 
 def test_cacds_genders_go_by_number_and_a_broken_row_spoils_no_other(tmp_path, drawn):

@@ -284,7 +284,7 @@ def folder(folder: Path, drawn: Drawn) -> Tree:
     row("b/jörg.jpg;Jörg;0;m;white", ("Jörg", 0.0, "male", "white"))
     row("B\\LOWER.JPG;007;41.5;Man;", ("007", 41.5, "male", None), file="b/lower.jpg")
     row("nobody.jpg;;60;unknown;", ("nobody.jpg", 60.0, None, None))
-    row("b/x.jpg;x;30;diverse;", reason="'diverse' is neither of female, male")
+    row("b/x.jpg;x;30;diverse;", ("x", 30.0, None, None))
     row('b/quote.jpg;"x;30;m;', reason="the row of faces.csv has 2 fields")  # and the next are whole
     row("b/y.jpg;y;;;", reason="no age is given")
     row("b/z.jpg;z;-1;;", reason="-1 lies outside")

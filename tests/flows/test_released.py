@@ -78,10 +78,14 @@ def test_what_is_no_state_dict_is_refused(tmp_path):
     (tmp_path / "text.pt").write_text("no weights")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "other.pt")
+    torch.save({"epoch": 3, "state_dict": {"weight": torch.ones(2)}}, tmp_path / "training.pt")
+    torch.save([torch.ones(2)], tmp_path / "list.pt")
     for name, words in {
         "gone.pt": "No such file",
         "text.pt": "cannot be read as a state dict",
         "module.pt": "whole modules are pickles",
+        "training.pt": r"holds epoch, state_dict instead of tensors .* save what 'state_dict' holds",
+        "list.pt": "holds a list instead of tensors",
         "other.pt": r"no keys blocks.0.flows.0.…, but bias, weight",
     }.items():
         with pytest.raises(CheckpointError, match=words):

@@ -1,0 +1,71 @@
+"""Who is one person, and which faces must be in one half of the split."""
+
+import re
+import unicodedata
+
+import pandas as pd
+
+
+def identity_key(name: str) -> str:
+    """What the spellings of one person's name have in common: case, blanks, Unicode form, a number's zeros do not count.
+
+    Example:
+        >>> len({identity_key(name) for name in ("7", "007", " 7.0")}), identity_key("Zoe\u0308  K.") == identity_key("ZOË K.")
+        (1, True)
+    """
+    name = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    number = re.fullmatch(r"0*(\d+)(?:[.,]0+)?", name)
+    return number[1] if number else unicodedata.normalize("NFKC", name)
+
+
+def one_spelling(identities: pd.Series) -> pd.Series:
+    """Names with one spelling a person, the most frequent one; who has one spelling keeps it."""
+    counts = identities.value_counts(sort=False).rename_axis("name").reset_index(name="faces")
+    counts["key"] = counts["name"].map(identity_key)
+    counts = counts.sort_values(["faces", "name"], ascending=[False, True])
+    return identities.map(counts.groupby("key")["name"].transform("first").set_axis(counts["name"]))
+
+
+def together(faces: pd.DataFrame) -> pd.Series:
+    """A person's name a face: faces of one identity share it, and so do those of identities that share a picture's file.
+
+    Arguments:
+        faces: columns `identity` and `checksum` (of the file).
+    """
+    codes, names = pd.factorize(faces["identity"], sort=True)
+    group = pd.Series(codes, index=faces.index)
+    while True:
+        joined = group.groupby(faces["checksum"]).transform("min").groupby(codes).transform("min")
+        if joined.equals(group):
+            return pd.Series(names[group], index=faces.index)
+        group = joined
+
+
+def remarks(faces: pd.DataFrame, written: pd.Series) -> list[str]:
+    """Sentences for the data card on spellings, identical files and labels that contradict each other; none where all is well.
+
+    Arguments:
+        faces: the prepared table.
+        written: the identities before `one_spelling`.
+    """
+    found = []
+    if changed := int((written != faces["identity"]).sum()):
+        several = written.groupby(faces["identity"]).unique()
+        spelt = ", ".join(map(repr, several[several.map(len) > 1].iloc[0][:3]))
+        found.append(f"Identities of several spellings ({spelt} …) are one person: {changed:,} faces have another now.")
+    twins = faces[faces["checksum"].duplicated(keep=False)]
+    if len(twins):
+        labels = twins.groupby("checksum")[["identity", "age"]].nunique().gt(1).any(axis=1)
+        found.append(
+            f"Identical files: {len(twins):,} faces of {len(labels):,} pictures, {labels.sum():,} of them under several names "
+            f"or ages ({', '.join(twins['file'].head(2))} …). All faces of one picture are in one half."
+        )
+    named = faces[faces["identity"] != faces["file"]]
+    for label in ("gender", "race"):
+        values = named.groupby("identity")[label].nunique()
+        if len(contradicting := values[values > 1]):
+            who = ", ".join(contradicting.index[:3])
+            found.append(
+                f"Contradicting labels: {len(contradicting):,} identities have more than one {label} ({who} …)."
+            )
+    return found

@@ -2,41 +2,29 @@
 
 import ast
 import difflib
-import math
 import os
 import re
 from collections.abc import Iterable, Mapping
-from numbers import Real
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 Dataset = Literal["demo", "morph", "cacd", "fgnet", "celeba", "utkface", "folder"]
 Preset = Literal["smoke", "demo", "paper"]
 Architecture = Literal["resnet14", "resnet18", "resnet50", "resnet101"]
 LatentChoice = Literal["all", "top"] | list[int]
-
-
-def _by_target(value: object) -> object:
-    each = value if isinstance(value, list | tuple) and len(value) == 4 else [value]
-    if any(isinstance(one, bool) or not isinstance(one, Real) or not 0 <= one < math.inf for one in each):
-        raise ValueError("expected a number of at least 0, or a list of 4: for the targets 30-, 31-40, 41-50 and 51+")
-    return value
-
-
-ByTarget = Annotated[float | list[float], BeforeValidator(_by_target)]
-MethodName = Literal["glow", "glow+attribute", "no_ictm", "ageflow"]
+Condition = Literal["target", "source_aware"]
+MethodName = Literal["glow", "glow+attribute", "soft_source", "calibrated", "no_ictm", "ageflow"]
 METHODS: tuple[str, ...] = MethodName.__args__
 # Only with a classifier of decoded faces, by the value that asks for nothing.
 OF_DECODED = {
     "age_classifier_iterations": None,
     "age_classifier_from": None,
     "attribute_weight": 0.0,
-    "structure_weight": 0.0,
-    "features_weight": 0.0,
-    "surroundings_weight": 0.0,
+    "condition": "target",
+    "cycle_weight": 0.0,
 }
 DATASETS: tuple[str, ...] = Dataset.__args__
 Positive = Annotated[float, Field(gt=0)]
@@ -118,8 +106,13 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="after")
     @classmethod
-    def _expand(cls, value: Any) -> Any:
-        return value.expanduser().resolve() if isinstance(value, Path) else value
+    def _expand(cls, value: Any, about: ValidationInfo) -> Any:
+        if not isinstance(value, Path):
+            return value
+        value = value.expanduser()
+        # Of a picture folder that is a link, the tables lie beside the link.
+        kept = about.field_name == "data_root" and ".." not in value.parts
+        return value.absolute() if kept else value.resolve()
 
     @field_validator("attributes", "methods", "latent", "strengths", mode="after", check_fields=False)
     @classmethod
@@ -223,9 +216,10 @@ class TrainICTM(Training):
     latent: LatentChoice = Field("all", description="what T and D see: all, top, or a list of levels from 0")
     couplings: int = Field(32, ge=1, description="m, the number of couplings F_1…F_m")
     width: int = Field(64, ge=4, description="hidden channels of each F")
+    condition: Condition = Field("target", description="T is told the target, or the source's age too (source_aware)")
     prior_start: Literal["zero", "averages"] = Field("zero", description="prior generator's start (see ictm.py)")
     scale: float = Field(1.4, gt=0, description="s of Eq. 6 (MORPH 1.4, CACD 1.8)")
-    akd_weight: ByTarget = Field(1.0, description="weight of the distillation loss, Eq. 6; or a list: by target group")
+    akd_weight: float = Field(1.0, ge=0, description="weight of the distillation loss, Eq. 6")
     akd_reduction: Literal["mean", "sum"] = Field("mean", description="Eq. 6 over the dimensions: mean or sum")
     adversarial_weight: float = Field(1.0, ge=0, description="weight of the adversarial loss, Eq. 7")
     age_weight: float = Field(1.0, ge=0, description="weight of the age classification loss, Eq. 8")
@@ -238,9 +232,7 @@ class TrainICTM(Training):
     age_classifier_iterations: int | None = Field(None, ge=0, description="its updates; None: the judge's; 0: none")
     age_classifier_from: str | None = Field(None, description="its initial weights, named as init_from names them")
     attribute_weight: float = Field(0.0, ge=0, description="weight of the decoded face keeping its attributes (ours)")
-    structure_weight: float = Field(0.0, ge=0, description="weight of its structure (SSIM) being its teacher's (ours)")
-    features_weight: float = Field(0.0, ge=0, description="weight of its eyes and mouth being its teacher's (ours)")
-    surroundings_weight: float = Field(0.0, ge=0, description="weight of hair and background being its teacher's")
+    cycle_weight: float = Field(0.0, ge=0, description="weight of T moving the latent back (source_aware, ours)")
     discriminator_learning_rate: float = Field(1e-4, gt=0, description="learning rate of D and A")
     network: Literal["ictm", "no_ictm"] = Field("ictm", description="ictm, or no_ictm: the ablation of 3.4")
 
@@ -250,6 +242,9 @@ class TrainICTM(Training):
             if getattr(self, name) != nothing:
                 what = f"{name} = {getattr(self, name)!r} is for a classifier of decoded faces"
                 raise ValueError(f"{what}: pass age_classifier = decoded, or leave {name} out")
+        if self.cycle_weight and self.condition == "target":
+            why = f"cycle_weight = {self.cycle_weight} takes a T that knows the face's age"
+            raise ValueError(f"{why}: pass condition = source_aware, or cycle_weight = 0")
         if self.age_classifier_iterations == 0 and self.age_classifier_from is None:
             raise ValueError(
                 "age_classifier_iterations = 0 takes weights as they are: name some by age_classifier_from"

@@ -54,6 +54,8 @@ def settings(step: str, parameters: Mapping[str, Any]) -> Any:
     values = _preset_values(cls, preset, dataset)
     if given.get("age_classifier") == "latent":  # then the preset's values for the other are not meant
         values = {name: value for name, value in values.items() if name not in OF_DECODED}
+    if given.get("condition") == "target":
+        values.pop("cycle_weight", None)
     of_preset = values.get("age_classifier_from")
     if given.get("age_classifier_from", of_preset) != of_preset:  # nor are those weights' updates
         values.pop("age_classifier_iterations", None)

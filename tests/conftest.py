@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-# Two workers of pytest-xdist share two cores: a thread each, for them and for all that they start. Before torch.
+# The workers of pytest-xdist share the cores: a thread each, for them and for all that they start. Before torch.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -120,11 +120,15 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def translators(encoded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with both translators, strongly drawn to their teacher."""
-    from ageflow.training.ictm import train_translator, train_without_ictm
+    """The same with both translators, the paper's, strongly drawn to their teacher; and a C for the methods that read."""
+    from ageflow.data.faces import Faces
+    from ageflow.training.ictm import train_age_classifier, train_translator, train_without_ictm
     from tests.tiny import STRONG, copy_of, settings_of
 
     runs_root = copy_of(encoded, tmp_path_factory.mktemp("translators"))
     train_translator(settings_of("train_ictm", runs_root, **STRONG))
-    train_without_ictm(Workspace(runs_root, "demo", "tiny"))
+    workspace = Workspace(runs_root, "demo", "tiny")
+    train_without_ictm(workspace)
+    c = settings_of("train_ictm", runs_root, age_classifier="decoded", age_classifier_iterations=4)
+    train_age_classifier(c, Faces.open(workspace.path("faces")))
     return runs_root

@@ -17,7 +17,6 @@ from ageflow.train import main
         ("prototypes", "attributes", "gender,race", ["gender", "race"]),
         ("train_glow", "steps", "[4, 8, 16, 16]", [4, 8, 16, 16]),
         ("train_ictm", "latent", "top", "top"),
-        ("train_ictm", "akd_weight", "[30, 2, 2, 30]", [30, 2, 2, 30]),
         ("ablations", "methods", "glow,ageflow", ["glow", "ageflow"]),
         ("figures", "temperatures", "0.7", [0.7]),
         ("tables", "run", "2024", "2024"),
@@ -41,7 +40,6 @@ def test_a_run_on_the_command_line_is_called_as_it_was_written(name, capsys):
         ("ablations", "methods", "glow,ageflw", "methods = 'ageflw'.*the methods to judge"),
         ("ablations", "methods", "[]", r"methods = \[\].*at least 1 item"),
         ("train_ictm", "latent", "[1, 1]", "duplicate value 1"),
-        ("train_ictm", "akd_weight", "[1, 2]", "akd_weight.*a list of 4: for the targets 30-"),
         ("train_ictm", "consistency", "sources", "consistency = 'sources': .*did you mean 'source'"),
         ("tables", "run", "1.10", "1.1 came as a number.*begin a name with a letter"),
     ],
@@ -58,10 +56,12 @@ def test_naming_the_presets_own_weights_changes_nothing():
 
 
 def test_what_is_for_a_classifier_of_decoded_faces_is_refused_without_one():
-    with pytest.raises(ParameterError, match=r"features_weight = 2\.0 is for .* pass age_classifier = decoded"):
-        ageflow.settings("train_ictm", {"age_classifier": "latent", "features_weight": 2})
+    with pytest.raises(ParameterError, match=r"attribute_weight = 2\.0 is for .* pass age_classifier = decoded"):
+        ageflow.settings("train_ictm", {"age_classifier": "latent", "attribute_weight": 2})
+    with pytest.raises(ParameterError, match=r"cycle_weight = 1\.0 takes .* pass condition = source_aware"):
+        ageflow.settings("train_ictm", {"condition": "target", "cycle_weight": 1})
     chosen = ageflow.settings("train_ictm", {"age_classifier": "latent"})
-    assert chosen.features_weight == 0, "the preset's is not meant"
+    assert (chosen.attribute_weight, chosen.condition) == (0, "target"), "the preset's are not meant"
 
 
 def test_every_value_of_the_presets_is_a_parameter():

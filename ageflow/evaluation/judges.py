@@ -1,6 +1,7 @@
 """The judges of a run: an age classifier, a classifier per attribute, an embedder, and a second age judge (3.3)."""
 
 import json
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
-from ageflow.config import Ablations
+from ageflow.config import Ablations, ParameterError
 from ageflow.device import device_of
+from ageflow.downloads import not_downloaded
 from ageflow.evaluation.identity import RGB_MEAN, Embedder, Eyes, chips, load_embedder
 from ageflow.run import Manifest, digest
-from ageflow.training.classifier import Classifier, load_classifier
 from ageflow.translation.ages import GROUP_CENTRES
+from ageflow.translation.classifier import Classifier, load_classifier
 
 # Columns of the faces' table that a method may ask for.
 ATTRIBUTES = ("gender", "race")
@@ -106,7 +108,7 @@ class InceptionFeatures:
 
     Raises:
         FileNotFoundError: no such file.
-        pickle.UnpicklingError: the file holds more than tensors.
+        ParameterError: the file was not downloaded, or holds more than tensors.
     """
 
     kid = "kid_inception"
@@ -116,7 +118,11 @@ class InceptionFeatures:
 
         if not path.is_file():
             raise FileNotFoundError(f"inception = {path}: expected weights-inception-2015-12-05-6726825d.pth")
-        torch.load(path, map_location="cpu", weights_only=True)  # torch-fidelity would run whatever is pickled in it
+        try:  # torch-fidelity would run whatever is pickled in it
+            torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, IndexError) as error:
+            why = not_downloaded(path) or f"it holds more than tensors, or is damaged ({type(error).__name__})"
+            raise ParameterError(f"inception = {path}: {why}") from None
         self.fingerprint = digest(path.read_bytes())
         self._device = device_of(device)
         network = Inception("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))

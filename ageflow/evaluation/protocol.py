@@ -22,12 +22,13 @@ from torch.nn.functional import normalize
 from ageflow.config import Ablations, ParameterError
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
-from ageflow.evaluation.identity import Embedder
+from ageflow.evaluation.identity import Embedder, refuse_alike
 from ageflow.evaluation.judges import ATTRIBUTES, Judges
 from ageflow.evaluation.scores import vectors
 from ageflow.flows.glow import to_uint8
 from ageflow.run import Workspace, digest
 from ageflow.translation.ages import OLDEST, YOUNGEST, age_to_weights
+from ageflow.translation.calibration import of_groups
 from ageflow.translation.methods import LatentMethod
 from ageflow.work import resumable_map
 
@@ -171,6 +172,9 @@ def judge_faces(faces: Faces, judges: Judges, batches: Batches) -> Rows:
         its descriptor [d], and how it compares with the other faces of its identity (``_same``; NaN where there is
         none) and with those of all others (``_other``): mean cosine, mean cosine_centred (less the mean of these faces'
         embeddings) and verified, the share that the embedder takes for its own person.
+
+    Raises:
+        EmbedderError: the embedder does not tell people apart.
     """
 
     def judge(some: slice) -> Rows:
@@ -180,6 +184,8 @@ def judge_faces(faces: Faces, judges: Judges, batches: Batches) -> Rows:
         )
 
     found = batches(judge, len(faces))
+    one_each = ~pd.Series(faces.identities).duplicated().to_numpy()
+    refuse_alike(judges.embedder, normalize(vectors(found["descriptor"])[one_each], dim=1))
     between = _between(vectors(found["descriptor"]), faces.identities, judges.embedder)
     return _about("real", faces, np.arange(len(faces)), target=faces.groups).join(found).join(between)
 
@@ -225,7 +231,8 @@ def cycle_errors(method: LatentMethod, faces: Faces, batches: Batches) -> Rows:
 
     There are two ways back. By the *inverse*: the latent is moved, and moved back by the move's exact inverse (ICTM run
     backwards, the prototype step subtracted); AgeFlow without ICTM has none. By *re-translation*, as with any other
-    method: the translated face, as it would be saved with 8 bits, is translated once more, to the group it came from.
+    method: the translated face, as it would be saved with 8 bits, is translated once more, to the age that it
+    had: its group, or where the method reads ages from the face, what it read.
 
     Returns:
         One row a face × target: method, face, identity, source, target; inverse_error and cycle_error, the mean
@@ -240,8 +247,10 @@ def cycle_errors(method: LatentMethod, faces: Faces, batches: Batches) -> Rows:
     def measure(some: slice) -> Rows:
         own, images, target = rows[some], faces.images(rows[some]), torch.from_numpy(targets[some])
         known = _known(faces, own)
+        known["source"] = method.own_ages(images, known["source"])
         there = to_uint8(translate(method, faces, own, target))
-        back = {"cycle": method.translate(there, known["source"], target, known["attributes"])}
+        own_age = known["source"] if method.reader is None else of_groups(known["source"], len(AGE_GROUPS))
+        back = {"cycle": method.translate(there, own_age, target, known["attributes"])}
         if method.invertible:
             z = method.round_trip(method.glow.encode(images.to(method.device)), target, *known.values())
             back["inverse"] = method.glow.decode(z)

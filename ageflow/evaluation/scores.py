@@ -49,6 +49,11 @@ def second_age_scores(judged: pd.DataFrame) -> pd.DataFrame:
     return age_scores(judged.assign(predicted=age_group(judged["second_age"].to_numpy())))
 
 
+def agreement_scores(judged: pd.DataFrame) -> pd.DataFrame:
+    """Whether both age judges see the same group (100, else 0), whichever it is."""
+    return _scores(judged, 100.0 * (judged["predicted"] == age_group(judged["second_age"].to_numpy())))
+
+
 def identity_scores(judged: pd.DataFrame, column: str = "cosine") -> pd.DataFrame:
     """A column about input and output: ``cosine``, ``cosine_centred``, or ``verified`` (in %); laid out alike."""
     return _scores(judged, 100.0 * judged[column] if column.startswith("verified") else judged[column])

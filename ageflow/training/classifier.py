@@ -1,10 +1,8 @@
-"""Classifiers of aligned faces: ages and attributes (3.3). The judges of notebook 05 are such, and A behind the decoder."""
+"""The training of classifiers of aligned faces: the judges of notebook 05 (3.3), and C, the classifier behind the decoder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ageflow.checkpoint import CheckpointError, Weights, latest, load_state
+from ageflow.checkpoint import Weights
 from ageflow.config import TrainClassifiers
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
@@ -22,79 +20,10 @@ from ageflow.training.distributed import launched, processes
 from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
 from ageflow.training.task import MicroBatch, Objective, Task, Values, begun, initial_weights
+from ageflow.translation.classifier import Classifier
 
-# ImageNet's, which torchvision's networks expect where a user starts them from its weights.
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PREVIEW_FACES = 4096  # held-out faces of a preview
 _FEWEST = 20  # faces of a class and an attribute; fewer get no more weight each, or one face would count for hundreds
-
-
-class Classifier(nn.Module):
-    """A torchvision network on aligned faces.
-
-    Arguments:
-        architecture: ``resnet18``, ``resnet50`` or ``resnet101`` (the paper's); ``resnet14`` is resnet18 without its
-            last stage, which sees 2×2 positions of a face of 64×64 and holds three in four of the weights.
-        labels: what the logits stand for, in order.
-        image_size: side of the faces; below 64 the pooling after the first layer is left out.
-        also: further attributes that the same network predicts, and their labels; their logits follow, in the names'
-            order.
-    """
-
-    def __init__(
-        self,
-        architecture: str,
-        labels: Sequence[str],
-        image_size: int,
-        also: Mapping[str, Sequence[str]] = MappingProxyType({}),
-    ) -> None:
-        from torchvision.models import get_model  # slow to import
-
-        super().__init__()
-        self.architecture, self.image_size, self.labels = architecture, image_size, tuple(labels)
-        self.also = {name: tuple(values) for name, values in sorted(also.items())}
-        self.sizes = [len(self.labels), *map(len, self.also.values())]
-        whole = "resnet18" if architecture == "resnet14" else architecture
-        self.network = get_model(whole, weights=None, num_classes=sum(self.sizes))
-        if architecture == "resnet14":
-            self.network.layer4 = nn.Identity()
-            self.network.fc = nn.Linear(self.network.fc.in_features // 2, sum(self.sizes))
-        if image_size < 64:  # four halvings are enough
-            self.network.maxpool = nn.Identity()
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("deviation", torch.tensor(_DEVIATION).view(1, 3, 1, 1))
-        self.to(memory_format=torch.channels_last)
-
-    @property
-    def shape(self) -> dict[str, Any]:
-        """The arguments that build it again."""
-        shape = {"architecture": self.architecture, "labels": list(self.labels), "image_size": self.image_size}
-        return shape | {"also": {name: list(values) for name, values in self.also.items()}}
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Faces, uint8 or float in [0, 1], [B, 3, S, S] → logits [B, labels] (and those of `also` after them)."""
-        x = images.to(self.mean.dtype) / 255 if images.dtype == torch.uint8 else images.to(self.mean.dtype)
-        x = ((x - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
-        return self.network(x)
-
-    def split_logits(self, logits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits of `forward` → those of `labels`, and those of each attribute of `also`."""
-        first, *others = logits.split(self.sizes, dim=1)
-        return first, dict(zip(self.also, others, strict=True))
-
-
-def load_classifier(folder: Path, device: str = "auto") -> Classifier:
-    """A trained classifier, with its averaged weights, fixed.
-
-    Raises:
-        CheckpointError: the folder holds none.
-    """
-    checkpoint = latest(folder)
-    if checkpoint is None or "classifier" not in checkpoint.networks:
-        raise CheckpointError(f"no classifier in {folder}: run 05_train_classifiers.ipynb first")
-    classifier = Classifier(**checkpoint.networks["classifier"])
-    load_state(classifier, folder, "classifier")
-    return classifier.to(device_of(device)).eval().requires_grad_(False)
 
 
 def augmented(x: Tensor, part: MicroBatch, moved: float = 1.0) -> Tensor:

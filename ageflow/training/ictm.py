@@ -18,15 +18,18 @@ from ageflow.checkpoint import ConfigChangedError, find_weights, fingerprint, la
 from ageflow.config import TrainICTM, validated
 from ageflow.data.faces import Faces
 from ageflow.device import device_of
-from ageflow.flows.glow import Glow, load_glow
+from ageflow.flows.glow import load_glow
 from ageflow.parameters import settings as settings_of
 from ageflow.run import Manifest, Workspace
-from ageflow.training.classifier import Classifier, ClassifierTask, augmented, labelled, load_classifier, numbered
+from ageflow.training.classifier import ClassifierTask, augmented, labelled, numbered
 from ageflow.training.distributed import launched, processes
 from ageflow.training.loop import alone_in, train
 from ageflow.training.metrics import save_faces
 from ageflow.training.task import MicroBatch, Objective, Task, Values, begun, initial_weights
 from ageflow.translation import losses
+from ageflow.translation.ages import as_weights
+from ageflow.translation.calibration import DecodedAge, Reader, condition_of, of_groups
+from ageflow.translation.classifier import load_classifier
 from ageflow.translation.ictm import Discriminator, ICTMConfig
 from ageflow.translation.methods import TRANSLATORS
 from ageflow.translation.prototypes import Latents, Prototypes
@@ -38,39 +41,6 @@ DECODED_AGE = "decoded_age"  # C's folder in a run, and its file among the weigh
 # Added to the seed: notebook 05's judge starts from other weights and sees the faces in another order.
 _NOT_THE_JUDGE = 1009
 _MOVED = 0.5  # share of the judges' augmentation that the C that comes with the kit has learned from
-
-
-class DecodedAge(nn.Module):
-    """A(z) = C(G⁻¹(z)), fixed.
-
-    Arguments:
-        glow: a trained flow, fixed.
-        classifier: an age classifier of its faces, fixed.
-    """
-
-    def __init__(self, glow: Glow, classifier: Classifier) -> None:
-        super().__init__()
-        self.glow, self.classifier = glow, classifier
-        self.requires_grad_(False).eval()
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Logits [B, groups] of latents z [B, D]; with a gradient for z where one is asked for."""
-        return self.logits(self.decode(z))[0]
-
-    def decode(self, z: Tensor) -> Tensor:
-        """The faces [B, 3, S, S] of latents z [B, D], as they would be saved: C has learned nothing outside [0, 1]."""
-        return self.glow.decode(z).clamp(0, 1)
-
-    def logits(self, images: Tensor, part: MicroBatch | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Age logits [B, groups] of decoded faces [B, 3, S, S], and those [B, values] of each attribute that C predicts.
-
-        Arguments:
-            images: of `decode`.
-            part: augments the faces, half as far as judges learn from, so that T cannot please C by single pixels;
-                None: the faces as they are.
-        """
-        images = images if part is None else augmented(images, part, _MOVED)
-        return self.classifier.split_logits(self.classifier(images))
 
 
 class TranslatorTask(Task):
@@ -96,13 +66,13 @@ class TranslatorTask(Task):
         made_from = {"glow": fingerprint(glow_folder), "faces": faces.fingerprint}
         self.latents = Latents.open(workspace.require("latents"), faces, made_from["glow"])
         prototypes = Prototypes.load(workspace.require("prototypes"), **made_from)
+        self.faces, self.reader = faces, None
         self.split_rows = {split: self.latents.rows(split=split) for split in ("train", "test")}
         self.groups = torch.tensor(faces.table["group"].to_numpy(dtype=np.int64))
         self.combinations = prototypes.combination_of(faces.table, len(faces))
         self.prototypes = prototypes.to(self.device)
         self.glow = load_glow(glow_folder, settings.device)
         self.count = len(prototypes.means)
-        self.akd_weight = torch.tensor(settings.akd_weight, device=self.device).expand(self.count)  # by target group
         inputs = made_from | {"prototypes": prototypes.fingerprint}
         self.decoded_age = None
         if age_classifier is not None:
@@ -112,10 +82,14 @@ class TranslatorTask(Task):
             also = self.decoded_age.classifier.also
             self.values = {name: numbered(faces.table[name], labels) for name, labels in also.items()}
 
-        config = ICTMConfig(**settings.model_dump(include={"latent", "couplings", "width", "seed"}))
-        translator = TRANSLATORS[settings.network](config, self.glow.latent_shapes, self.count)
+        config = ICTMConfig(**settings.model_dump(include={"latent", "couplings", "width", "condition", "seed"}))
+        source_aware = settings.condition == "source_aware"
+        combinations = max(1, prototypes.any) if source_aware else 1
+        translator = TRANSLATORS[settings.network](config, self.glow.latent_shapes, self.count, combinations)
         translator.checks_targets = False  # its targets are drawn here
         self.visible = translator.visible
+        if source_aware and self.decoded_age is not None:
+            self.reader = Reader(self.decoded_age, self.prototypes, settings.scale, self.visible.only)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(settings.seed)  # the CPU's, which is put back
             critic = Discriminator(self.visible.dimensions, self.count)
@@ -136,10 +110,13 @@ class TranslatorTask(Task):
         self._translated: dict[MicroBatch, tuple[Tensor, Tensor, Tensor]] = {}
 
     def start(self) -> None:
-        """T begins as the identity, or from `init_from`; the prior generator at zero, or at the average latents."""
+        """T begins as the identity, or from `init_from`; the prior generator at zero, or at the average latents.
+
+        Where T knows the face's age, it begins as the soft-source step.
+        """
         if self.settings.init_from is None and self.settings.prior_start == "averages":
-            averages = self.prototypes.means[:, self.prototypes.any]
-            self.modules["translator"].start_from(self.visible.flat(averages))
+            averages = self.prototypes.finest if self.reader else self.prototypes.means[:, self.prototypes.any]
+            self.modules["translator"].start_from(self.visible.flat(averages), self.settings.scale)
 
     def batch_rows(self, part: MicroBatch) -> np.ndarray:
         """Rows of a micro-batch among the latents, [B] int64."""
@@ -154,47 +131,67 @@ class TranslatorTask(Task):
 
     def translator_loss(self, part: MicroBatch) -> tuple[Tensor, Values]:
         """L_T, Eq. 10, and ours."""
-        z_s, source, combination = self.batch(part)
+        z_s, group, combination = self.batch(part)
         target = part.rows(torch.randint(self.count, (part.size,), device=self.device))
-        settings, flat = self.settings, self.visible.flat
-        z_t, *source_age = self.modules["translator"](z_s, target)
-        # Eq. 6's target; for t = s the direction is zero and the face its own target. The levels that T does not see
-        # (`latent`) stay the face's: it cannot move them.
-        teacher = z_s + settings.scale * self.prototypes.direction(source, target, combination, check=False)
-        teacher = self.visible.put(z_s, self.visible.take(teacher))
+        settings, flat, translator = self.settings, self.visible.flat, self.modules["translator"]
+        source = group if self.reader is None else self._read(self.batch_rows(part))
+        teacher, told = self._teacher(z_s, source, target, combination)
+        z_t, *source_age = translator(z_s, target, **told)
         distance = losses.distillation(flat(z_t), flat(teacher), settings.akd_reduction)
         fake, age = self.modules["discriminator"](flat(z_t))
         weighted: Weighted = {"adversarial": (settings.adversarial_weight, losses.adversarial(fake))}
         if self.decoded_age is not None:
-            age, of_faces = self._decoded_losses(part, z_t, teacher)
-            weighted |= of_faces
+            age, kept = self._decoded_losses(part, z_t)
+            weighted |= (
+                {"attributes": (settings.attribute_weight, kept)} if self.values and settings.attribute_weight else {}
+            )
         weighted["age"] = (settings.age_weight, losses.age(age, target))
+        if settings.cycle_weight:
+            # As far back: T is told the negative of what it was told.
+            there = condition_of(as_weights(target, self.count, check=False), source) + source
+            back = translator(z_t, of_groups(source, self.count), source=there, length=told["length"])[0]
+            weighted["cycle"] = (settings.cycle_weight, losses.distillation(flat(back), flat(z_s)).mean())
         if source_age:
             consistency = losses.consistency(flat(z_s), *source_age, reading=settings.consistency)
             weighted["consistency"] = (settings.consistency_weight, consistency)
-        loss = sum((weight * value for weight, value in weighted.values()), (self.akd_weight[target] * distance).mean())
-        values = {"distillation": distance.mean()} | {name: value for name, (_, value) in weighted.items()}
+        weighted["distillation"] = (settings.akd_weight, distance.mean())
+        loss = sum(weight * value for weight, value in weighted.values())
+        values = {name: value for name, (_, value) in weighted.items()}
         with torch.no_grad():
             for name, latent in (("distance", z_t), ("untouched", z_s)):
                 values[name] = losses.distillation(flat(latent), flat(teacher)).mean()
-        self._translated[part] = (z_s, source, z_t.detach())  # for D's update, which follows
+        self._translated[part] = (z_s, group, z_t.detach())  # for D's update, which follows
         return loss, values
 
-    def _decoded_losses(self, part: MicroBatch, z_t: Tensor, teacher: Tensor) -> tuple[Tensor, Weighted]:
-        """A's logits [B, groups] of the decoded faces, and the other losses on these, each with its weight (ours)."""
-        images = self.decoded_age.decode(z_t)
-        age, attributes = self.decoded_age.logits(images, part)
-        asked = {}
-        if self.settings.attribute_weight and attributes:
-            rows = self.batch_rows(part)
-            values = {name: self.values[name][rows].to(self.device) for name in attributes}
-            asked["attributes"] = (self.settings.attribute_weight, losses.attributes(attributes, values))
-        kept = {name: getattr(self.settings, f"{name}_weight") for name in ("structure", "features", "surroundings")}
-        if any(kept.values()):
-            with torch.no_grad():
-                like = self.decoded_age.decode(teacher)
-            asked |= {name: (weight, getattr(losses, name)(images, like)) for name, weight in kept.items()}
-        return age, asked
+    @torch.no_grad()
+    def _teacher(
+        self, z_s: Tensor, source: Tensor, target: Tensor, combination: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Eq. 6's target [B, D], and what T is told beside the target group.
+
+        For t = s the direction is zero and the face its own target. The levels that T does not see (`latent`) stay the
+        face's: it cannot move them. With a source that C read, it is the calibrated step (ours).
+        """
+        if self.reader is None:
+            step = self.settings.scale * self.prototypes.direction(source, target, combination, check=False)
+            return z_s + self.visible.only(step), {}
+        target = as_weights(target, self.count, check=False)
+        length = self.reader.lengths(z_s, source, target)
+        return z_s + length[:, None] * self.reader.step(source, target), {"source": source, "length": length}
+
+    def _read(self, rows: np.ndarray) -> Tensor:
+        """What C reads in faces, weights [B, groups · K]."""
+        return self.reader(self.faces.images(rows).to(self.device))
+
+    def _decoded_losses(self, part: MicroBatch, z_t: Tensor) -> tuple[Tensor, Tensor]:
+        """A's logits [B, groups] of the decoded faces, and their attributes' loss (ours).
+
+        The faces are augmented half as far as judges learn from, so that T cannot please C by single pixels.
+        """
+        classifier, rows = self.decoded_age.classifier, self.batch_rows(part)
+        age, attributes = classifier.split_logits(classifier(augmented(self.decoded_age.decode(z_t), part, _MOVED)))
+        values = {name: self.values[name][rows].to(self.device) for name in attributes}
+        return age, losses.attributes(attributes, values)
 
     def discriminator_loss(self, part: MicroBatch) -> tuple[Tensor, Values]:
         """L_D, Eq. 11; A learns from real latents and their own groups."""
@@ -213,13 +210,19 @@ class TranslatorTask(Task):
         rows = self.split_rows["test"] if len(self.split_rows["test"]) else self.split_rows["train"]
         z = self.latents.batch(rows[:256]).to(self.device)
         shown = z[:_PREVIEW_FACES]
-        columns = [shown] + [translator(shown, torch.full((len(shown),), t))[0] for t in range(self.count)]
+        source = None if self.reader is None else self._read(rows[:256])
+
+        def moved(z: Tensor, target: Tensor) -> Tensor:
+            told = {} if source is None else self._teacher(z, source[: len(z)], target, None)[1]
+            return translator(z, target, **told)[0]
+
+        columns = [shown] + [moved(shown, torch.full((len(shown),), t, device=self.device)) for t in range(self.count)]
         images = self.glow.decode(torch.stack(columns, dim=1).flatten(0, 1))
         save_faces(images, folder / f"translations-{iteration:08d}.png", columns=len(columns))
 
         group = self.groups[rows[:256]].to(self.device)
         target = (group + 1 + torch.arange(len(group), device=self.device) % (self.count - 1)) % self.count
-        translated = translator(z, target)[0]
+        translated = moved(z, target)
         return {
             "test/age_accuracy_real": float((self._ages(critic, z).argmax(1) == group).float().mean()),
             "test/age_accuracy_translated": float((self._ages(critic, translated).argmax(1) == target).float().mean()),

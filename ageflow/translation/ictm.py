@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ageflow.config import LatentChoice, ParameterError
+from ageflow.config import Condition, LatentChoice, ParameterError
 from ageflow.flows.coupling import zero_convolution
 from ageflow.flows.transform import ShapeError, Squeeze
 from ageflow.translation.ages import as_weights
+from ageflow.translation.calibration import condition_of
 
 Shapes = Sequence[tuple[int, int, int]]
 Parts = tuple[Tensor, Tensor, Tensor]  # (z, μ, log σ)
@@ -26,6 +27,8 @@ class ICTMConfig(BaseModel):
         latent: which levels of the latent T and D see: ``all``, ``top`` (the deepest), or their numbers from 0.
         couplings: m; the paper has 32.
         width: hidden channels of each F.
+        condition: what the prior generator sees: the ``target`` group (the paper), or the target less the face's own
+            age (``source_aware``, ours).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +36,7 @@ class ICTMConfig(BaseModel):
     latent: LatentChoice = "all"
     couplings: int = Field(32, ge=1)
     width: int = Field(64, ge=4)
+    condition: Condition = "target"
     seed: int = 0
 
 
@@ -60,6 +64,10 @@ class VisibleLatent:
     def flat(self, z: Tensor) -> Tensor:
         """The visible part of z [B, D] as one vector [B, dimensions]."""
         return joined(self.take(z))
+
+    def only(self, step: Tensor) -> Tensor:
+        """A step [B, D] that moves the visible levels alone."""
+        return self.put(torch.zeros_like(step), self.take(step))
 
     def cut(self, flat: Tensor) -> list[Tensor]:
         """A visible vector [B, dimensions] as its levels, each [B, C, H, W]."""
@@ -103,10 +111,26 @@ class TranslationNetwork(nn.Module):
         return self.last(h * self.attention(h.mean((2, 3)))[:, :, None, None])
 
 
+class Step(nn.Module):
+    """z + s·μ, a coupling of z with its prior (ours); s is learned.
+
+    Begun at the average latents, μ is Σ_k w_k z̄_k with w = target − source, and this is Eq. 5 with a soft source.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, z: Tensor, mu: Tensor, strength: float) -> Tensor:
+        """[B, C, H, W] each; `strength` is negative on the way back."""
+        return z + strength * self.scale * mu
+
+
 class Couplings(nn.Module):
     """T on one level: stack (z, μ, log σ), squeeze, m additive couplings in turn upwards and downwards, undo.
 
     z stands first in the stack on both sides: at the start every F is zero and T is the identity, z'_t = z_s.
+    Where T knows the face's age, a coupling of its own comes first: z + s·μ (ours).
     """
 
     def __init__(self, channels: int, config: ICTMConfig) -> None:
@@ -114,14 +138,18 @@ class Couplings(nn.Module):
         self.squeeze = Squeeze()
         # 3C channels become 12C, cut into halves of 6C
         self.networks = nn.ModuleList(TranslationNetwork(6 * channels, config.width) for _ in range(config.couplings))
+        self.step = Step() if config.condition == "source_aware" else None
 
     def forward(self, *parts: Tensor, strength: float = 1.0) -> Parts:
         """(z_s, μ_t, log σ_t) → (z'_t, μ'_s, log σ'_s), each [B, C, H, W]."""
-        return self._couple(parts, range(len(self.networks)), strength)
+        z, mu, log_sigma = parts
+        z = z if self.step is None else self.step(z, mu, strength)
+        return self._couple((z, mu, log_sigma), range(len(self.networks)), strength)
 
     def inverse(self, *parts: Tensor, strength: float = 1.0) -> Parts:
         """(z'_t, μ'_s, log σ'_s) → (z_s, μ_t, log σ_t)."""
-        return self._couple(parts, reversed(range(len(self.networks))), -strength)
+        z, mu, log_sigma = self._couple(parts, reversed(range(len(self.networks))), -strength)
+        return z if self.step is None else self.step(z, mu, -strength), mu, log_sigma
 
     def _couple(self, parts: Sequence[Tensor], order: Iterable[int], strength: float) -> Parts:
         halves = list(self.squeeze(torch.cat(parts, dim=1))[0].chunk(2, dim=1))
@@ -137,10 +165,12 @@ class Residuals(nn.Module):
     def __init__(self, channels: int, config: ICTMConfig) -> None:
         super().__init__()
         self.networks = nn.ModuleList(TranslationNetwork(3 * channels, config.width) for _ in range(config.couplings))
+        self.step = Step() if config.condition == "source_aware" else None
 
-    def forward(self, *parts: Tensor, strength: float = 1.0) -> tuple[Tensor]:
+    def forward(self, z: Tensor, mu: Tensor, log_sigma: Tensor, strength: float = 1.0) -> tuple[Tensor]:
         """(z_s, μ_t, log σ_t) → (z'_t,), each [B, C, H, W]."""
-        x = torch.cat(parts, dim=1).contiguous(memory_format=torch.channels_last)
+        z = z if self.step is None else self.step(z, mu, strength)
+        x = torch.cat([z, mu, log_sigma], dim=1).contiguous(memory_format=torch.channels_last)
         for network in self.networks:
             x = x.add(network(x), alpha=strength)
         return x.chunk(3, dim=1)[:1]
@@ -156,20 +186,21 @@ class Translator(nn.Module):
         config: an `ICTMConfig`.
         latent_shapes: (C, H, W) of each level, `Glow.latent_shapes`.
         groups: number of age groups.
+        combinations: K, of attributes, that a source tells apart; where T is told the source.
     """
 
     kind: str
     level: type[nn.Module]
 
-    def __init__(self, config: ICTMConfig, latent_shapes: Shapes, groups: int = 4) -> None:
+    def __init__(self, config: ICTMConfig, latent_shapes: Shapes, groups: int = 4, combinations: int = 1) -> None:
         super().__init__()
-        self.config, self.groups = config, groups
+        self.config, self.groups, self.combinations = config, groups, combinations
         self.latent_shapes = [tuple(shape) for shape in latent_shapes]
         self.visible = VisibleLatent(config.latent, self.latent_shapes)
         self.checks_targets = True  # for which the host waits for the device: training switches it off
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)  # the CPU's, which is put back
-            self.prior = nn.Linear(groups, 2 * self.visible.dimensions)
+            self.prior = nn.Linear(groups * combinations, 2 * self.visible.dimensions)
             self.levels = nn.ModuleList(self.level(channels, config) for channels, _, _ in self.visible.shapes)
         for parameter in self.prior.parameters():
             nn.init.zeros_(parameter)
@@ -179,14 +210,28 @@ class Translator(nn.Module):
     def shape(self) -> dict[str, object]:
         """All that the weights need to be used again."""
         shape = self.config.model_dump(exclude={"seed"}) | {"kind": self.kind, "groups": self.groups}
+        shape |= {"combinations": self.combinations}
         return shape | {"latent_shapes": [list(shape) for shape in self.latent_shapes]}
 
     @torch.no_grad()
-    def start_from(self, means: Tensor) -> None:
-        """Set μ_t to `means` [groups, dimensions], the age groups' average latents; log σ_t stays 0."""
-        self.prior.weight[: means.shape[1]].copy_(means.T)
+    def start_from(self, means: Tensor, scale: float) -> None:
+        """Set μ_t to `means` [groups · K, dimensions], average latents; log σ_t stays 0.
 
-    def forward(self, z_s: Tensor, target: Tensor, strength: float = 1.0) -> tuple[Tensor, ...]:
+        Where T knows the face's age, its first step begins as s = `scale`.
+        """
+        self.prior.weight[: means.shape[1]].copy_(means.T)
+        for level in self.levels:
+            if level.step is not None:
+                level.step.scale.fill_(scale)
+
+    def forward(
+        self,
+        z_s: Tensor,
+        target: Tensor,
+        strength: float = 1.0,
+        source: Tensor | None = None,
+        length: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
         """Move latents to another age.
 
         Arguments:
@@ -195,11 +240,19 @@ class Translator(nn.Module):
                 one for all, too.
             strength: how much of the way (ours): what every coupling adds is taken so many times. 0 is the identity,
                 1 what was trained; T is exactly invertible at each.
+            source: weights over groups × combinations [B, groups · K], what C reads in the faces (`Reader`);
+                where the condition is ``source_aware``, which needs them.
+            length: how many times the condition counts [B], `Reader.lengths`; None: once.
 
         Returns:
             z'_t [B, D]; of ICTM also μ'_s and log σ'_s [B, dimensions T sees].
         """
-        prior = self.prior(as_weights(target, self.groups, self.checks_targets, len(z_s)).to(z_s))
+        condition = as_weights(target, self.groups, self.checks_targets, len(z_s)).to(z_s)
+        if self.config.condition == "source_aware":
+            own = as_weights(source, self.groups * self.combinations, self.checks_targets, len(z_s))
+            condition = condition_of(condition, own.to(z_s))
+            condition = condition if length is None else condition * length[:, None].to(z_s)
+        prior = self.prior(condition)
         parts = zip(self.levels, self.visible.take(z_s), *map(self.visible.cut, prior.chunk(2, dim=1)), strict=True)
         return self._joined(z_s, [level(*part, strength=strength) for level, *part in parts])
 
@@ -217,6 +270,7 @@ class ICTM(Translator):
         config: an `ICTMConfig`.
         latent_shapes: (C, H, W) of each level, `Glow.latent_shapes`.
         groups: number of age groups.
+        combinations: K, see `Translator`.
 
     Raises:
         ShapeError: a visible level has an odd side, so its couplings cannot halve it.
@@ -231,8 +285,8 @@ class ICTM(Translator):
 
     kind, level = "ictm", Couplings
 
-    def __init__(self, config: ICTMConfig, latent_shapes: Shapes, groups: int = 4) -> None:
-        super().__init__(config, latent_shapes, groups)
+    def __init__(self, config: ICTMConfig, latent_shapes: Shapes, groups: int = 4, combinations: int = 1) -> None:
+        super().__init__(config, latent_shapes, groups, combinations)
         fitting = [level for level, (_, *sides) in enumerate(latent_shapes) if not any(side % 2 for side in sides)]
         if not {*self.visible.levels} <= {*fitting}:
             message = f"latent = {config.latent!r}: T halves every level that it sees, of {self.latent_shapes}"
@@ -253,7 +307,7 @@ class ConvolutionalTranslator(Translator):
     half the width they do as many multiply-adds.
 
     Arguments:
-        config, latent_shapes, groups: as `ICTM`.
+        config, latent_shapes, groups, combinations: as `ICTM`.
     """
 
     kind, level = "no_ictm", Residuals

@@ -3,19 +3,8 @@
 import math
 from collections.abc import Mapping
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from ageflow.data.align import EYES
-
-# Parts of an aligned face, in eye distances: how far the centre is below the eyes, half the width and height, and over
-# which share of these the part fades out.
-_OVAL = (0.27, 1.1, 1.43, 0.06)
-_MOUTH = (1.1, 0.68, 0.38, 0.15)  # MTCNN finds its corners 1.05 below the eyes, 0.48 apart
-_EYES = (-0.1, 0.95, 0.36, 0.15)  # with the brows and what is between them
-_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
-_STEADY = 0.03**2  # SSIM's c₂ for values in [0, 1]
 
 
 def distillation(z_t: Tensor, teacher: Tensor, reduction: str = "mean") -> Tensor:
@@ -79,58 +68,3 @@ def consistency(
     log_sigma_s = F.softplus(log_sigma_s - least_log_sigma) + least_log_sigma
     squares = ((z_s - mu_s) * (-log_sigma_s).exp()).square()
     return (0.5 * (squares + math.log(2 * math.pi)) + log_sigma_s).mean()
-
-
-def structure(images: Tensor, like: Tensor, window: int = 7) -> Tensor:
-    """1 − SSIM without its luminance, averaged over the oval in which an aligned face lies (ours).
-
-    (2·cov + c) / (var + var' + c) of grey values in every window, c = 0.03²: contrast and structure (Wang et al., *Image
-    quality assessment: from error visibility to structural similarity*, 2004, Eq. 13, whose c₃ is c₂/2). Skin may become
-    lighter or darker; edges stay.
-
-    Arguments:
-        images, like: faces [B, 3, S, S], float in [0, 1].
-        window: side of the windows, odd.
-
-    Returns:
-        A scalar: 0 where the structure is that of `like`, 1 where the two have nothing in common, up to 2 where light and
-        dark are exchanged.
-    """
-    weights = torch.tensor(_GREY, device=images.device, dtype=images.dtype).view(1, 3, 1, 1)
-    x, y = ((faces.to(images) * weights).sum(1, keepdim=True) for faces in (images, like))
-
-    def mean(values: Tensor) -> Tensor:
-        return F.avg_pool2d(values, window, stride=1, padding=window // 2, count_include_pad=False)
-
-    mean_x, mean_y = mean(x), mean(y)
-    variances = mean(x * x) - mean_x * mean_x + mean(y * y) - mean_y * mean_y
-    similarity = (2 * (mean(x * y) - mean_x * mean_y) + _STEADY) / (variances + _STEADY)
-    return _mean_in(1 - similarity[:, 0], _ellipse(images.shape[-1], *_OVAL))
-
-
-def features(images: Tensor, like: Tensor) -> Tensor:
-    """The L1 distance of two faces' eyes, brows and mouths (ours): faces [B, 3, S, S], float in [0, 1]; a scalar."""
-    size = images.shape[-1]
-    share = torch.maximum(_ellipse(size, *_EYES), _ellipse(size, *_MOUTH))
-    return _mean_in((images - like.to(images)).abs().mean(1), share)
-
-
-def surroundings(images: Tensor, like: Tensor) -> Tensor:
-    """The same of their hair and background, all that lies beyond the oval of `structure` (ours)."""
-    return _mean_in((images - like.to(images)).abs().mean(1), 1 - _ellipse(images.shape[-1], *_OVAL))
-
-
-def _mean_in(values: Tensor, share: Tensor) -> Tensor:
-    """The mean of values [B, S, S] in a part of an aligned face, [S, S]."""
-    share = share.to(values)
-    return (values * share).sum() / (share.sum() * len(values))
-
-
-def _ellipse(size: int, below: float, width: float, height: float, edge: float) -> Tensor:
-    """1 inside a part of an aligned face, 0 outside, [size, size]; the numbers as those of `_OVAL`."""
-    (left, eyes), (right, _) = EYES
-    distance = right - left
-    across = (torch.arange(size) + 0.5) / size
-    x = (across - (left + right) / 2) / (width * distance)
-    y = (across - (eyes + below * distance)) / (height * distance)
-    return torch.sigmoid((1 - torch.hypot(y[:, None], x[None])) / edge)

@@ -1,9 +1,10 @@
-"""The four methods of the ablation (3.4) behind one call: images in, images out."""
+"""The methods of the ablation (3.4), and two of ours that need no training, behind one call: images in, images out."""
 
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -18,15 +19,30 @@ from ageflow.flows.glow import Glow, load_glow
 from ageflow.parameters import settings
 from ageflow.run import Manifest, Workspace
 from ageflow.translation.ages import as_weights
+from ageflow.translation.calibration import DecodedAge, Reader
+from ageflow.translation.classifier import load_classifier
 from ageflow.translation.ictm import ICTM, ConvolutionalTranslator, ICTMConfig, Translator
 from ageflow.translation.prototypes import Prototypes
 
 TRANSLATORS: dict[str, type[Translator]] = {"ictm": ICTM, "no_ictm": ConvolutionalTranslator}
 
 # The methods by name, as the paper's Table 3 calls them.
-METHODS = {"glow": "GLOW", "glow+attribute": "GLOW + attribute", "no_ictm": "AgeFlow w/o ICTM", "ageflow": "AgeFlow"}
+METHODS = {
+    "glow": "GLOW",
+    "glow+attribute": "GLOW + attribute",
+    "soft_source": "Soft source (ours)",
+    "calibrated": "Calibrated step (ours)",
+    "no_ictm": "AgeFlow w/o ICTM",
+    "ageflow": "AgeFlow",
+}
 # What a run must hold for each, beside its GLOW.
-PARTS = {"glow": "prototypes", "glow+attribute": "prototypes", "no_ictm": "no_ictm", "ageflow": "ictm"}
+PARTS = {
+    "glow": "prototypes",
+    "glow+attribute": "prototypes",
+    "soft_source": "decoded_age",
+    "calibrated": "decoded_age",
+}
+PARTS |= {"no_ictm": "no_ictm", "ageflow": "ictm"}
 Attributes = Mapping[str, Sequence] | None  # by name, one value a face
 
 
@@ -38,11 +54,13 @@ class LatentMethod(ABC):
         glow: the trained flow.
         weights: fingerprints of what it is made of, so that a result can name them.
         needs: what `translate` needs to know of the faces: ``source``, their own age groups, and ``attributes``.
+        reader: the classifier C that a method reads the faces' own ages with; None: it takes `source`.
         invertible: whether `round_trip` has an exact inverse to go back by.
         strength: how much of the way a face is moved (ours): 1 as far as the method does; `at` has others.
     """
 
     needs: tuple[str, ...] = ()
+    reader: Reader | None = None
     invertible = True
 
     def __init__(self, name: str, glow: Glow, weights: dict[str, str]) -> None:
@@ -83,8 +101,8 @@ class LatentMethod(ABC):
             target: age groups, int [B], or weights over the groups [B, groups], as `age_to_weights` makes them of years:
                 any age between. One group, or the weights [1, groups] of one age, is every face's.
             source: the faces' own age groups, int [B], or weights over the groups [B, groups]; GLOW and GLOW +
-                attribute need them.
-            attributes: by name, one value a face; GLOW + attribute needs those of its prototypes.
+                attribute need them. A method with a `reader` reads them from the faces, whatever is given.
+            attributes: by name, one value a face; where `needs` has them, those of the prototypes.
 
         Returns:
             Faces, float, [0, 1] up to rounding, [B, 3, S, S].
@@ -109,8 +127,16 @@ class LatentMethod(ABC):
         faces, which = images.unique_consecutive(return_inverse=True, dim=0) if several else (images, slice(None))
         z = self.glow.encode(faces.to(self.device))[which]
         target = as_weights(target, len(AGE_GROUPS), faces=len(z)).to(self.device)
-        source = None if source is None else as_weights(source, len(AGE_GROUPS), faces=len(z)).to(self.device)
+        if self.reader is not None:
+            source = self.own_ages(faces)[which]
+        elif source is not None:
+            source = as_weights(source, len(AGE_GROUPS), faces=len(z)).to(self.device)
         return self.glow.decode(self.move(z, target, source, attributes))
+
+    @torch.inference_mode()
+    def own_ages(self, images: Tensor, source: Tensor | None = None) -> Tensor | None:
+        """What `move` takes as the source of faces [B, 3, S, S]: what the reader reads in them, or `source`."""
+        return source if self.reader is None else self.reader(images.to(self.device))
 
     @abstractmethod
     def move(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
@@ -126,47 +152,72 @@ class LatentMethod(ABC):
 
 
 class PrototypeMethod(LatentMethod):
-    """GLOW and GLOW + attribute: z_s + s·(z̄_t − z̄_s), Eq. 5, with group averages or those per attribute.
+    """z_s + s·(z̄_t − z̄_s), Eq. 5, by one of four names.
+
+    ``glow`` takes the groups' averages, ``glow+attribute`` those of the face's own attributes. ``soft_source`` and
+    ``calibrated`` are ours: they take ages and attributes as C reads them in the face, z̄_s is Σ_k q_k z̄_k with its
+    probabilities q; and the calibrated step goes so far that C reads the age that is asked for (`Reader.lengths`).
 
     Arguments:
-        name, glow, weights: as `LatentMethod`; ``glow+attribute`` takes the averages of the face's own attributes.
+        name, glow, weights: as `LatentMethod`.
         prototypes: average latents.
         scale: s.
+        reader: C, for the two that read the face's age.
     """
 
-    def __init__(self, name: str, glow: Glow, weights: dict[str, str], prototypes: Prototypes, scale: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        glow: Glow,
+        weights: dict[str, str],
+        prototypes: Prototypes,
+        scale: float,
+        reader: Reader | None = None,
+    ) -> None:
         super().__init__(name, glow, weights)
-        self.prototypes, self.scale = prototypes.to(self.device), scale
+        self.prototypes, self.scale, self.reader = prototypes.to(self.device), scale, reader
         by_attribute = name == "glow+attribute" and prototypes.attributes
-        self.needs = ("source", "attributes") if by_attribute else ("source",)
+        self.needs = () if reader else ("source", "attributes") if by_attribute else ("source",)
 
     def move(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
-        return z + self._step(len(z), target, source, attributes)
+        return z + self._step(z, target, source, attributes)
 
     def round_trip(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
-        step = self._step(len(z), target, source, attributes)
+        step = self._step(z, target, source, attributes)
         return (z + step) - step
 
-    def _step(self, count: int, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
-        combination = self.prototypes.combination_of(attributes if "attributes" in self.needs else None, count)
-        return self.strength * self.scale * self.prototypes.direction(source, target, combination)
+    def _step(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
+        if self.reader is None:
+            combination = self.prototypes.combination_of(attributes if "attributes" in self.needs else None, len(z))
+            return self.strength * self.scale * self.prototypes.direction(source, target, combination)
+        target = as_weights(target, len(AGE_GROUPS), faces=len(z))
+        lengths = self.reader.lengths(z, source, target)[:, None] if self.name == "calibrated" else 1.0
+        return self.strength * lengths * self.reader.step(source, target)
 
 
 class TranslatorMethod(LatentMethod):
     """AgeFlow and AgeFlow w/o ICTM: a trained network moves the latent; it needs nothing but the target."""
 
-    def __init__(self, name: str, glow: Glow, weights: dict[str, str], translator: Translator) -> None:
+    def __init__(
+        self, name: str, glow: Glow, weights: dict[str, str], translator: Translator, reader: Reader | None
+    ) -> None:
         super().__init__(name, glow, weights)
-        self.translator = translator
+        self.translator, self.reader = translator, reader
         self.invertible = isinstance(translator, ICTM)
 
     def move(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
-        return self.translator(z, target, self.strength)[0]
+        return self._moved(z, target, source)[0]
 
     def round_trip(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
         if not self.invertible:
             raise ValueError(f"{METHODS[self.name]} has no inverse: its network cannot be run backwards")
-        return self.translator.inverse(*self.translator(z, target, self.strength), self.strength)[0]
+        return self.translator.inverse(*self._moved(z, target, source), self.strength)[0]
+
+    def _moved(self, z: Tensor, target: Tensor, source: Tensor | None) -> tuple[Tensor, ...]:
+        if self.reader is None:
+            return self.translator(z, target, self.strength)
+        target = as_weights(target, len(AGE_GROUPS), faces=len(z)).to(z)
+        return self.translator(z, target, self.strength, source, self.reader.lengths(z, source, target))
 
 
 def load_method(
@@ -180,12 +231,12 @@ def load_method(
     """A trained method of a run.
 
     Arguments:
-        name: ``ageflow``, ``glow``, ``glow+attribute`` or ``no_ictm``.
+        name: a key of `METHODS`: ``ageflow``, ``glow``…
         dataset, run: the run; by default ``demo/demo``, or ``<dataset>/paper``.
         runs_root: folder of all runs; None: the project's.
         device: ``auto``, ``cpu``, ``cuda``…
-        scale: s of Eq. 5 for the two GLOW methods; None: the s that the run's ICTM was trained with, and where it has
-            none, the data set's.
+        scale: s of Eq. 5 for the methods without a translator; None: the s that the run's ICTM was trained with, and
+            where it has none, the data set's.
 
     Raises:
         ValueError: a name that is no method.
@@ -199,19 +250,35 @@ def load_method(
     glow_folder = workspace.require("glow")
     weights = {"glow": fingerprint(glow_folder)}
     glow, folder = load_glow(glow_folder, device), workspace.require(PARTS[name])
+    load_prototypes = partial(Prototypes.load, workspace.path("prototypes"), glow=weights["glow"])
+    reader = None
+
+    def read_by(c: Path, scale: float, visible: Callable[[Tensor], Tensor] | None = None) -> tuple[Reader, str]:
+        decoded_age = DecodedAge(glow, load_classifier(c, device))
+        return Reader(decoded_age, load_prototypes().to(device_of(device)), scale, visible), fingerprint(c)
+
     if PARTS[name] in TRANSLATORS:
         trained = latest(folder)
         if trained is None or trained.inputs["glow"] != weights["glow"]:
             raise CheckpointError(f"{folder} is of another GLOW: run 03_prototypes.ipynb, then train with restart=True")
         shape = trained.networks["translator"]
-        config = ICTMConfig(latent=shape["latent"], couplings=shape["couplings"], width=shape["width"])
-        translator = TRANSLATORS[shape["kind"]](config, shape["latent_shapes"], shape["groups"])
+        config = ICTMConfig(**{key: shape[key] for key in ICTMConfig.model_fields if key in shape})
+        arguments = (shape[key] for key in ("latent_shapes", "groups", "combinations"))
+        translator = TRANSLATORS[shape["kind"]](config, *arguments)
         load_state(translator, folder, "translator")  # the averaged weights
         translator.to(device_of(device)).eval().requires_grad_(False)
-        return TranslatorMethod(name, glow, weights | {PARTS[name]: fingerprint(folder)}, translator)
-    prototypes = Prototypes.load(folder, **weights)
+        if config.condition == "source_aware":
+            reader, weights["decoded_age"] = read_by(
+                workspace.require("decoded_age"), trained.settings["scale"], translator.visible.only
+            )
+            if trained.inputs["decoded_age"] != weights["decoded_age"]:
+                raise CheckpointError(f"{folder} was trained with another decoded_age: train with restart=True")
+        return TranslatorMethod(name, glow, weights | {PARTS[name]: fingerprint(folder)}, translator, reader)
     if scale is None:
         trained = Manifest.read(workspace.path("ictm"))
         scale = trained.settings["scale"] if trained else settings("train_ictm", {"dataset": dataset}).scale
+    prototypes = load_prototypes()
+    if name in ("soft_source", "calibrated"):
+        reader, weights["decoded_age"] = read_by(folder, scale)
     weights |= {"prototypes": prototypes.fingerprint, "scale": str(scale)}
-    return PrototypeMethod(name, glow, weights, prototypes, scale)
+    return PrototypeMethod(name, glow, weights, prototypes, scale, reader)

@@ -215,6 +215,11 @@ class Prototypes:
         return list(self.cells[[*self.attributes]][: self.any].itertuples(index=False, name=None))
 
     @property
+    def finest(self) -> Tensor:
+        """The averages of groups × combinations, [groups · K, D]; the groups' own where there are no attributes."""
+        return self.means[:, : self.any or 1].flatten(0, 1)
+
+    @property
     def any(self) -> int:
         """Index of the combination that stands for "whatever the attributes"."""
         return self.means.shape[1] - 1

@@ -90,7 +90,7 @@ COLUMNS = ["T/loss", "D/loss", "T/distillation_left"]
 
 def test_two_processes_train_the_translator_as_one_does(encoded):
     """Two objectives, T and D, whose weights are normalised by a power iteration an update, in however many passes."""
-    values = {"iterations": 12, "checkpoint_every": 12, "preview_every": 12}
+    values = {"age_classifier": "latent", "iterations": 12, "checkpoint_every": 12, "preview_every": 12}
     trained("train_ictm", encoded, "two", gpus=2, micro_batch=3, **values)
     trained("train_ictm", encoded, "one", **values)
     compare(*(workspace(encoded, run).path("ictm") for run in ("one", "two")), COLUMNS, 12)
@@ -103,7 +103,13 @@ def test_two_processes_train_the_translator_on_decoded_faces_as_one_does(encoded
     then differs by 1e-4, and Adam makes much of its smallest entries.
     """
     short = {"age_classifier": "decoded", "age_classifier_iterations": 8, "attribute_weight": 1.0}
-    short |= {"iterations": 3, "checkpoint_every": 12, "preview_every": 12}
+    short |= {
+        "condition": "target",
+        "prior_start": "zero",
+        "iterations": 3,
+        "checkpoint_every": 12,
+        "preview_every": 12,
+    }
     one, two = (workspace(encoded, run) for run in ("one", "two"))
     trained("train_ictm", encoded, "two", gpus=2, micro_batch=3, **short)
     one.path("decoded_age").symlink_to(two.path("decoded_age"))

@@ -34,6 +34,7 @@ from tests.tiny import tiny_run, write_faces
 from tests.training.processes import settings_of
 
 PARTS = {"glow": "glow", "ictm": "translator", "no_ictm": "translator", "classifiers/gender": "classifier"}
+AWARE = {"age_classifier": "decoded", "condition": "source_aware", "prior_start": "averages"}  # as the tiny run's T
 TRAIN = {"train_glow": train_glow, "train_ictm": train_translator, "train_classifiers": train_classifiers}
 OFTEN = {"preview_every": 1, "checkpoint_every": 1}
 
@@ -137,8 +138,15 @@ def test_a_released_glow_is_loaded_by_itself(root, tmp_path):
 def test_a_translator_begins_from_another_with_its_critic(root, tmp_path, network):
     """From a run, T and D; from a released file, T, and D is new."""
     source = root / "demo/tiny" / network
-    run = beside(root, f"translated-{network}", "glow", "latents", "prototypes")
-    quick = {"iterations": 1, "learning_rate": 1e-9, "discriminator_learning_rate": 1e-9, "ema": 0, "restart": True}
+    c = ["decoded_age"] if network == "no_ictm" else []  # which takes C as it is
+    run = beside(root, f"translated-{network}", "glow", "latents", "prototypes", *c)
+    quick = AWARE | {
+        "iterations": 1,
+        "learning_rate": 1e-9,
+        "discriminator_learning_rate": 1e-9,
+        "ema": 0,
+        "restart": True,
+    }
     expected = {part: averages(source, part) for part in ("translator", "discriminator")}
     for named in ("demo/tiny", release(source, tmp_path / "t.safetensors")):
         settings = settings_of("train_ictm", root, run.run, network=network, init_from=named, **quick)
@@ -184,7 +192,7 @@ def test_the_judges_begin_from_a_run_and_from_one_network_that_predicts_several(
     ("step", "values", "named"),
     [
         ("train_glow", {"hidden": 8, "steps": 3}, r"(?=.*steps = \[2, 2\], not \[3, 3\])(?=.*hidden = 16, not 8)"),
-        ("train_ictm", {"couplings": 2}, r"couplings = 4, not 2\. .*init_from = nothing"),
+        ("train_ictm", AWARE | {"couplings": 2}, r"couplings = 4, not 2\. .*init_from = nothing"),
         ("train_classifiers", {"architecture": "resnet50"}, r"architecture = 'resnet14', not 'resnet50'\. "),
     ],
 )
@@ -212,7 +220,7 @@ def test_a_training_continues_where_a_sweep_writes_out_the_path_of_its_weights(r
 def test_a_training_continues_when_what_it_began_from_is_gone(root, step, part):
     shutil.copytree(root / "demo/tiny" / part, root / "demo/source" / part)
     run = beside(root, f"source-{step}", *(["glow", "latents", "prototypes"] if step == "train_ictm" else []))
-    given = OFTEN | {"init_from": "demo/source"}
+    given = OFTEN | {"init_from": "demo/source"} | (AWARE if step == "train_ictm" else {})
     TRAIN[step](settings_of(step, root, run.run, iterations=1, **given))
     shutil.rmtree(root / "demo/source")
     TRAIN[step](settings_of(step, root, run.run, iterations=2, **given))

@@ -8,8 +8,9 @@ import torch
 from ageflow.checkpoint import CheckpointError, ConfigChangedError
 from ageflow.data.faces import Faces
 from ageflow.run import MANIFEST, files_state
-from ageflow.training.classifier import ClassifierTask, held_out_accuracy, labelled, load_classifier, train_classifiers
+from ageflow.training.classifier import ClassifierTask, held_out_accuracy, labelled, train_classifiers
 from ageflow.training.metrics import read_metrics
+from ageflow.translation.classifier import load_classifier
 from tests.training.processes import interrupted_at, settings_of, with_faces
 
 

@@ -10,8 +10,8 @@ from ageflow.data.align import Aligner
 from ageflow.data.prepare import prepare
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import Glow, GlowConfig, to_uint8
-from ageflow.training.classifier import Classifier
 from ageflow.training.glow import glow_config
+from ageflow.translation.classifier import Classifier
 from tests.slider.conftest import astronaut
 
 

@@ -54,21 +54,6 @@ def test_a_step_does_not_wait_for_the_device(encoded, tmp_path, step):
     assert reads[2] == reads[4] > 0
 
 
-def test_a_loss_weighs_a_face_by_the_group_it_is_to_reach(encoded):
-    """Over one batch: the loss of one target group at a time adds up to that of all."""
-
-    def loss(weights):
-        torch.manual_seed(0)
-        with torch.no_grad():
-            task = TranslatorTask(settings_of("train_ictm", encoded, akd_weight=weights))
-            return float(task.translator_loss(MicroBatch(0, 0, 64, 64))[0])
-
-    none, every = loss(0.0), loss(20.0)
-    each = [loss([20.0 if group == target else 0.0 for group in range(4)]) - none for target in range(4)]
-    assert min(each) > 0.1 * (every - none)
-    assert sum(each) == pytest.approx(every - none, rel=1e-3)
-
-
 def test_glow_learns_faces_and_gives_them_back(encoded):
     folder = workspace(encoded).path("glow")
     bits = read_metrics(folder)["test/bits_per_dim"].dropna()

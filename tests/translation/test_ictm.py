@@ -11,24 +11,28 @@ SHAPES = [(6, 8, 8), (12, 4, 4), (48, 2, 2)]
 D = 3 * 16 * 16
 
 
-def shaken(latent="all", kind=ICTM, dtype=torch.float64):
+def shaken(latent="all", kind=ICTM, dtype=torch.float64, condition="target"):
     torch.manual_seed(0)
-    translator = kind(ICTMConfig(latent=latent, couplings=5, width=32), SHAPES, groups=4).to(dtype)
+    config = ICTMConfig(latent=latent, couplings=5, width=32, condition=condition)
+    translator = kind(config, SHAPES, groups=4).to(dtype)
     with torch.no_grad():
         for parameter in translator.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
     return translator
 
 
+@pytest.mark.parametrize("condition", ["target", "source_aware"])
 @pytest.mark.parametrize("latent", ["all", "top", [0, 2]])
 @pytest.mark.parametrize("strength", [0.0, 0.3, 1.0, 1.7])
-def test_inverse_undoes_forward_exactly_at_every_strength(latent, strength):
-    translator, target = shaken(latent), torch.tensor([0, 3, 1])
-    z = torch.randn(3, D, dtype=torch.float64)
-    moved = translator(z, target, strength)
+def test_inverse_undoes_forward_exactly_at_every_strength(latent, strength, condition):
+    """What came out is all that the way back takes: neither the target nor the source."""
+    translator, target = shaken(latent, condition=condition), torch.tensor([0, 3, 1])
+    z, source = torch.randn(3, D, dtype=torch.float64), torch.rand(3, 4, dtype=torch.float64).softmax(1)
+    moved = translator(z, target, strength, source)
     assert ((moved[0] - z).abs().max() > 0.01) == (strength > 0)
     assert bool((moved[0] == z).all()) == (strength == 0)
-    sent = (z, *translator.prior(torch.nn.functional.one_hot(target, 4).double()).chunk(2, dim=1))
+    told = torch.nn.functional.one_hot(target, 4).double() - (source if condition == "source_aware" else 0)
+    sent = (z, *translator.prior(told).chunk(2, dim=1))
     for back, expected in zip(translator.inverse(*moved, strength), sent, strict=True):
         torch.testing.assert_close(back, expected, rtol=0, atol=1e-12)
     if strength not in (0.0, 1.0):
@@ -66,6 +70,18 @@ def test_the_start_is_the_identity_and_every_parameter_learns(kind):
     moved = shaken(kind=kind, dtype=torch.float32)
     sum(part.square().sum() for part in moved(z, target)).backward()
     assert [name for name, p in moved.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+@pytest.mark.parametrize("kind", [ICTM, ConvolutionalTranslator])
+def test_a_t_that_knows_the_source_begins_as_the_soft_source_step(kind):
+    translator = kind(ICTMConfig(couplings=4, width=8, condition="source_aware"), SHAPES)
+    z, means, source = torch.randn(2, D), torch.randn(4, D), torch.rand(2, 4).softmax(1)
+    translator.start_from(means, scale=1.4)
+    target = torch.nn.functional.one_hot(torch.tensor([3, 0]), 4).float()
+    torch.testing.assert_close(translator(z, target, 1.0, source)[0], z + 1.4 * (target - source) @ means)
+    torch.testing.assert_close(translator(z, source, 1.0, source)[0], z)
+    with pytest.raises(ValueError, match="age groups = None"):
+        translator(z, target)
 
 
 def test_weights_between_groups_are_an_age_between():

@@ -9,18 +9,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor
 
+from ageflow.checkpoint import fingerprint
 from ageflow.config import ParameterError, Slider
-from ageflow.data.align import Aligner
+from ageflow.data.align import Aligned, Aligner
 from ageflow.data.faces import Faces
+from ageflow.data.paste import paste_change
 from ageflow.data.pictures import open_image
 from ageflow.device import device_of
-from ageflow.evaluation.identity import Embedder, load_embedder
+from ageflow.evaluation.identity import Embedder, load_embedder, refuse_alike
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.run import Manifest, Workspace
-from ageflow.training.classifier import Classifier, load_classifier
 from ageflow.translation.ages import GROUP_CENTRES, OLDEST, YOUNGEST, age_to_weights
+from ageflow.translation.classifier import Classifier, load_classifier
 from ageflow.translation.methods import METHODS, PARTS, LatentMethod, load_method
 
 AGE_STEP = 0.5  # of the slider, years
@@ -37,12 +40,14 @@ class Portrait:
         age: its own age, years: the data set's, or for a picture the classifier's estimate.
         attributes: its attributes by name.
         about: a caption.
+        similarity: where it lies in the picture it is of (`Aligned`); None: a test face.
     """
 
     image: Tensor
     age: float
     attributes: dict[str, str | None]
     about: str
+    similarity: tuple[complex, complex] | None = None
 
     @property
     def own_age(self) -> float:
@@ -111,11 +116,11 @@ class Explorer:
         about = ", ".join([f"test face {index}", f"{round(row['age'], 1):g} years", *known])
         return Portrait(self.faces.images([index])[0].contiguous(), float(row["age"]), attributes, about)
 
-    def portraits_in(self, content: bytes) -> list[Portrait]:
-        """The faces of a picture file, left to right, aligned as the run's are; age and attributes are estimated.
+    def portraits_in(self, content: bytes | Image.Image) -> list[Portrait]:
+        """The faces of a picture, left to right, aligned as the run's are; age and attributes are estimated.
 
         Arguments:
-            content: of the file; upright by its EXIF tag, any colours.
+            content: of a file; upright by its EXIF tag, any colours. Or what `open_image` has made of it.
 
         Returns:
             One face or more.
@@ -124,20 +129,20 @@ class Explorer:
             ValueError: no picture, a refused one, or no face in it; the message gives the reason.
             MissingArtefactError: the run has no classifiers (notebook 05).
         """
-        picture = open_image(content)
-        aligner = Aligner(self.faces.image_size, device_of(self.settings.device))
-        aligned = aligner.align_all(picture) if min(picture.size) >= _SMALLEST else []
+        picture = open_image(content) if isinstance(content, bytes) else content
+        seen = self._aligner.align_all(picture) if min(picture.size) >= _SMALLEST else []
+        aligned = [face for face in seen if isinstance(face, Aligned)]
         if not aligned:
             size = f"{picture.width}×{picture.height}"
-            raise ValueError(
-                f"no face was found in {size} pixels: it must look ahead and span an eighth of the picture"
-            )
+            none = f"no face was found in {size} pixels: it must look ahead and span an eighth of the picture"
+            raise ValueError("; ".join(map(str, seen)) or none)
         portraits = []
         for face in aligned:
             image = torch.from_numpy(face.image).permute(2, 0, 1).contiguous()
             age, attributes = self.estimate(image)
             about = ", ".join(["your picture, estimated", f"{age:.0f} years", *attributes.values()])
-            portraits.append(Portrait(image, age, dict.fromkeys(_ATTRIBUTES) | attributes, about))
+            attributes = dict.fromkeys(_ATTRIBUTES) | attributes
+            portraits.append(Portrait(image, age, attributes, about, face.similarity))
         return portraits
 
     def at_age(self, view: View) -> Tensor:
@@ -154,6 +159,23 @@ class Explorer:
         method, arguments = self._prepared(view, ages)
         return to_uint8(self.glow.decode(method.move(*arguments))).cpu()
 
+    def prepare(self) -> dict[str, str]:
+        """Load all that the settings' method and the judges need; returns fingerprints of it.
+
+        Raises:
+            MissingArtefactError, CheckpointError, EmbedderError: what is missing or does not fit, and what to do.
+        """
+        judges = {name: fingerprint(self.workspace.path("classifiers", name)) for name in self._classifiers}
+        return self._method(self.settings.method).weights | judges | {"embedder": self.embedder.fingerprint}
+
+    @staticmethod
+    def paste(picture: Image.Image, portrait: Portrait, shown: Tensor) -> None:
+        """Put a face of an opened picture back into it, changed to `shown`, uint8 [3, S, S]: in place, by its change."""
+        if picture.info.get("icc_profile", b"")[16:20] != b"RGB ":  # of the file's CMYK or grey, which it no longer is
+            picture.info.pop("icc_profile", None)
+        before, after = (face.permute(1, 2, 0).numpy() for face in (portrait.image, shown))
+        paste_change(picture, portrait.similarity, before, after)
+
     @torch.inference_mode()
     def back(self, view: View) -> Tensor | None:
         """The face moved to the age and back by the exact inverse, float [3, S, S]; None: the method has none."""
@@ -165,10 +187,15 @@ class Explorer:
         """Similarity of `shown`, uint8 [3, S, S], to the portrait by `embedder`, in [−1, 1].
 
         Raises:
-            EmbedderError: the embedder of the settings cannot be loaded.
+            EmbedderError: the embedder of the settings cannot be loaded, or does not tell people apart.
         """
-        before, after = self.embedder(torch.stack([portrait.image, shown]))
-        return float(before @ after)
+        return self.cosines(portrait, shown[None])[0]
+
+    @torch.inference_mode()
+    def cosines(self, portrait: Portrait, shown: Tensor) -> list[float]:
+        """The same for several faces, uint8 [B, 3, S, S]; the portrait is looked at once."""
+        before, *after = self.embedder(torch.cat([portrait.image[None], shown]))
+        return [float(before @ one) for one in after]
 
     @torch.inference_mode()
     def estimate(self, image: Tensor) -> tuple[float, dict[str, str]]:
@@ -185,7 +212,10 @@ class Explorer:
     @cached_property
     def embedder(self) -> Embedder:
         """The embedder of the settings."""
-        return load_embedder(self.settings.embedder, self.settings.device)
+        embedder = load_embedder(self.settings.embedder, self.settings.device)
+        people = np.flatnonzero(~self.faces.table["identity"].duplicated())[:8]
+        refuse_alike(embedder, embedder(self.faces.images(people)))
+        return embedder
 
     def _prepared(self, view: View, ages: Sequence[float]) -> tuple[LatentMethod, tuple]:
         """The method, and what it takes to move the face to each age."""
@@ -194,7 +224,13 @@ class Explorer:
         # The face's own age is mixed as the target is, so that nothing moves where the two are equal.
         both = (ages, [view.portrait.own_age] * count)
         target, source = (torch.stack([age_to_weights(age) for age in years]).to(z.device) for years in both)
-        return method, (z, target, source, {name: [value] * count for name, value in view.portrait.attributes.items()})
+        source = method.own_ages(view.portrait.image[None], source)
+        return method, (
+            z,
+            target,
+            source.expand(count, -1),
+            {name: [value] * count for name, value in view.portrait.attributes.items()},
+        )
 
     def _load_method(self, name: str) -> LatentMethod:
         chosen = self.settings
@@ -205,6 +241,10 @@ class Explorer:
     @torch.inference_mode()
     def _encode(self, portrait: Portrait) -> Tensor:
         return self.glow.encode(portrait.image[None].to(next(self.glow.parameters()).device))
+
+    @cached_property
+    def _aligner(self) -> Aligner:
+        return Aligner(self.faces.image_size, device_of(self.settings.device))
 
     @cached_property
     def _classifiers(self) -> dict[str, Classifier]:

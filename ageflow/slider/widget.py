@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ageflow.checkpoint import CheckpointError
 from ageflow.config import Slider
-from ageflow.data.pictures import read_picture
+from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import to_uint8
 from ageflow.report.drawing import Figure, show_face
@@ -59,6 +59,7 @@ class AgeSlider(widgets.VBox):
     def __init__(self, settings: Slider) -> None:
         self.problem, self._last_age = "", settings.age  # the last that was not the face's own
         self.shown = self._shown_view = self._strip_view = None
+        self._photo: bytes | None = None  # one's own picture, the file's content
         self._thread, self._drawing = futures.ThreadPoolExecutor(1), []
         self._overtaken = threading.Event()
         self.controls = of = _controls()
@@ -83,10 +84,19 @@ class AgeSlider(widgets.VBox):
 
         def change_model(change: dict) -> None:
             dataset, run = change["new"]
-            self._open(settings.model_copy(update={"dataset": dataset, "run": run, "face": 0, "photo": None}))
+            # One's own picture stays where it is shown, and the face of it that was chosen.
+            own = self._faces.index(self.portrait) if self.portrait and self.portrait.similarity else 0
+            photo = self._photo if self.portrait is None or self.portrait.similarity else None
+            update = {"dataset": dataset, "run": run, "face": 0, "photo": None}
+            self._open(settings.model_copy(update=update), photo, own)
+
+        def upload(change: dict) -> None:
+            for file in change["new"]:
+                self._take_photo(bytes(file["content"]))
+                of.upload.value = ()  # or the same file, chosen again, would be no change
 
         of.model.observe(change_model, "value")
-        of.upload.observe(lambda change: self._take_photo(bytes(change["new"][0]["content"])), "value")
+        of.upload.observe(upload, "value")
         of.page.observe(lambda _: self._show_page(), "value")
         for control in (of.age, of.method, of.strength):
             control.observe(lambda _: self._move(), "value")
@@ -97,7 +107,7 @@ class AgeSlider(widgets.VBox):
         )
         for kind, button in of.save.items():
             button.on_click(lambda _, kind=kind: self._offer(kind))
-        self._open(settings)
+        self._open(settings, settings.photo)
 
     def wait(self, seconds: float = 60.0) -> bool:
         """Wait until everything shown belongs to the slider's position; False: that took longer."""
@@ -136,8 +146,8 @@ class AgeSlider(widgets.VBox):
 
     # -- choosing ------------------------------------------------------------------------------------------------
 
-    def _open(self, settings: Slider) -> None:
-        """Take a run, and the face of the settings; what it lacks is shown, and nobody in its place."""
+    def _open(self, settings: Slider, photo: bytes | Path | None, own: int = 0) -> None:
+        """Take a run, and of the photo the face `own`, or the face of the settings; what it lacks is shown alone."""
         self.explorer, self.portrait = None, None
         self.controls.original.value, self.controls.about.value = _NOTHING, ""
         self._blank()
@@ -145,20 +155,21 @@ class AgeSlider(widgets.VBox):
         with self._problems_shown():
             self.explorer = Explorer(settings)
             self._choose_from(range(len(self.explorer)))
-            if settings.photo is None:
+            if photo is None:
                 self._choose(self.explorer.portrait(settings.face))
             else:
-                self._take_photo(settings.photo)
+                self._take_photo(photo, own)
 
-    def _take_photo(self, photo: bytes | Path) -> None:
+    def _take_photo(self, photo: bytes | Path, own: int = 0) -> None:
         if self.explorer is None:  # the reason is shown already
             return
         self._show_problem("Looking for faces …")
         with self._problems_shown(f"photo = {photo}: " if isinstance(photo, Path) else ""):
             content = read_picture(photo.parent, photo.name) if isinstance(photo, Path) else photo
             found = self.explorer.portraits_in(content)
+            self._photo = content
             self._choose_from([*found, *range(len(self.explorer))])
-            self._choose(found[0])
+            self._choose(found[min(own, len(found) - 1)])
 
     def _choose_from(self, faces: Sequence[Portrait | int]) -> None:
         """Offer faces: those of the person's own picture, then test faces by their number."""
@@ -175,6 +186,7 @@ class AgeSlider(widgets.VBox):
         of, self.portrait = self.controls, portrait
         of.original.value, of.about.value = _png(portrait.image), portrait.about
         of.own_age.description = f"own age: {portrait.own_age:g}"
+        of.save["photo"].layout.display = None if portrait.similarity else "none"
         self._move()
 
     def _show_page(self) -> None:
@@ -276,20 +288,25 @@ class AgeSlider(widgets.VBox):
     # -- saving --------------------------------------------------------------------------------------------------
 
     def _file(self, kind: str) -> bytes:
-        if kind not in self.controls.save:
+        if kind not in self.controls.save or (kind == "photo" and not (self.portrait and self.portrait.similarity)):
             raise ValueError(f"a face is saved as .png or .gif, not as {kind!r}")
         if (view := self._settled_view()) is None:
             raise ValueError("there is no face to save: choose one, and a method that is trained")
         if kind == "png":
             return _png(self.shown)
+        if kind == "photo":
+            self.explorer.paste(photo := open_image(self._photo), view.portrait, self.shown)
+            photo.save(content := io.BytesIO(), "PNG", compress_level=1)
+            return content.getvalue()
         return _gif(self.explorer.at_ages(view, _GIF_AGES))
 
     def _offer(self, kind: str) -> None:
         """A link that saves the file on the person's own computer, which need not be the kernel's."""
         self.controls.download.value, link = "drawing …", ""
         with self._problems_shown():
-            address, view = _address(self._file(kind), kind), self._shown_view
-            name = f"face_{view.age:g}_{view.method}.{kind}"
+            ending, what = ("png", "photo") if kind == "photo" else (kind, "face")
+            address, view = _address(self._file(kind), ending), self._shown_view
+            name = f"{what}_{view.age:g}_{view.method}.{ending}"
             link = f'<a class="ageflow-saved" download="{name}" href="{address}"><u>{name}</u></a>'
         self.controls.download.value = link
 
@@ -317,6 +334,7 @@ def _controls() -> SimpleNamespace:
     controls.strip = [widgets.Image(width=_STRIP, height=_STRIP) for _ in AGE_GROUPS]
     controls.thumbnails = [widgets.Button(layout=square).add_class("ageflow-thumbnail") for _ in range(_PAGE)]
     controls.save = {kind: widgets.Button(description=f"save as {kind.upper()}") for kind in ("png", "gif")}
+    controls.save["photo"] = widgets.Button(description="save in the photo", layout={"display": "none"})
     return controls
 
 

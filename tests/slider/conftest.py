@@ -39,6 +39,10 @@ REFUSED = {
     "a text file renamed": (b"this is no picture at all\n", "does not open as a picture"),
     "one pixel": (in_format(Image.new("RGB", (1, 1)), "PNG"), "no face was found in 1×1"),
     "no face": (in_format(Image.new("RGB", (300, 200), (90, 90, 90)), "PNG"), "no face was found in 300×200"),
+    "a face larger than its picture": (
+        in_format(astronaut().crop((185, 90, 265, 170)).resize((700, 700)), "PNG"),
+        "of the aligned face would lie outside its picture",
+    ),
     "144 million pixels": (in_format(Image.new("1", (12_000, 12_000)), "PNG"), "more than 100 million pixels"),
 }
 

@@ -135,6 +135,33 @@ def test_of_two_faces_either_can_be_chosen(slider: AgeSlider):
     assert slider.controls.about.value == slider.explorer.portrait(0).about
 
 
+def test_ones_own_picture_stays_in_another_run_may_be_chosen_again_and_is_saved_whole(smoke_run: Run, tmp_path: Path):
+    for name in ("one", "two"):
+        shutil.copytree(smoke_run.workspace.root, tmp_path / "demo" / name)
+    made = AgeSlider(slider_settings(smoke_run, runs_root=tmp_path, run="one", method="glow"))
+    save = made.controls.save["photo"]
+    assert save.layout.display == "none", "a test face is of no photograph"
+    upload(made, in_format(two_faces(), "PNG"))
+    left = made.portrait
+    made.controls.thumbnails[1].click()
+    right = made.portrait
+    made.controls.model.value = ("demo", "two")
+    assert made.wait()
+    assert (made.explorer.settings.run, made.portrait.about) == ("two", right.about)
+    assert torch.equal(made.portrait.image, right.image)
+    save.click()
+    assert 'download="photo_60_glow.png"' in made.controls.download.value
+    whole = shown(base64.b64decode(re.search(r"base64,([^\"]*)", made.controls.download.value)[1]))
+    changed = (whole != np.array(two_faces())).any(axis=2)
+    assert changed[:, 430:].any()
+    assert not changed[:, :430].any()
+    upload(made, in_format(two_faces(), "PNG"))
+    assert torch.equal(made.portrait.image, left.image)
+    made.controls.thumbnails[2].click()
+    assert save.layout.display == "none"
+    made.wait()
+
+
 def test_a_photo_and_a_face_may_be_parameters_and_nobody_stands_in_for_them(smoke_run: Run, tmp_path: Path):
     photo = tmp_path / "me.png"
     photo.write_bytes(in_format(astronaut(), "PNG"))
@@ -156,7 +183,12 @@ def test_a_photo_and_a_face_may_be_parameters_and_nobody_stands_in_for_them(smok
 def partial_runs(smoke_run: Run, tmp_path: Path) -> Path:
     """Runs that stopped after notebook 01, 02, 03 and 04."""
     kept: tuple[str, ...] = ()
-    for name, parts in {"one": ("faces",), "two": ("glow",), "three": ("prototypes",), "four": ("ictm",)}.items():
+    for name, parts in {
+        "one": ("faces",),
+        "two": ("glow",),
+        "three": ("prototypes",),
+        "four": ("decoded_age", "ictm"),
+    }.items():
         kept += parts
         for part in kept:
             shutil.copytree(smoke_run.workspace.path(part), tmp_path / "demo" / name / part)
@@ -224,7 +256,7 @@ def test_every_run_with_a_glow_is_listed(partial_runs: Path):
     assert found["methods"].to_dict() == {
         "two": "none yet",
         "three": "GLOW, GLOW + attribute",
-        "four": "GLOW, GLOW + attribute, AgeFlow",
+        "four": "GLOW, GLOW + attribute, Soft source (ours), Calibrated step (ours), AgeFlow",
     }
     assert find_models(partial_runs / "nowhere").empty
 

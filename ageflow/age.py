@@ -1,0 +1,313 @@
+"""``python -m ageflow.age``: the faces of your own photographs at other ages.
+
+python -m ageflow.age me.jpg album --to 30 50 65 --out aged
+python -m ageflow.age album --to 65 --out aged --paste-back --faces largest --method calibrated
+
+Into ``--out`` it writes
+
+* ``faces.csv``: a row for every face and target age, and one with its `reason` for every file without a face;
+* ``faces/<photo>/``: ``face1.png``, the aligned face, ``face1_at_30.png`` …; with ``--paste-back`` also
+  ``photo_at_30.png``, the whole photograph with all its faces aged, upright, 8 bits RGB;
+* ``sheets/``: contact sheets of them all.
+
+One photograph at a time is in memory. Stopped, the same command continues: a photograph whose content, run and
+settings are the same is not aged again.
+"""
+
+import argparse
+import csv
+import errno
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageDraw
+
+from ageflow.config import ParameterError, Slider
+from ageflow.data.files import list_files
+from ageflow.data.pictures import open_image, read_picture
+from ageflow.parameters import settings as settings_of
+from ageflow.run import atomic_file, digest, sole_writer, write_atomically
+from ageflow.work import progress_bar
+
+if TYPE_CHECKING:
+    from ageflow.slider.explorer import Explorer
+
+# torch is imported only when the command is known to be right: --help and a misspelt name do not wait for it.
+_COLUMNS = ("file", "face", "target", "age_before", "age_after", "cosine", "output", "pasted", "reason")
+_TABLE, _FACES, _SHEETS = "faces.csv", "faces", "sheets"
+_THUMBNAIL, _LINE = 64, 78  # pixels: the side of a thumbnail; it and its caption
+_ACROSS, _DOWN = 15, 12  # thumbnails to a contact sheet
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A file that was given, or found in a folder that was given.
+
+    Arguments:
+        file: its path, as the table names it.
+        root, name: the folder given, and the path below it.
+        place: the folder of its results below ``faces/``; no other photo's.
+        reason: why it is not read; "": it is.
+    """
+
+    file: str
+    root: Path
+    name: str
+    place: str
+    reason: str = ""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code.
+
+    0; 1 where no face was found at all, the run lacks a part or the disk is full; 2 for wrong parameters; 130 where
+    Ctrl-C stopped it.
+    """
+    given = _parser().parse_args(arguments)
+    names = ("dataset", "run", "runs_root", "method", "strength", "device", "embedder")
+    try:
+        settings = settings_of(Slider.step, {name: getattr(given, name) for name in names})
+        photos = find_photos(given.photos, given.out)
+        return age_photos(settings, photos, given.out, given.to, given.faces == "largest", given.paste_back)
+    except KeyboardInterrupt:
+        print("stopped; the same command continues from here", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not (type(error).__module__.startswith("ageflow.") or isinstance(error, OSError)):
+            raise  # each of our own errors says what to do; this is a fault of the kit
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, ParameterError) else 1
+
+
+def find_photos(given: Sequence[Path], out: Path) -> list[Photo]:
+    """Every file given and every file in the folders given, once; what lies in `out` is none of them.
+
+    Raises:
+        ParameterError: a path that is not there, folders without files, or an `out` that is a file, a folder of
+            photos, or holds a table of something else.
+    """
+    own = Path(os.path.realpath(out))
+    if own.exists() and not own.is_dir():
+        raise ParameterError(f"--out {out} is a file: name a folder, which need not exist")
+    if (table := own / _TABLE).exists():
+        with table.open("rb") as file:
+            if file.readline().decode("utf-8", "replace").strip() != ",".join(_COLUMNS):
+                raise ParameterError(f"--out {out} holds another {_TABLE}, which would be lost: name another folder")
+    found: dict[str, Photo] = {}
+    taken: set[str] = set()
+    for path in given:
+        if not os.path.lexists(path):
+            raise ParameterError(f"{path}: there is no such file or folder; expected photos, or folders of them")
+        root = Path(os.path.realpath(path))
+        if root == own or any(root.is_relative_to(own / part) for part in (_FACES, _SHEETS)):
+            raise ParameterError(f"--out {out}: what is written there would be read as photos: name another folder")
+        if root.is_dir():
+            listing = list_files(root, own)
+            files = dict.fromkeys(listing.files, "") | listing.refused
+        else:
+            root, files = path.parent, {path.name: ""}
+        for name, reason in sorted(files.items()):
+            if (real := os.path.realpath(root / name)) not in found:
+                shown, place = (os.fsencode(text).decode("utf-8", "backslashreplace") for text in (path, name))
+                while place in taken:  # two folders may hold the same name
+                    place += "~"
+                taken.add(place)
+                file = str(Path(shown, name)) if path.is_dir() else shown
+                found[real] = Photo(file, root, name, place, reason)
+    if not found:
+        raise ParameterError(f"{', '.join(map(str, given))}: no file is in there; expected photos")
+    return list(found.values())
+
+
+def age_photos(
+    settings: Slider, photos: Sequence[Photo], out: Path, ages: Sequence[float], largest: bool, paste_back: bool
+) -> int:
+    """Age the photos and write everything; returns 0, or 1 where no face was found.
+
+    Arguments:
+        settings: run, method, strength, device and embedder.
+        photos: of `find_photos`.
+        out: folder, made if need be.
+        ages: the targets, years.
+        largest: of each photo the largest face alone.
+        paste_back: also write the photographs with their faces aged.
+
+    Raises:
+        MissingArtefactError, CheckpointError, EmbedderError: what the run lacks, before the first photo.
+        FolderInUseError: another process writes there.
+        OSError: the disk is full, or `out` cannot be written.
+    """
+    from ageflow.slider.explorer import Explorer
+
+    ages = list(dict.fromkeys(ages))
+    explorer = Explorer(settings)
+    made_with = digest([explorer.prepare(), settings.strength, ages, largest, paste_back])
+    ager, sheets = _Ager(explorer, out, ages, largest, paste_back, made_with), _Sheets(out, 1 + len(ages))
+    faces = without = 0
+    with sole_writer(out / _TABLE), atomic_file(out / _TABLE) as file:
+        text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
+        table = csv.DictWriter(text, _COLUMNS)
+        table.writeheader()
+        for photo in progress_bar(photos, unit="photo", title="ageing"):
+            rows = ager.rows(photo)
+            table.writerows({"file": photo.file} | row for row in rows)
+            without += bool(rows[0].get("reason"))
+            for row in rows if not rows[0].get("reason") else ():
+                if row["target"] == ages[0]:
+                    faces += 1
+                    first = f"{_FACES}/{photo.place}/face{row['face']}.png"
+                    sheets.add(first, f"{row['face']} {Path(photo.name).stem[-9:]}")
+                sheets.add(row["output"], f"at {row['target']:g}")
+        text.detach()
+    sheets.write()
+    for old in (out / _SHEETS).glob("sheet_[0-9][0-9][0-9].png"):  # of a call with more faces
+        if int(old.stem[6:]) > sheets.number:
+            old.unlink()
+    print(f"{faces} faces of {len(photos) - without} photos, {without} files without: {out / _TABLE} names them all")
+    return 0 if faces else 1
+
+
+@dataclass(frozen=True)
+class _Ager:
+    """Ages the faces of one photo after the other; arguments as of `age_photos`."""
+
+    explorer: "Explorer"
+    out: Path
+    ages: list[float]
+    largest: bool
+    paste_back: bool
+    made_with: str
+
+    def rows(self, photo: Photo) -> list[dict[str, Any]]:
+        """The table's rows of a photo, without its name: one a face and age, or one with the reason why there is none."""
+        if photo.reason:
+            return [{"reason": photo.reason}]
+        kept = self.out / _FACES / photo.place / "rows.json"
+        try:
+            content = read_picture(photo.root, photo.name)
+            key = digest([digest(content), self.made_with])
+            if (rows := self._kept(kept, key)) is None:
+                rows = self._aged(content, f"{_FACES}/{photo.place}")
+                write_atomically(kept, json.dumps({"key": key, "rows": rows}).encode())
+            return rows
+        except Exception as error:  # whatever is wrong with one photo does not stop the rest; a full disk does
+            if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+                raise
+            return [{"reason": str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"}]
+
+    def _kept(self, kept: Path, key: str) -> list[dict[str, Any]] | None:
+        """What was made of the same photo before; None: nothing, or of other settings."""
+        try:
+            before = json.loads(kept.read_bytes())
+            files = [self.out / row[name] for row in before["rows"] for name in ("output", "pasted") if name in row]
+            files += [kept.with_name(f"face{row['face']}.png") for row in before["rows"]]
+            return before["rows"] if before["key"] == key and all(map(Path.is_file, files)) else None
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def _aged(self, content: bytes, place: str) -> list[dict[str, Any]]:
+        from ageflow.slider.explorer import View
+
+        explorer, of = self.explorer, self.explorer.settings
+        picture = open_image(content)
+        faces = dict(enumerate(explorer.portraits_in(picture), 1))
+        if self.largest:
+            number = max(faces, key=lambda number: abs(faces[number].similarity[0]))
+            faces = {number: faces[number]}
+        aged = {n: explorer.at_ages(View(face, 0.0, of.method, of.strength), self.ages) for n, face in faces.items()}
+        rows = []
+        for number, face in faces.items():
+            _save(_picture(face.image), self.out / place / f"face{number}.png")
+            for age, image, cosine in zip(self.ages, aged[number], explorer.cosines(face, aged[number]), strict=True):
+                _save(_picture(image), self.out / (output := f"{place}/face{number}_at_{age:g}.png"))
+                row = {"face": number, "target": age, "age_before": round(face.age, 1), "output": output}
+                row |= {"age_after": round(explorer.estimate(image)[0], 1), "cosine": round(cosine, 4)}
+                rows.append(row | ({"pasted": f"{place}/photo_at_{age:g}.png"} if self.paste_back else {}))
+        for column, age in enumerate(self.ages if self.paste_back else ()):
+            pasted = picture.copy()
+            for number, face in faces.items():
+                explorer.paste(pasted, face, aged[number][column])
+            _save(pasted, self.out / place / f"photo_at_{age:g}.png")
+        return rows
+
+
+class _Sheets:
+    """Contact sheets of the faces as they were and at every age, each written when it is full.
+
+    Arguments:
+        out: folder of the command.
+        columns: thumbnails to a face.
+    """
+
+    def __init__(self, out: Path, columns: int) -> None:
+        self.out, self.across = out, columns * max(1, _ACROSS // columns)
+        self.sheet = Image.new("RGB", (_THUMBNAIL * self.across, _LINE * _DOWN), "white")
+        self.number = self.filled = 0
+
+    def add(self, file: str, caption: str) -> None:
+        """Add a thumbnail of a picture that was written."""
+        y, x = divmod(self.filled, self.across)
+        with Image.open(self.out / file) as face:
+            self.sheet.paste(face.resize((_THUMBNAIL, _THUMBNAIL)), (x * _THUMBNAIL, y * _LINE))
+        latin = caption.encode("latin-1", "replace").decode("latin-1")  # Pillow's own font has no others
+        ImageDraw.Draw(self.sheet).text((x * _THUMBNAIL, y * _LINE + _THUMBNAIL), latin, "black")
+        self.filled += 1
+        if self.filled == self.across * _DOWN:
+            self.write()
+
+    def write(self) -> None:
+        """Write what there is, and begin a new one."""
+        if self.filled:
+            self.number += 1
+            used = (0, 0, self.sheet.width, -(-self.filled // self.across) * _LINE)
+            _save(self.sheet.crop(used), self.out / _SHEETS / f"sheet_{self.number:03d}.png")
+            self.sheet.paste("white", (0, 0, *self.sheet.size))
+            self.filled = 0
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    with atomic_file(path) as file:
+        picture.save(file, "PNG", compress_level=1)  # the default takes three times as long, for a tenth fewer bytes
+
+
+def _picture(face: Any) -> Image.Image:
+    """A face, uint8 tensor [3, S, S], as a picture."""
+    return Image.fromarray(face.permute(1, 2, 0).contiguous().numpy())
+
+
+def _years(text: str) -> float:
+    try:
+        age = float(text)
+    except ValueError:
+        age = 0.0
+    if not 20 <= age <= 70:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected years from 20 to 70, such as --to 30 50 65")
+    return age
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ageflow.age", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("photos", nargs="+", type=Path, metavar="PHOTOS", help="pictures, or folders, which are searched with theirs")
+    add("--to", nargs="+", type=_years, required=True, metavar="AGE", help="target ages, years from 20 to 70")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="where everything is written")
+    add("--faces", choices=("all", "largest"), default="all", help="of each photo; left out: all")
+    add("--paste-back", action="store_true", help="also write the whole photographs with their faces aged")
+    add("--dataset", help="of the run; left out: demo")
+    add("--run", help="name of the run; left out: demo, or paper for another data set")
+    add("--runs-root", help="folder of all runs; left out: the project's runs/")
+    add("--method", help="glow, glow+attribute, soft_source, calibrated, no_ictm or ageflow; left out: ageflow")
+    add("--strength", type=float, help="0 moves a face not at all, 1, the default, as the method does, at most 2")
+    add("--device", help="auto, cpu, cuda, cuda:1; left out: auto")
+    add("--embedder", help="of the cosine: dlib, or the path of an ArcFace ONNX file; left out: dlib")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

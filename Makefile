@@ -27,11 +27,12 @@ $(INSTALLED): pyproject.toml
 demo: $(INSTALLED)
 	$(BIN)/python -u -m ageflow.batch --dataset demo --preset demo $(ARGS)
 
-# Files as they are collected: sorted by their number of tests, long single ones come last, and one worker is idle.
+# Three workers on two cores, as many tests wait for a process or a browser. Files as they are collected: sorted by
+# their number of tests, long single ones come last, and a worker is idle.
 # Compiled first: with PYTHONDONTWRITEBYTECODE, usual in containers, each of the tests' processes would do it again.
 test: lint browser latex
 	$(BIN)/python -m compileall -q ageflow tests tools
-	$(BIN)/python -u -m pytest -m "not benchmark" --numprocesses 2 --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -u -m pytest -m "not benchmark" --numprocesses 3 --no-loadscope-reorder $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check ageflow tests tools notebooks

@@ -26,11 +26,12 @@ MODULES = (
 # What a person types, and waits for when it is mistyped; what it says.
 COMMANDS = {
     "ageflow.train": (["train_glow", "-p", "iteration", "5"], "unknown parameter 'iteration'"),
+    "ageflow.age": (["README.md", "--to", "30", "--out", "README.md"], "--out README.md is a file"),
     "ageflow.batch.__main__": (["--dataset", "morf"], "did you mean 'morph'"),
 }
 # From the ground up; files and folders of one line may not import each other.
-FLOORS = """config, parameters, run, work checkpoint device, data, flows, translation, training, evaluation, report, slider,
-batch train benchmark"""
+FLOORS = """config, parameters, downloads run, work checkpoint device, data, flows, translation, training, evaluation, report, slider,
+batch train benchmark age"""
 FLOOR = {name: height for height, names in enumerate(FLOORS.split(",")) for name in names.split()}
 
 

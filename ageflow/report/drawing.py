@@ -1,6 +1,7 @@
 """Figures without pyplot's global state, faces in them, and one look for all: width, text, colours."""
 
 import io
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib.figure
@@ -22,9 +23,9 @@ GROUP_COLOURS = ("#fcbf6b", "#ee7b51", "#b5367a", "#3b0f70")
 HUES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 # Three ways to tell a method's line from the others, of which one is enough, as seaborn's lineplot takes them.
 METHOD_LOOK: dict[str, dict[str, object]] = {
-    "palette": dict(zip(METHODS.values(), ("#e69f00", "#009e73", "#cc79a7", "#0072b2"), strict=True)),
-    "dashes": dict(zip(METHODS.values(), ((6, 1.5), (5, 1.5, 1, 1.5), (1, 1), ""), strict=True)),
-    "markers": dict(zip(METHODS.values(), "s^Do", strict=True)),
+    "palette": dict(zip(METHODS.values(), cycle(("#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#0072b2")))),
+    "dashes": dict(zip(METHODS.values(), cycle(((6, 1.5), (5, 1.5, 1, 1.5), (3, 1), (3, 1, 1, 1, 1, 1), (1, 1), "")))),
+    "markers": dict(zip(METHODS.values(), cycle("s^vPDo"))),
 }
 
 _SCREEN, _COLUMN_SCREEN = 96, 160  # CSS pixels an inch; more for a figure for one column, whose text is small

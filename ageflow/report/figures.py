@@ -26,7 +26,9 @@ from ageflow.translation.methods import METHODS, PARTS, LatentMethod, load_metho
 from ageflow.translation.prototypes import Latents, Prototypes
 from ageflow.work import progress_bar
 
-FIGURES = [f"figure_{name}" for name in ("1_top", "1_bottom", "4", "6", "ages", "trade_off", "a1", "a2")]
+FIGURES = [f"figure_{name}" for name in ("1_top", "1_bottom", "4", "6", "sheet", "ages", "trade_off", "a1", "a2")]
+
+_ON_THE_SHEET = ("glow+attribute", "calibrated", "no_ictm", "ageflow")
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,12 @@ class RunFigures:
         methods = {name: self._method(name) for name in METHODS if name not in self.missing}
         chosen = grids.choose_faces(self.shown, min(self.settings.rows, 2), self.settings.seed)  # as fit a page
         return grids.variant_grid(methods, self.shown, chosen)
+
+    def figure_sheet(self) -> Figure:
+        """The best of the variants on many test faces."""
+        methods = {name: self._method(name) for name in _ON_THE_SHEET if name not in self.missing}
+        chosen = grids.choose_faces(self.shown, 8 * self.settings.rows, self.settings.seed)
+        return grids.method_sheet(methods, self.shown, chosen)
 
     def figure_ages(self) -> Figure | str:
         """Predicted age against continuous target age, by method."""

@@ -150,6 +150,31 @@ def variant_grid(methods: Mapping[str, LatentMethod], faces: Faces, chosen: np.n
     return face_grid([row for block in blocks for row in block][:-1], AGE_GROUPS, ([*names, ""] * len(chosen))[:-1])
 
 
+def method_sheet(methods: Mapping[str, LatentMethod], faces: Faces, chosen: np.ndarray) -> Figure:
+    """Many faces, a row each: the input, and every method's four age groups; to look for what no number shows.
+
+    Arguments:
+        methods: by their names in the settings.
+        faces: prepared faces.
+        chosen: which of them, a row each.
+    """
+    images, groups = faces.images(chosen), range(len(AGE_GROUPS))
+    columns = [images.float() / 255]
+    for method, group in itertools.product(methods.values(), groups):
+        columns.append(translate(method, faces, chosen, torch.full((len(chosen),), group)).cpu().clamp(0, 1))
+    side, count = images.shape[-1] + 2, len(columns)
+    tiles = torch.nn.functional.pad(torch.stack(columns, 1), (0, 2, 0, 2), value=1.0)  # white between them
+    whole = tiles.permute(2, 0, 3, 1, 4).reshape(3, len(chosen) * side, count * side)
+    figure = Figure(0.45 * count, 0.45 * len(chosen) + 0.4)
+    axes = figure.subplots()
+    show_face(axes, whole)
+    names = [textwrap.fill(METHODS.get(name, name), 24) if group == 1 else "" for name in methods for group in groups]
+    labels = ["input", *(f"{name}\n{AGE_GROUPS[place % len(groups)]}" for place, name in enumerate(names))]
+    axes.set_xticks((np.arange(count) + 0.5) * side, labels, fontsize=SMALL)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    return figure
+
+
 def foreign_grid(method: LatentMethod, images: Tensor, labels: Sequence[str]) -> Figure:
     """Figure A.1: faces of another set, of whose ages the model is told nothing: each in all the groups.
 

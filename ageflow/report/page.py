@@ -21,6 +21,7 @@ from ageflow.training.metrics import read_metrics
 _FACES = {
     "figure_4": "Figure 4. Test faces (red frames) in every age group, by AgeFlow",
     "figure_6": "Figure 6. The methods on the same faces (red frames)",
+    "figure_sheet": "Not in the paper. Many test faces (first column) in every age group, by four methods",
 }
 _CAPTIONS = {
     "figure_trade_off": "Not in the paper. The identity–age trade-off: each method moving faces less and more of the way "

@@ -87,6 +87,7 @@ METRICS: dict[str, Metric] = {
         per_face.second_age_scores,
         real={"the second judge is right": per_face.second_age_scores},
     ),
+    "agreement": Metric("Both age judges see the same group (%)", per_face.agreement_scores),
     "inverse_error": _cycle("inverse_error", "Inverse error", ".1e"),
     "inverse_equal": _cycle("inverse_equal", "Equal 8-bit values after the inverse (%)"),
     "cycle_error": _cycle("cycle_error", "Cycle error (re-translation)", ".1e"),

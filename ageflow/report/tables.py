@@ -28,7 +28,7 @@ PAPER_DATASETS = ("morph", "cacd")
 _FILES = resources.files("ageflow.report")
 _ALL = tuple(range(len(AGE_GROUPS)))
 _PAPER = ("age_accuracy", *IDENTITY)
-_BEYOND = ("second_accuracy", *(name for name, metric in METRICS.items() if metric.part))
+_BEYOND = ("second_accuracy", "agreement", *(name for name, metric in METRICS.items() if metric.part))
 _OURS = METHODS["ageflow"]
 _JUDGES = {
     "age_accuracy": "By the run's own age judge",
@@ -57,7 +57,10 @@ class Layout:
 LAYOUTS = {
     1: Layout("Age accuracy and identity preservation, by target group", _PAPER, (_OURS,)),
     2: Layout("Attribute preservation when faces of 30- are aged", ATTRIBUTES, (_OURS,), _ALL[1:]),
-    3: Layout("Age accuracy and identity preservation of the variants, by target group", _PAPER),
+    3: Layout(
+        "Age accuracy and identity preservation of the variants, by target group",
+        (*_PAPER, "second_accuracy", "cycle_error"),
+    ),
     4: Layout("Attribute preservation of the variants when faces of 30- are aged", ATTRIBUTES, groups=_ALL[1:]),
     5: Layout("What the paper does not measure: a second age judge, cycles, ages between, realism", _BEYOND, mean=True),
     6: Layout("AgeFlow's lead over the other methods, paired", (*_PAPER, *ATTRIBUTES, "second_accuracy"), mean=True),
@@ -100,7 +103,7 @@ def make_table(number: int, results: Results, settings: Tables) -> Table:
         found = scores(metric, results)
         rows += (_leads if number == 6 else _means)(metric, found, layout, bootstrap)
         rows += _paper_rows(number, metric, results.workspace.dataset) if number <= 4 else []
-    rows += _kid_rows(results) if number == 5 else []
+    rows += [row for row in _kid_rows(results) if row["group"] in layout.columns] if number in (3, 5) else []
     rows = rows or [_row("age_accuracy", OWN, _OURS, MEAN, Estimate(note="no two methods were judged"))]
     numbers = pd.DataFrame(rows).replace({"source": {OWN: f"{OWN} ({results.run})"}})
     about = {"table": number, "run": results.run, "preset": results.real.about["preset"]}

@@ -26,6 +26,7 @@ from ageflow.evaluation.scores import (
     vectors,
 )
 from ageflow.flows.glow import to_uint8
+from ageflow.translation.methods import METHODS
 from tests.evaluation.conftest import take
 from tests.tiny import BRIGHTNESS
 
@@ -254,7 +255,7 @@ def method_of(runs_root, name):
     return ageflow.load_method(name, dataset="demo", run="tiny", runs_root=runs_root, device="cpu")
 
 
-@pytest.mark.parametrize("name", ["ageflow", "glow", "glow+attribute", "no_ictm"])
+@pytest.mark.parametrize("name", METHODS)
 def test_the_inverse_brings_every_face_back_where_there_is_one(runs_root, faces, batches, name):
     rows = cycle_errors(method_of(runs_root, name), faces, batches(5))
     assert len(rows) == 3 * 8

@@ -18,13 +18,11 @@ from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.run import files_state
-from ageflow.training.classifier import load_classifier
 from ageflow.training.metrics import read_metrics
-from ageflow.translation.methods import load_method
+from ageflow.translation.classifier import load_classifier
+from ageflow.translation.methods import METHODS, load_method
 from ageflow.translation.prototypes import Latents, Prototypes
 from tests.conftest import ROOT, Run
-
-METHODS = ("glow", "glow+attribute", "no_ictm", "ageflow")
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +67,10 @@ def test_04_ictm_is_trained_and_inverts(smoke_run: Run, faces: Faces):
     workspace = smoke_run.workspace
     assert read_metrics(workspace.path("ictm"))["iteration"].max() == 8
     method = load_method("ageflow", "demo", "smoke", workspace.runs_root, "cpu")
-    z = method.glow.encode(faces.images([0, 1]))
-    moved, mean, log_deviation = method.translator(z, torch.tensor([0, 3]))
-    assert float((moved - z).abs().max()) > 1e-4, "a trained translator is not the identity"
-    back, *_ = method.translator.inverse(moved, mean, log_deviation)
-    torch.testing.assert_close(back, z, atol=1e-4, rtol=1e-4)
+    images, target = faces.images([0, 1]), torch.tensor([0, 3])
+    z, own = method.glow.encode(images), method.own_ages(images)
+    assert float((method.move(z, target, own, None) - z).abs().max()) > 1e-4, "a trained translator is not the identity"
+    torch.testing.assert_close(method.round_trip(z, target, own, None), z, atol=1e-4, rtol=1e-4)
 
 
 def test_05_classifiers_judge_age_and_gender(smoke_run: Run, faces: Faces):
@@ -130,7 +127,16 @@ def test_07_tables_hold_the_papers_numbers_and_this_runs(smoke_run: Run):
 
 
 def test_08_figures_are_drawn(smoke_run: Run):
-    drawn = ("figure_1_top", "figure_1_bottom", "figure_4", "figure_6", "figure_a2", "figure_ages", "figure_trade_off")
+    drawn = (
+        "figure_1_top",
+        "figure_1_bottom",
+        "figure_4",
+        "figure_6",
+        "figure_sheet",
+        "figure_a2",
+        "figure_ages",
+        "figure_trade_off",
+    )
     for name in (*drawn, "training_glow", "training_ictm"):
         picture = np.array(Image.open(smoke_run.workspace.path("figures", f"{name}.png")).convert("RGB"))
         assert min(picture.shape[:2]) >= 100, name
@@ -165,7 +171,7 @@ def test_a_second_run_does_nothing_twice_and_ends_within_a_minute(smoke_run: Run
 
 
 def test_a_parameter_that_its_cell_leaves_out_is_known_and_a_misspelt_one_stops_it(papermill, tmp_path: Path):
-    asked = ("-p", "data_root", "/data", "-p", "features_weight", "2", "-p", "datset", "demo", "-k", "python3")
+    asked = ("-p", "data_root", "/data", "-p", "attribute_weight", "2", "-p", "datset", "demo", "-k", "python3")
     done = papermill("04_train_ictm.ipynb", str(tmp_path / "out.ipynb"), *asked)
     assert done.returncode != 0
     assert "ParameterError: unknown parameter 'datset': did you mean 'dataset'? (" in done.stderr

@@ -217,7 +217,9 @@ ARTEFACTS: dict[str, Artefact] = {
     "glow": Artefact("glow", "02_train_glow", "a trained GLOW"),
     "latents": Artefact("latents", "03_prototypes", "encoded faces"),
     "prototypes": Artefact("prototypes", "03_prototypes", "average latents"),
-    "decoded_age": Artefact("decoded_age", "04_train_ictm", "the classifier behind the decoder"),
+    "decoded_age": Artefact(
+        "decoded_age", "04_train_ictm", "the classifier behind the decoder (age_classifier = decoded)"
+    ),
     "ictm": Artefact("ictm", "04_train_ictm", "a trained ICTM"),
     "classifiers": Artefact("classifiers", "05_train_classifiers", "trained classifiers"),
     "no_ictm": Artefact("no_ictm", "06_ablations", "the trained network without ICTM"),

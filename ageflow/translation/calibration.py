@@ -13,8 +13,8 @@ from ageflow.translation.prototypes import Prototypes
 
 # The expected age, in years, at which a face counts as of a group. Those of the outer groups lie within the centres:
 # C is never sure, so its expectation does not reach them.
-AIMS = (26.0, 35.5, 45.5, 56.0)
-_LONGEST = 1.5
+AIMS = (26.0, 36.5, 46.5, 55.0)
+_LONGEST = 1.75
 _HALVINGS = 2  # a decoded face each
 
 
@@ -94,8 +94,8 @@ class Reader:
         return (ages.softmax(1)[:, :, None] * likely[:, None]).flatten(1)
 
     def step(self, source: Tensor, target: Tensor) -> Tensor:
-        """s·(z̄_t − Σ_k q_k z̄_k), Eq. 5 with a soft source, [B, D]; the weights as of `condition_of`."""
-        step = self.scale * condition_of(target, source) @ self.prototypes.finest
+        """s·(z̄_t − Σ_k q_k z̄_k), Eq. 5 with a soft source and smoothed averages, [B, D]; weights as of `condition_of`."""
+        step = self.scale * condition_of(target, source) @ self.prototypes.smoothed
         return step if self.visible is None else self.visible(step)
 
     @torch.no_grad()
@@ -108,7 +108,7 @@ class Reader:
             target: weights over the groups [B, groups].
 
         Returns:
-            [B], from 0 to 1.5; 1.5 where no shorter step reaches the age.
+            [B], from 0 to 1.75; 1.75 where no shorter step reaches the age.
         """
         step, aim = self.step(source, target), target @ target.new_tensor(AIMS)
         start = expected_age(of_groups(source, target.shape[1]))

@@ -151,7 +151,9 @@ def test_a_t_that_knows_the_source_begins_as_its_teacher_and_learns_the_way_back
     task.start()
     z, _, combination = task.batch(part)
     source, target = task._read(task.batch_rows(part)), torch.arange(64) % 4
-    step = task.visible.only(task.settings.scale * condition_of(torch.eye(4)[target], source) @ task.prototypes.finest)
+    step = task.visible.only(
+        task.settings.scale * condition_of(torch.eye(4)[target], source) @ task.prototypes.smoothed
+    )
     teacher, told = task._teacher(z, source, target, combination)
     ages = [expected_age(task.decoded_age(latents).softmax(1)) for latents in (teacher, z, z + step)]
     off, *others = ((age - torch.tensor(AIMS)[target]).abs().mean() for age in ages)

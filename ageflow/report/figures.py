@@ -97,7 +97,8 @@ class RunFigures:
 
     def figure_ages(self) -> Figure | str:
         """Predicted age against continuous target age, by method."""
-        return self._judged(lambda results: plots.age_plot(plots.age_curves(results.continuous.rows)))
+        groups = self.faces.age_groups
+        return self._judged(lambda results: plots.age_plot(plots.age_curves(results.continuous.rows), groups))
 
     def figure_trade_off(self) -> Figure | str:
         """Identity against age accuracy, each method moving faces less and more of the way."""

@@ -28,7 +28,7 @@ from ageflow.flows.glow import to_uint8
 from ageflow.run import Workspace, digest
 from ageflow.translation.ages import age_to_weights
 from ageflow.translation.calibration import of_groups
-from ageflow.translation.methods import METHODS, LatentMethod
+from ageflow.translation.methods import LatentMethod
 from ageflow.work import resumable_map
 
 Rows = pd.DataFrame  # one a face and target
@@ -136,7 +136,9 @@ def translate(method: LatentMethod, faces: Faces, rows: np.ndarray, targets: Ten
     Raises:
         FloatingPointError: the method made a face that is not finite.
     """
-    faces.age_groups.require(method.age_groups, METHODS[method.name], "train it on these faces, with restart=True")
+    faces.age_groups.require(
+        method.age_groups, f"the method {method.name}", "train it on these faces, with restart=True"
+    )
     images = method.translate(faces.images(rows), targets, **_known(faces, rows))
     _refuse_non_finite(images, method, "translating", faces, rows)
     return images

@@ -253,7 +253,7 @@ class Explorer:
     def _load_method(self, name: str) -> LatentMethod:
         chosen = self.settings
         method = load_method(name, chosen.dataset, chosen.run, chosen.runs_root, chosen.device)
-        self.age_groups.require(method.age_groups, METHODS[name], "train it on these faces, with restart=True")
+        self.age_groups.require(method.age_groups, f"the method {name}", "train it on these faces, with restart=True")
         method.glow = self.glow  # one for all
         return method
 

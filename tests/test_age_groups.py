@@ -1,5 +1,8 @@
 """Runs with other age groups than the paper's: two and seven of them, through every step after the faces are prepared."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +24,7 @@ from ageflow.slider import AgeSlider
 from ageflow.training.classifier import _regrouped
 from ageflow.training.ictm import train_translator
 from ageflow.translation.methods import METHODS, load_method
+from tests.conftest import ROOT
 from tests.evaluation.conftest import settings_of as evaluation_settings
 from tests.tiny import parameters, tiny_run
 
@@ -134,3 +138,17 @@ def test_weights_of_other_groups_are_refused_or_brought_to_these(run, encoded):
         found = _regrouped(weights, groups, 8)
     assert found.config["labels"] == [*groups.labels]
     assert found.state["network.fc.bias"][: len(groups)].numpy() == pytest.approx(seen[1], rel=1e-4, abs=1e-3)
+
+
+def test_the_notebooks_run_from_one_to_eight_with_seven_groups(tmp_path):
+    bounds = [24, 30, 36, 42, 48, 54]  # each has some of the preset's 96 faces
+    command = [sys.executable, "-m", "ageflow.batch", "--preset", "smoke", "--runs-root", str(tmp_path)]
+    done = subprocess.run(
+        [*command, "-p", "groups", str(bounds)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    run, labels = tmp_path / "demo/smoke", AgeGroups(tuple(bounds)).labels
+    assert {*Faces.open(run / "faces").groups} == {*range(7)}
+    assert all(f"| {label} |" in (run / "faces/data.md").read_text() for label in labels)
+    assert [*labels, "mean"] == [*pd.read_csv(run / "tables/table5.csv")["group"].unique()]
+    assert (run / "report/index.html").is_file()

@@ -34,15 +34,8 @@ class AgeGroups:
 
     @classmethod
     def of_labels(cls, labels: Iterable[str]) -> Self:
-        """The groups that have these `labels`.
-
-        Raises:
-            ValueError: no groups have them.
-        """
-        found = cls(tuple(int(label.rstrip("-").split("-")[-1]) for label in [*labels][:-1]))
-        if found.labels != tuple(labels):
-            raise ValueError(f"{labels} are no age groups")
-        return found
+        """The groups that have these `labels`."""
+        return cls(tuple(int(label.rstrip("-").split("-")[-1]) for label in [*labels][:-1]))
 
     @classmethod
     def noted(cls, about: Mapping) -> Self:

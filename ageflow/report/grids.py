@@ -26,7 +26,6 @@ from ageflow.translation.prototypes import Prototypes
 
 SIDE = 1.05  # inches of one face on a sheet
 _MARGIN = 0.22  # inches, for the labels beside and above a grid
-_TITLES = 6  # over faces in a column of a page
 _LINE = 0.125  # inches, of a caption
 _GAP = 0.12  # sides, of a row without cells
 
@@ -57,7 +56,7 @@ def face_grid(
         title: stands above all.
     """
     columns = max(map(len, rows))
-    width = columns * side if side else COLUMN if len(titles) <= _TITLES else PAGE
+    width = columns * side if side else COLUMN if len(titles) <= 6 else PAGE
     side = side or (width - _MARGIN) / columns
     lines = [max((cell.caption.count("\n") + bool(cell.caption) for cell in row if cell), default=0) for row in rows]
     heights = [(side if row else _GAP * side) + _LINE * more for row, more in zip(rows, lines, strict=True)]

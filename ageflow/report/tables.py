@@ -98,13 +98,12 @@ def make_table(number: int, results: Results, settings: Tables) -> Table:
         results: of the run.
         settings: bootstrap, confidence and seed.
     """
-    layout, bootstrap, rows = LAYOUTS[number], _bootstrap(settings), []
-    age_groups = results.age_groups
-    papers = number <= 4 and age_groups == PAPER_GROUPS
+    layout, bootstrap, rows, age_groups = LAYOUTS[number], _bootstrap(settings), [], results.age_groups
     for metric in layout.metrics:
         found = scores(metric, results)
         rows += (_leads if number == 6 else _means)(metric, found, layout, bootstrap, age_groups)
-        rows += _paper_rows(number, metric, results.workspace.dataset) if papers else []
+        if number <= 4 and age_groups == PAPER_GROUPS:
+            rows += _paper_rows(number, metric, results.workspace.dataset)
     columns = layout.columns(age_groups)
     rows += [row for row in _kid_rows(results) if row["group"] in columns] if number in (3, 5) else []
     rows = rows or [_row("age_accuracy", OWN, _OURS, MEAN, Estimate(note="no two methods were judged"))]

@@ -236,12 +236,11 @@ class Explorer:
 
     def _prepared(self, view: View, ages: Sequence[float]) -> tuple[LatentMethod, tuple]:
         """The method, and what it takes to move the face to each age."""
-        method, count = self._method(view.method).at(view.strength), len(ages)
+        method, count, groups = self._method(view.method).at(view.strength), len(ages), self.age_groups
         z = self._latent(view.portrait).expand(count, -1)
         # The face's own age is mixed as the target is, so that nothing moves where the two are equal.
         both = (ages, [view.portrait.own_age] * count)
-        weights = (torch.stack([age_to_weights(age, self.age_groups) for age in years]) for years in both)
-        target, source = (each.to(z.device) for each in weights)
+        target, source = (torch.stack([age_to_weights(age, groups) for age in years]).to(z.device) for years in both)
         source = method.own_ages(view.portrait.image[None], source)
         return method, (
             z,

@@ -163,9 +163,8 @@ class AgeSlider(widgets.VBox):
     def _show_groups(self, age_groups: AgeGroups) -> None:
         """The slider's range, and a place for a face of each group."""
         of, stops = self.controls, age_groups.stops
-        with of.age.hold_trait_notifications():  # together: neither end may pass the other
-            of.age.min, of.age.max = stops[0], stops[-1]
-            of.age.value = float(np.clip(of.age.value, stops[0], stops[-1]))
+        of.age.min, of.age.max = 0, 120  # neither end may pass the other
+        of.age.min, of.age.max = stops[0], stops[-1]
         of.strip = [widgets.Image(value=_NOTHING, width=_STRIP, height=_STRIP) for _ in age_groups.labels]
         of.groups.children = _captioned(of.strip, [widgets.Label(label) for label in age_groups.labels]).children
 

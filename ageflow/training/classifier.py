@@ -188,10 +188,6 @@ def numbered(values: Sequence[object], labels: Sequence[object]) -> Tensor:
     return torch.from_numpy(pd.Index(labels).get_indexer(values).astype(np.int64))
 
 
-def _are_ages(labels: Sequence[str] | None) -> bool:
-    return bool(labels) and labels[-1].endswith("+")
-
-
 def _regrouped(weights: Weights, age_groups: AgeGroups, iterations: int) -> Weights:
     """An age classifier's weights with logits for other age groups, to be trained; others, and of these, as they are.
 
@@ -201,21 +197,19 @@ def _regrouped(weights: Weights, age_groups: AgeGroups, iterations: int) -> Weig
     Raises:
         CheckpointError: they are of other age groups, and without `iterations`.
     """
-    labels = weights.config.get("labels")
-    if not _are_ages(labels) or labels == [*age_groups.labels]:
+    labels = weights.config["labels"]
+    if not labels[-1].endswith("+") or labels == [*age_groups.labels]:
         return weights
     what = f"{weights.source} tells the age groups {', '.join(labels)} apart, and the run has {', '.join(age_groups.labels)}"
     if not iterations:
         do = "pass age_classifier_iterations to train it further, or age_classifier_from = nothing for new weights"
         raise CheckpointError(f"{what}: {do}")
     warnings.warn(f"{what}: its logits are brought to these, and trained", stacklevel=3)
-    old = AgeGroups.of_labels(labels)
-    powers = [np.vander(np.array(groups.centres) / 10, min(3, len(old))) for groups in (age_groups, old)]
+    old, count = AgeGroups.of_labels(labels), len(labels)
+    powers = [np.vander(np.array(groups.centres) / 10, min(3, count)) for groups in (age_groups, old)]
     by = torch.from_numpy(powers[0] @ np.linalg.pinv(powers[1])).float()
-    state = dict(weights.state)
-    for name in _HEAD:
-        state[name] = torch.cat([by @ state[name][: len(old)], state[name][len(old) :]])
-    return replace(weights, state=state, config=weights.config | {"labels": [*age_groups.labels]})
+    head = {name: torch.cat([by @ weights.state[name][:count], weights.state[name][count:]]) for name in _HEAD}
+    return replace(weights, state=weights.state | head, config=weights.config | {"labels": [*age_groups.labels]})
 
 
 def _fill(classifier: Classifier, weights: Weights, name: str) -> None:
@@ -225,8 +219,8 @@ def _fill(classifier: Classifier, weights: Weights, name: str) -> None:
     that predict several things begins a judge of any of them, or of another. Weights that predict one are for that alone.
     """
     shape = classifier.shape
-    labels, others = weights.config.get("labels"), weights.config.get("also", {})
-    theirs = {"age" if _are_ages(labels) else name: labels, **others}
+    labels, others = weights.config["labels"], weights.config.get("also", {})
+    theirs = {"age" if labels[-1].endswith("+") else name: labels, **others}
     mine = {name: shape["labels"], **shape.pop("also")}
     fits = weights.config.get("architecture") == classifier.architecture  # otherwise `fill` says what does not
     if fits and theirs.get(name, others and mine[name]) == mine[name]:

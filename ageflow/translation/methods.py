@@ -61,13 +61,13 @@ class LatentMethod(ABC):
         strength: how much of the way a face is moved (ours): 1 as far as the method does; `at` has others.
     """
 
+    age_groups: AgeGroups = PAPER_GROUPS
     needs: tuple[str, ...] = ()
     reader: Reader | None = None
     invertible = True
 
-    def __init__(self, name: str, glow: Glow, weights: dict[str, str], age_groups: AgeGroups = PAPER_GROUPS) -> None:
+    def __init__(self, name: str, glow: Glow, weights: dict[str, str]) -> None:
         self.name, self.glow, self.weights, self.strength = name, glow, weights, 1.0
-        self.age_groups = age_groups
 
     def at(self, strength: float) -> Self:
         """This method at another strength; the weights are shared.
@@ -177,7 +177,8 @@ class PrototypeMethod(LatentMethod):
         scale: float,
         reader: Reader | None = None,
     ) -> None:
-        super().__init__(name, glow, weights, prototypes.age_groups)
+        super().__init__(name, glow, weights)
+        self.age_groups = prototypes.age_groups
         self.prototypes, self.scale, self.reader = prototypes.to(self.device), scale, reader
         by_attribute = name == "glow+attribute" and prototypes.attributes
         self.needs = () if reader else ("source", "attributes") if by_attribute else ("source",)
@@ -202,15 +203,9 @@ class TranslatorMethod(LatentMethod):
     """AgeFlow and AgeFlow w/o ICTM: a trained network moves the latent; it needs nothing but the face and the target."""
 
     def __init__(
-        self,
-        name: str,
-        glow: Glow,
-        weights: dict[str, str],
-        translator: Translator,
-        reader: Reader | None,
-        age_groups: AgeGroups = PAPER_GROUPS,
+        self, name: str, glow: Glow, weights: dict[str, str], translator: Translator, reader: Reader | None
     ) -> None:
-        super().__init__(name, glow, weights, age_groups)
+        super().__init__(name, glow, weights)
         self.translator, self.reader = translator, reader
         self.invertible = isinstance(translator, ICTM)
 
@@ -283,8 +278,9 @@ def load_method(
             weights["prototypes"] = reader.prototypes.fingerprint  # of which its steps are
             if other := [part for part in ("decoded_age", "prototypes") if trained.inputs[part] != weights[part]]:
                 raise CheckpointError(f"{folder} was trained with other {' and '.join(other)}: train with restart=True")
-        weights |= {PARTS[name]: fingerprint(folder)}
-        return TranslatorMethod(name, glow, weights, translator, reader, AgeGroups.noted(shape))
+        method = TranslatorMethod(name, glow, weights | {PARTS[name]: fingerprint(folder)}, translator, reader)
+        method.age_groups = AgeGroups.noted(shape)
+        return method
     if scale is None:
         trained = Manifest.read(workspace.path("ictm"))
         scale = trained.settings["scale"] if trained else settings("train_ictm", {"dataset": dataset}).scale

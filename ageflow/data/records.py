@@ -53,7 +53,7 @@ class AgeGroups:
 
     @property
     def centres(self) -> tuple[float, ...]:
-        """The age, in years, at which a group's weight is one. The first and the last group are open: a decade, at most."""
+        """The age, in years, at which a group's weight is one. The outer groups, which are open, count as decades."""
         first, last = self.bounds[0], self.bounds[-1]
         return (max(first - 5.0, first / 2), *((low + 1 + high) / 2 for low, high in pairwise(self.bounds)), last + 7.0)
 

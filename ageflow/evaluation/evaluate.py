@@ -163,7 +163,8 @@ class Evaluation:
         Returns:
             One row a method, and one for the real faces: age accuracy (%) by the run's classifier and by the second
             judge, cosine, cosine centred on the mean face, the share (%) that the embedder verifies, and the share (%)
-            that kept each attribute when aged from the youngest group, over all rows; notebook 07 has them by group, with intervals.
+            that kept each attribute when aged from the youngest group, over all rows; notebook 07 has them by group,
+            with intervals.
             Of the real faces, identity is that of two photos of one person and the rest is what the judges get right.
         """
         settings = self.settings

@@ -130,7 +130,7 @@ def monotonicity(rows: pd.DataFrame, column: str = "predicted_age") -> pd.DataFr
 
 
 def by_group(rows: pd.DataFrame, age_groups: AgeGroups = PAPER_GROUPS) -> pd.DataFrame:
-    """Judged faces summed up by target group, of the `age_groups`: faces, mean cosines, and the rest in %; attributes of every group."""
+    """Judged faces summed up by target group: faces, mean cosines, and the rest in %; attributes of every group."""
     identity = {name: name for name in rows.columns if name.startswith(("cosine", "verified"))}
     groups = _measured(rows, identity).groupby(rows["target"].to_numpy())
     summed = pd.concat([groups.size().rename("faces"), groups.mean()], axis=1)

@@ -18,7 +18,7 @@ _NOTES = [
     "Every seed has its own training and judges, and test faces, but where a data set says itself which these are or "
     "another set's were judged.",
     f"{_MEAN}: the mean of the groups' numbers; {MISSING}: no test face of that group.",
-    "Preserved: faces of the youngest group, as in Tables 2 and 4; real test faces: the same judges on faces of each group.",
+    "Preserved: faces of the youngest group, as in Tables 2 and 4; real test faces: the judges on faces of each group.",
 ]
 
 

@@ -200,7 +200,8 @@ def _regrouped(weights: Weights, age_groups: AgeGroups, iterations: int) -> Weig
     labels = weights.config["labels"]
     if not labels[-1].endswith("+") or labels == [*age_groups.labels]:
         return weights
-    what = f"{weights.source} tells the age groups {', '.join(labels)} apart, and the run has {', '.join(age_groups.labels)}"
+    theirs, ours = (", ".join(each) for each in (labels, age_groups.labels))
+    what = f"{weights.source} tells the age groups {theirs} apart, and the run has {ours}"
     if not iterations:
         do = "pass age_classifier_iterations to train it further, or age_classifier_from = nothing for new weights"
         raise CheckpointError(f"{what}: {do}")

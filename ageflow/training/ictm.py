@@ -271,7 +271,8 @@ def train_age_classifier(settings: TrainICTM, faces: Faces) -> Path:
     """Train C on the run's faces, as notebook 05 trains the preset's judge; stopped, it continues.
 
     It learns the faces' attributes beside the age, where they are known. Begun from weights, it has their architecture,
-    and without updates (which the kit's own get all the same for other age groups than the paper's) it predicts those attributes only that the weights predict.
+    and without updates it predicts those attributes only that the weights predict. The kit's own weights are trained
+    further all the same where the age groups are not the paper's, which are theirs.
 
     From another seed than the judge's: the judge itself takes no part in T's training. And balanced over the attributes:
     where more of the young are women, T would make women of men to please it.

@@ -24,11 +24,11 @@ from ageflow.checkpoint import CheckpointError, fingerprint
 from ageflow.config import ParameterError
 from ageflow.config import Prototypes as PrototypesSettings
 from ageflow.data.faces import Faces
-from ageflow.data.records import AGE_GROUPS, GENDERS
+from ageflow.data.records import GENDERS, PAPER_GROUPS, AgeGroups
 from ageflow.device import devices_of, keep_freed_memory
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.run import MANIFEST, Manifest, Workspace, atomic_file, digest, remove_leftovers, sole_writer
-from ageflow.translation.ages import GROUP_CENTRES, as_weights
+from ageflow.translation.ages import as_weights
 from ageflow.work import progress_bar, resumable_map
 
 _NAME, _SHARD = "latents-{:05d}.npy", 512  # faces: 400 MB at 256×256
@@ -47,12 +47,14 @@ class Latents:
         shards: float32 [n, D] each, memory-mapped, in the table's order; all but the last of the same length.
         glow: fingerprint of the GLOW that encoded them.
         faces: that of the faces.
+        age_groups: the faces'.
     """
 
     table: pd.DataFrame
     shards: Sequence[np.ndarray]
     glow: str
     faces: str
+    age_groups: AgeGroups = PAPER_GROUPS
 
     @classmethod
     def open(cls, folder: Path, faces: Faces, glow: str | None = None) -> "Latents":
@@ -67,7 +69,8 @@ class Latents:
             CheckpointError: they are of other faces or of another GLOW, or damaged.
         """
         inputs = check_inputs(folder, faces=faces.fingerprint, glow=glow)
-        return cls(faces.table, [_read(*shard) for shard in _files(folder, faces).items()], **inputs)
+        shards = [_read(*shard) for shard in _files(folder, faces).items()]
+        return cls(faces.table, shards, **inputs, age_groups=faces.age_groups)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -207,6 +210,11 @@ class Prototypes:
     spread: float
 
     @property
+    def age_groups(self) -> AgeGroups:
+        """The age groups."""
+        return AgeGroups.of_labels(self.cells["group"].unique())
+
+    @property
     def attributes(self) -> tuple[str, ...]:
         """The attributes' names."""
         return tuple(self.cells.columns[1:-2])
@@ -230,7 +238,7 @@ class Prototypes:
         means = self.means[:, :combinations].flatten(0, 1).double()
         count = self.cells["count"].to_numpy().reshape(-1, self.means.shape[1])[:, :combinations].ravel()
         weights = means.new_tensor(count).clamp_min(1).sqrt()[:, None]
-        ages = means.new_tensor(GROUP_CENTRES).repeat_interleave(combinations)[:, None]
+        ages = means.new_tensor(self.age_groups.centres).repeat_interleave(combinations)[:, None]
         terms = torch.cat([ages, torch.eye(combinations).to(means).repeat(len(self.means), 1)], dim=1)
         line = terms @ torch.linalg.lstsq(weights * terms, weights * means).solution
         free = len(terms) - combinations - 1
@@ -356,12 +364,12 @@ def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int, 
     Raises:
         ParameterError: faces without ages, an age group without any training face, or an attribute the faces do not have.
     """
-    table = latents.table
+    table, labels = latents.table, latents.age_groups.labels
     unknown = [name for name in attributes if name not in table or table[name].isna().all()]
     if unknown:
         raise ParameterError(f"attributes = {attributes}: the faces have no {', '.join(unknown)}; leave that out")
     rows = latents.rows(split="train")
-    absent = [name for group, name in enumerate(AGE_GROUPS) if not (table["group"].iloc[rows] == group).any()]
+    absent = [name for group, name in enumerate(labels) if not (table["group"].iloc[rows] == group).any()]
     if absent:
         raise ParameterError(f"no training face is in the age groups {', '.join(absent)}: there is nothing to average")
     keys = ["group", *attributes]
@@ -370,7 +378,7 @@ def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int, 
     counts = finest.size().reset_index(name="count")
     combinations = list(itertools.product(*(sorted(table[name].iloc[rows].dropna().unique()) for name in attributes)))
     means, cells = [], []
-    for group, combination in itertools.product(range(len(AGE_GROUPS)), [*(combinations if attributes else ()), ()]):
+    for group, combination in itertools.product(range(len(labels)), [*(combinations if attributes else ()), ()]):
         # Which of the finest cells it is of, by its first attributes; and so with one attribute less, and less again.
         inside = [
             (counts[keys[: 1 + kept]] == [group, *combination[:kept]]).all(axis=1).to_numpy()
@@ -380,14 +388,14 @@ def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int, 
         kept = max(kept for kept, count in enumerate(faces) if count >= min_cell or kept == 0)
         means.append(sums[torch.tensor(inside[kept])].sum(0) / faces[kept])
         average_of = "cell" if kept == len(combination) else " × ".join(keys[: 1 + kept])
-        cells.append((AGE_GROUPS[group], *(combination or ("any",) * len(attributes)), faces[-1], average_of))
+        cells.append((labels[group], *(combination or ("any",) * len(attributes)), faces[-1], average_of))
     cells = pd.DataFrame(cells, columns=[*keys, "count", "average_of"])
     if attributes and (uneven := cells.groupby([*attributes])["average_of"].nunique() > 1).any():
         named = f"fewer than min_cell = {min_cell} training faces in some groups of {[*uneven.index[uneven]]}"
         warnings.warn(f"{named}: directions between these and others change the attributes as well", stacklevel=3)
     between = float((sums.square().sum(1) / torch.tensor(counts["count"].to_numpy())).sum())
     spread = (squares - between) / max(1, len(rows) - len(counts))
-    return Prototypes(torch.stack(means).unflatten(0, (len(AGE_GROUPS), -1)).float(), cells, spread)
+    return Prototypes(torch.stack(means).unflatten(0, (len(labels), -1)).float(), cells, spread)
 
 
 def _sums(latents: Latents, rows: np.ndarray, cells: np.ndarray, count: int, progress: bool) -> tuple[Tensor, float]:
@@ -414,7 +422,8 @@ def direction_lengths(prototypes: Prototypes) -> pd.DataFrame:
     own = (cells["average_of"] == "cell").to_numpy().reshape(groups, named)
     variance = prototypes.spread / cells["count"].clip(lower=1).to_numpy().reshape(groups, named)
     steps = cells[[*prototypes.attributes]].iloc[named:].reset_index(drop=True)
-    steps["direction"] = np.repeat([" → ".join(pair) for pair in itertools.pairwise(AGE_GROUPS)], named)
+    pairs = itertools.pairwise(prototypes.age_groups.labels)
+    steps["direction"] = np.repeat([" → ".join(pair) for pair in pairs], named)
     steps["length"] = prototypes.means.diff(dim=0).norm(dim=2).flatten().cpu().numpy()
     steps["by_chance"] = np.sqrt(variance[1:] + variance[:-1]).ravel()
     steps["ratio"] = steps["length"] / steps["by_chance"]

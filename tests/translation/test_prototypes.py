@@ -11,10 +11,10 @@ import torch
 from ageflow.checkpoint import CheckpointError
 from ageflow.config import ParameterError
 from ageflow.data.faces import Faces
-from ageflow.data.records import AGE_GROUPS
+from ageflow.data.records import PAPER_GROUPS
 from ageflow.run import Workspace
 from ageflow.training.ictm import train_translator
-from ageflow.translation.ages import GROUP_CENTRES, as_weights
+from ageflow.translation.ages import as_weights
 from ageflow.translation.prototypes import Latents, Prototypes, average_latents, compute_prototypes, direction_lengths
 from tests.tiny import copy_of, settings_of
 
@@ -52,7 +52,7 @@ def test_every_average_is_of_the_faces_that_its_row_names(attributes, min_cell):
         enough = [kept for kept, some in enumerate(inside) if len(some) >= min_cell or kept == 0]
         kept = enough[-1]
         torch.testing.assert_close(mean, of.batch(inside[kept].index.to_numpy()).double().mean(0).float())
-        assert (cell["group"], cell["count"]) == (AGE_GROUPS[group], len(inside[-1]))
+        assert (cell["group"], cell["count"]) == (PAPER_GROUPS.labels[group], len(inside[-1]))
         fallback = " × ".join(["group", *attributes[:kept]])
         assert cell["average_of"] == ("cell" if kept == len(combination) else fallback)
 
@@ -85,7 +85,7 @@ def test_the_direction_s_length_stands_beside_what_chance_alone_gives():
     lengths = direction_lengths(prototypes).set_index(["direction", "gender"])
     cells = prototypes.cells.assign(mean=list(prototypes.means.flatten(0, 1))).set_index(["gender", "group"])
     assert 0 < len(lengths) < 9
-    for gender, pair in itertools.product(("female", "male", "any"), itertools.pairwise(AGE_GROUPS)):
+    for gender, pair in itertools.product(("female", "male", "any"), itertools.pairwise(PAPER_GROUPS.labels)):
         both, named = cells.loc[gender].loc[[*pair]], (" → ".join(pair), gender)
         assert (named in lengths.index) == both["average_of"].eq("cell").all()
         if named in lengths.index:
@@ -96,7 +96,7 @@ def test_the_direction_s_length_stands_beside_what_chance_alone_gives():
 
 def test_smoothed_directions_are_nearer_the_true_ones_and_with_many_faces_those_of_the_averages():
     """Faces that age along a bent line: few, of which chance hides the bend, and so many that it shows."""
-    bends = zip(GROUP_CENTRES, (0, 1, 0, 1), strict=True)
+    bends = zip(PAPER_GROUPS.centres, (0, 1, 0, 1), strict=True)
     true = torch.tensor([[0.1 * age, 0.5, bend, 0, 0, 0] for age, bend in bends])
     apart = {60: [], 40_000: []}
     for count, seed in [*itertools.product([60], range(20)), (40_000, 0)]:
@@ -131,7 +131,7 @@ def test_a_run_s_averages_come_back_as_they_were_and_gender_is_taken_where_faces
 
 def prototypes() -> Prototypes:
     means = torch.arange(4 * 3 * 2, dtype=torch.float32).view(4, 3, 2)
-    rows = itertools.product(AGE_GROUPS, ("female", "male", "any"))
+    rows = itertools.product(PAPER_GROUPS.labels, ("female", "male", "any"))
     return Prototypes(means, pd.DataFrame(rows, columns=["group", "gender"]).assign(count=9, average_of="cell"), 1.0)
 
 

@@ -99,7 +99,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_papermill_passes_it(cls, values: Any) -> Any:
-        # Its -p knows numbers, True and False: a list comes as text, a run that is called 2024 as a number.
+        # Its -p knows numbers, True and False: a list comes as text, a run that is called 007 as 7.
         if not isinstance(values, Mapping):
             return values
         fields = {name: field.annotation for name, field in cls.model_fields.items()}
@@ -138,6 +138,7 @@ class PrepareData(Settings):
     test_share: float = Field(0.2, gt=0, lt=1, description="share of the identities kept for testing")
     cache: Path = Field(Path("~/.cache/ageflow"), description="where generated faces are kept between runs")
     genders: Path | None = Field(None, description="cacd: CSV of name or identity and gender; None: by majority vote")
+    columns: str | None = Field(None, description="folder: its table's columns, file=file_name, age=real_age …")
     workers: int = Field(0, ge=0, description="processes that align faces, a shard each; 0: one a processor or GPU")
     scheduler: str | None = Field(None, description="dask scheduler, tcp://host:port, for many machines; None: local")
 
@@ -355,10 +356,9 @@ def literal(text: str) -> Any:
 
 def _meant(value: Any, annotation: Any) -> Any:
     """A value as the parameter's type takes it: text in brackets as a list, one value as a list of one."""
-    if annotation is str and isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if annotation is str and isinstance(value, float):
-        raise ValueError(f"{value!r} came as a number, and how it was written is lost: begin a name with a letter")
+    if annotation is str and isinstance(value, int | float) and not isinstance(value, bool):
+        how = "papermill's -r in place of -p, quotation marks in a notebook, or a name that begins with a letter"
+        raise ValueError(f"{value!r} came as a number, and how it was written is lost (007, 2024_06_01): use {how}")
     if list not in {get_origin(one) for one in (annotation, *get_args(annotation))}:
         return value
     if isinstance(value, str) and value.strip().startswith(("[", "(")):

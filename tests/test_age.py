@@ -1,6 +1,7 @@
 """``python -m ageflow.age``: photographs of every kind, each accounted for; and faces put back into them."""
 
 import csv
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,17 @@ def test_every_file_is_in_the_table_and_a_second_call_makes_nothing_anew(run, al
     anew = {path.parent.name for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert anew == {changed.name}
     assert len(table(out)) == len(rows)
+
+
+def test_memory_does_not_grow_with_the_number_of_photographs(run, tmp_path):
+    (tmp_path / "album").mkdir()
+    most = []
+    for number in range(15):  # 17 MB each, decoded
+        astronaut().rotate(number).resize((2400, 2400)).save(tmp_path / "album" / f"{number}.jpg")
+        if number in (2, 14):
+            assert main([f"{tmp_path}/album", "--to", "57", "--out", f"{tmp_path}/aged", "--paste-back", *run]) == 0
+            most.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    assert most[1] - most[0] < 80_000, "kilobytes"
 
 
 def test_the_table_says_what_the_slider_says_and_largest_is_one_face(run, tmp_path):

@@ -31,7 +31,7 @@ from ageflow.data.advice import advice_on_faces, advice_on_side
 from ageflow.data.align import DETECTION_BATCH, Aligned, Aligner
 from ageflow.data.faces import TABLE_FILE, Faces, shard_file
 from ageflow.data.files import list_files
-from ageflow.data.people import one_spelling, remarks, together
+from ageflow.data.people import look, lookalikes, one_spelling, remarks, together
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.readers import READERS
 from ageflow.data.records import NO_GROUP, PAPER_GROUPS, AgeGroups, Reading, Rejection, checked, split_faces
@@ -43,7 +43,7 @@ _PROCESSES_A_GPU = 4
 _MUCH_OUTSIDE, _UPRIGHT = 0.1, 45.0  # the data card counts faces with more outside their picture, and turned further
 _LEFT_OUT = {"runs_root", "progress", "workers", "scheduler"}  # they change nothing in what is made
 _DECIDING = ("dataset", "data_root", "image_size", "groups", "shard_size", "test_share", "seed")
-_OF_ONE_SET = {"demo": ("faces",), "cacd": ("genders",)}
+_OF_ONE_SET = {"demo": ("faces",), "cacd": ("genders",), "folder": ("columns",)}
 
 
 def prepare(settings: PrepareData) -> Faces:
@@ -105,7 +105,7 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
     rows = pd.DataFrame(rejected, columns=Rejection._fields).astype({"row": "Int64"})
     with atomic_file(folder / "rejected.csv") as file:
         file.write(rows.to_csv(index=False).encode())
-    columns = ["position", "shard", "row", "found", "checksum", "landmarks"]
+    columns = ["position", "shard", "row", "found", "checksum", "landmarks", "look"]
     aligned = pd.DataFrame([line for part in shards for line in part["faces"]], columns=columns)
     if aligned.empty:  # nothing is kept but the reasons, so that another `data_root` may be named
         shutil.rmtree(folder / "pieces", ignore_errors=True)
@@ -123,9 +123,11 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
     asked = faces.get("split")
     faces["split"] = split_faces(faces.assign(identity=together(faces)), settings.test_share, settings.seed)
     notes = remarks(faces, written)
+    faces = faces.drop(columns="birth", errors="ignore")
     if asked is not None and (moved := int(((asked == "test") & (faces["split"] == "train")).sum())):
         notes.append(f"In training, not in the test half as the data set has it: {moved:,} faces of people who train.")
-    for line in (told := advice_on_faces(settings, faces, reading)):
+    looks = [bytes.fromhex(text) for text in faces.pop("look")]
+    for line in (told := [*advice_on_faces(settings, faces, reading), *lookalikes(faces, looks)]):
         warnings.warn(line, stacklevel=3)
     faces.insert(0, "face", np.arange(len(faces)))
     faces["source"] = settings.dataset
@@ -287,8 +289,8 @@ def _align(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: Re
         path = shard_file(folder.resolve(), number)
         shards.append(Shard(path, number, reading.root.resolve(), files, points, settings.image_size, settings.device))
         # All that decides the faces, but the pictures' own content; the fields change with how they are aligned.
-        decide = [reading.root, list(files.items()), np.array(points).tolist(), settings.image_size, Aligned._fields]
-        keys.append(digest(decide))
+        decide = [reading.root, list(files.items()), np.array(points).tolist(), settings.image_size]
+        keys.append(digest([*decide, Aligned._fields, "look"]))
     # Of a scheduler's workers this machine knows nothing: it may be without the GPUs that they have.
     workers = 1 if settings.scheduler else min(settings.workers or _processes(settings), len(shards))
     options = {"workers": workers, "scheduler": settings.scheduler, "show": settings.progress}
@@ -312,9 +314,9 @@ def make_shard(shard: Shard) -> dict[str, Any]:
 
     Returns:
         ``faces``, a list of (the reader's row, shard, row in the shard, faces found in the picture, SHA-256 of the
-        file, ten numbers of landmarks); ``rejected``, a list of (file, the reader's row, reason); ``outside`` and
-        ``turned``, how many faces reach far out of their pictures and how many lie on their side or upside down; and
-        ``checksum``, the SHA-256 of the shard.
+        file, ten numbers of landmarks, `look` in hexadecimal digits); ``rejected``, a list of (file, the reader's row,
+        reason); ``outside`` and ``turned``, how many faces reach far out of their pictures and how many lie on their
+        side or upside down; and ``checksum``, the SHA-256 of the shard.
 
     Raises:
         FileNotFoundError: this machine does not see the folders.
@@ -349,7 +351,8 @@ def make_shard(shard: Shard) -> dict[str, Any]:
                     file.write(bytes(side**2 * 3))
                 else:
                     landmarks = face.landmarks.astype(float).round(3).ravel().tolist()
-                    faces.append([positions[row], shard.number, row, face.found, checksums[row], landmarks])
+                    seen = look(face.image).hex()
+                    faces.append([positions[row], shard.number, row, face.found, checksums[row], landmarks, seen])
                     file.write(face.image.tobytes())
                     outside, turned = outside + (face.outside > _MUCH_OUTSIDE), turned + (abs(face.roll) > _UPRIGHT)
         file.seek(0)

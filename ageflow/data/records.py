@@ -122,9 +122,10 @@ class Reading:
     """What a reader found on disk.
 
     Arguments:
-        table: one row a picture, columns `file` and whatever is known of `COLUMNS`. Three more are optional: `reason`, why a
+        table: one row a picture, columns `file` and whatever is known of `COLUMNS`. Four more are optional: `reason`, why a
             row is rejected ("" where it is not), `split`, "train" or "test", where the data set itself says to which
-            half a picture belongs, and `age_spread`, the standard deviation of a measured age. Others are ignored.
+            half a picture belongs, `age_spread`, the standard deviation of a measured age, and `birth`, a date as it is
+            written. Others are ignored.
         root: folder that the `file` column is relative to.
         rejections: files and rows rejected while reading.
         landmarks: [rows, 5, 2] pixels, where the reader knows the five points already; else they are searched for.
@@ -162,7 +163,7 @@ def checked(
         row without identity gets its file's name as identity; a gender that is none of `GENDERS` is None), and a
         `Rejection` for every other row.
     """
-    columns = [*COLUMNS, "reason", *table.columns.intersection(["split", "age_spread"])]
+    columns = [*COLUMNS, "reason", *table.columns.intersection(["split", "age_spread", "birth"])]
     table = table.reset_index(drop=True).reindex(columns=columns).astype(object)
     table = table.where(table.notna(), None)
     file, written = table["file"], table["age"]

@@ -63,7 +63,7 @@ class AgeSlider(widgets.VBox):
         self._overtaken = threading.Event()
         self.controls = of = _controls()
         rows = [
-            widgets.HBox([of.model, of.upload]),
+            widgets.HBox([of.model, of.upload, of.limit]),
             of.problem,
             widgets.HBox(of.thumbnails, layout={"flex_flow": "row wrap"}),
             *(of.page, of.method, of.strength),
@@ -337,6 +337,8 @@ def _controls() -> SimpleNamespace:
         own_age=widgets.Button(description="own age"),
         **{name: widgets.HTML() for name in ("problem", "style", "readings", "download")},
         **{name: widgets.Label() for name in ("about", "caption")},
+        # What is larger never comes here, so only this can tell.
+        limit=widgets.Label("up to 10 MiB; up to 256 where make lab started Jupyter"),
         change=widgets.Label(f"difference × {_DIFFERENCE}; grey: none"),
         **{name: widgets.Image(width=_SHOWN, height=_SHOWN) for name in ("original", "aged", "difference")},
     )

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="what the flows' tests run on: cpu or cuda")
     group = parser.getgroup("the age slider")
     group.addoption("--screenshots", type=Path, help="folder to keep the slider's screenshots in")
     group.addoption("--screenshots-of", type=Path, help="run to show in them, runs/<data set>/<run>; else a smoke run")

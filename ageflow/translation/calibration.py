@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ageflow.device import constant
 from ageflow.flows.glow import Glow
 from ageflow.translation.ages import GROUP_CENTRES
 from ageflow.translation.classifier import Classifier
@@ -61,7 +62,7 @@ def condition_of(target: Tensor, source: Tensor) -> Tensor:
 
 def expected_age(probabilities: Tensor) -> Tensor:
     """Years [B]: the groups' centres, weighted by their probabilities [B, groups]."""
-    return probabilities @ probabilities.new_tensor(GROUP_CENTRES)
+    return probabilities @ constant(GROUP_CENTRES, probabilities.device, probabilities.dtype)
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ class Reader:
         likely = ages.new_ones(len(ages), len(combinations) or 1)
         for place, name in enumerate(self.prototypes.attributes):
             if name in others:
-                columns = [classifier.also[name].index(values[place]) for values in combinations]
-                likely = likely * others[name].softmax(1)[:, columns]
+                columns = tuple(classifier.also[name].index(values[place]) for values in combinations)
+                likely = likely * others[name].softmax(1)[:, constant(columns, likely.device, torch.int64)]
         likely = likely / likely.sum(1, keepdim=True)
         return (ages.softmax(1)[:, :, None] * likely[:, None]).flatten(1)
 
@@ -110,7 +111,7 @@ class Reader:
         Returns:
             [B], from 0 to 1.5; 1.5 where no shorter step reaches the age.
         """
-        step, aim = self.step(source, target), target @ target.new_tensor(AIMS)
+        step, aim = self.step(source, target), target @ constant(AIMS, target.device, target.dtype)
         start = expected_age(of_groups(source, target.shape[1]))
         low, high = torch.zeros_like(aim), torch.full_like(aim, _LONGEST)
         age_low, age_high = start, aim

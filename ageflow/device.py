@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import torch
@@ -60,6 +61,13 @@ def exact_products(device: torch.device) -> Iterator[None]:
     finally:
         for operation, before in rounded:
             operation.fp32_precision = before
+
+
+def fast_precision(device: torch.device) -> Literal["bf16", "fp32"]:
+    """What networks that need not be exact compute fastest in: ``bf16`` where the device multiplies it by itself."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16") else "fp32"
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:

@@ -318,10 +318,14 @@ def to_uint8(images: Tensor) -> Tensor:
     return (images.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def load_glow(folder: Path, device: str = "auto") -> Glow:
+def load_glow(folder: Path, device: str = "auto", precision: Literal["fp32", "bf16"] = "fp32") -> Glow:
     """The trained GLOW of a training folder, with its averaged weights, fixed, for encoding and decoding.
 
-    In fp32 however it was trained: in bf16 a face would come back to 3·10⁻³ of the range only.
+    Arguments:
+        folder: where it was trained.
+        device: ``auto``, ``cpu``, ``cuda``…
+        precision: inside the coupling networks, however it was trained. In bf16 what a GLOW in fp32 encoded comes back to
+            3·10⁻³ of the range only: enough for what a network learns from.
 
     Raises:
         CheckpointError: the folder holds no checkpoint, or one of another model.
@@ -329,6 +333,6 @@ def load_glow(folder: Path, device: str = "auto") -> Glow:
     checkpoint = latest(folder)
     if checkpoint is None or "glow" not in checkpoint.networks:
         raise CheckpointError(f"no GLOW in {folder}: run 02_train_glow.ipynb first")
-    glow = Glow(GlowConfig(**checkpoint.networks["glow"]))
+    glow = Glow(GlowConfig(**checkpoint.networks["glow"] | {"precision": precision}))
     load_state(glow, folder, "glow")
     return glow.to(device_of(device)).eval().requires_grad_(False)

@@ -18,7 +18,7 @@ from ageflow.checkpoint import ConfigChangedError, find_weights, fingerprint, la
 from ageflow.config import TrainICTM, validated
 from ageflow.data.faces import Faces
 from ageflow.data.records import PAPER_GROUPS
-from ageflow.device import device_of, free_memory, sent
+from ageflow.device import device_of, fast_precision, free_memory, sent
 from ageflow.flows.glow import load_glow
 from ageflow.parameters import settings as settings_of
 from ageflow.run import Manifest, Workspace
@@ -76,7 +76,7 @@ class TranslatorTask(Task):
         self.held = None  # all latents, on a GPU that has room for them
         if self.device.type == "cuda" and size < free_memory(self.device) / 4:
             self.held = torch.cat([torch.tensor(shard, device=self.device) for shard in self.latents.shards])
-        self.glow = load_glow(glow_folder, settings.device)
+        self.glow = load_glow(glow_folder, settings.device, fast_precision(self.device))
         self.count = len(prototypes.means)
         inputs = made_from | {"prototypes": prototypes.fingerprint}
         self.decoded_age = None
@@ -135,7 +135,7 @@ class TranslatorTask(Task):
         rows = self.batch_rows(part)
         group, combination = (sent(numbers[rows], self.device) for numbers in (self.groups, self.combinations))
         if self.held is not None:
-            return self.held[sent(torch.from_numpy(rows), self.device)], group, combination
+            return self.held[sent(torch.from_numpy(rows), self.device)].float(), group, combination
         return sent(self.latents.batch(rows), self.device), group, combination
 
     def translator_loss(self, part: MicroBatch) -> tuple[Tensor, Values]:

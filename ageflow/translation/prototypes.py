@@ -25,13 +25,14 @@ from ageflow.config import ParameterError
 from ageflow.config import Prototypes as PrototypesSettings
 from ageflow.data.faces import Faces
 from ageflow.data.records import GENDERS, PAPER_GROUPS, AgeGroups
-from ageflow.device import devices_of, keep_freed_memory
+from ageflow.device import devices_of, fast_precision, keep_freed_memory
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.run import MANIFEST, Manifest, Workspace, atomic_file, digest, remove_leftovers, sole_writer
 from ageflow.translation.ages import as_weights
 from ageflow.work import progress_bar, resumable_map
 
-_NAME, _SHARD = "latents-{:05d}.npy", 512  # faces: 400 MB at 256×256
+_NAME, _SHARD = "latents-{:05d}.npy", 512  # faces: 200 MB at 256×256
+_LARGEST_HALF = 6e4  # float16 holds no more; its eleven bits are enough for what T learns from
 _CHUNK = 256  # latents read at a time: 200 MB at 256×256
 
 
@@ -44,7 +45,8 @@ class Latents:
 
     Attributes:
         table: the faces, one row each, as `Faces.table`.
-        shards: float32 [n, D] each, memory-mapped, in the table's order; all but the last of the same length.
+        shards: float16 [n, D] each, or float32 where that is too small, memory-mapped, in the table's order; all but the
+            last of the same length.
         glow: fingerprint of the GLOW that encoded them.
         faces: that of the faces.
         age_groups: the faces'.
@@ -177,9 +179,10 @@ def _encode(shard: int, settings: PrototypesSettings, of_glow: str, length: int)
     rows = np.arange(shard * length, min((shard + 1) * length, len(faces)))
     with torch.inference_mode():
         parts = np.split(rows, range(settings.encode_batch, len(rows), settings.encode_batch))
-        latents = [glow.encode(faces.images(part).to(own)).cpu().numpy() for part in parts]
+        latents = torch.cat([glow.encode(faces.images(part).to(own)).cpu() for part in parts])
+    halves = latents.abs().max() < _LARGEST_HALF
     with atomic_file(workspace.path("latents", _NAME.format(shard))) as file:
-        np.save(file, np.concatenate(latents))
+        np.save(file, (latents.half() if halves else latents).numpy())
     return {}
 
 
@@ -187,7 +190,7 @@ def _encode(shard: int, settings: PrototypesSettings, of_glow: str, length: int)
 def _opened(workspace: Workspace, of_glow: str, device: torch.device) -> tuple[Faces, Glow]:
     if device.type == "cpu":
         keep_freed_memory()
-    return Faces.open(workspace.path("faces")), load_glow(workspace.path("glow"), str(device))
+    return Faces.open(workspace.path("faces")), load_glow(workspace.path("glow"), str(device), fast_precision(device))
 
 
 # -- averages --------------------------------------------------------------------------------------------------------

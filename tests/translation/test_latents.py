@@ -42,7 +42,8 @@ def test_latents_are_encoded_once_and_decode_to_the_faces(encoded):
     faces = Faces.open(folder_of(encoded, "faces"))
     assert (len(latents), latents.dimensions) == (len(faces), 3 * 32 * 32)
     back = load_glow(folder_of(encoded, "glow")).decode(latents.batch([0, 5]))
-    assert torch.equal(ageflow.to_uint8(back), faces.images([0, 5]))
+    assert (ageflow.to_uint8(back).int() - faces.images([0, 5]).int()).abs().max() <= 2, "kept in half precision"
+    assert {shard.dtype.name for shard in latents.shards} == {"float16"}
 
 
 def test_rows_come_in_the_order_asked_for_whatever_shards_they_lie_in():

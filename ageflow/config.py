@@ -18,6 +18,16 @@ LatentChoice = Literal["all", "top"] | list[int]
 Condition = Literal["target", "source_aware"]
 MethodName = Literal["glow", "glow+attribute", "soft_source", "calibrated", "no_ictm", "ageflow"]
 METHODS: tuple[str, ...] = MethodName.__args__
+# Published methods that notebook 11 trains, and what tables call them.
+BASELINES = {
+    "caae": "CAAE",
+    "ipcgan": "IPCGAN",
+    "glca_gan": "GLCA-GAN",
+    "wglca_gan": "WGLCA-GAN",
+    "pag_gan": "PAG-GAN",
+    "dual_acgan": "Dual AcGAN",
+    "a3gan": "A3GAN",
+}
 # Only with a classifier of decoded faces, by the value that asks for nothing.
 OF_DECODED = {
     "age_classifier_iterations": None,
@@ -38,6 +48,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """``": did you mean 'morph'?"`` for the nearest of the `known` names; nothing where none is near."""
     near = difflib.get_close_matches(name, known, n=1)
     return f": did you mean {near[0]!r}?" if near else ""
+
+
+def check_method(name: str) -> str:
+    """The name of a method, if it can be one.
+
+    Raises:
+        ValueError: it is neither one of the kit's methods nor a baseline.
+    """
+    known = (*METHODS, *BASELINES)
+    if name not in known:
+        raise ValueError(f"no method {name!r}{nearest(name, known)}: the methods are {', '.join(known)}")
+    return name
 
 
 def default_runs_root(start: Path | None = None) -> Path:

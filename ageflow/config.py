@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import importlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -9,7 +10,16 @@ from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 Dataset = Literal["demo", "morph", "cacd", "fgnet", "celeba", "utkface", "folder"]
 Preset = Literal["smoke", "demo", "paper"]
@@ -51,15 +61,43 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def check_method(name: str) -> str:
-    """The name of a method, if it can be one.
+    """The name of a method, if it can be one; of a folder, with its whole path.
 
     Raises:
-        ValueError: it is neither one of the kit's methods nor a baseline.
+        ValueError: it is neither one of the kit's methods nor a baseline, ``module:Class`` names no class that can be
+            imported, or ``folder:/path`` no folder.
     """
+    if name.startswith("folder:"):
+        folder = Path(name.removeprefix("folder:")).expanduser().resolve()
+        if not folder.is_dir():
+            raise ValueError(f"{name!r}: {folder} is no folder; expected one with pictures <face>_<target>.png")
+        return f"folder:{folder}"
+    if ":" in name:
+        own_class(name)
+        return name
     known = (*METHODS, *BASELINES)
     if name not in known:
-        raise ValueError(f"no method {name!r}{nearest(name, known)}: the methods are {', '.join(known)}")
+        own = "or one's own: package.module:Class, or folder:/path"
+        raise ValueError(f"no method {name!r}{nearest(name, known)}: the methods are {', '.join(known)}, {own}")
     return name
+
+
+def own_class(name: str) -> type:
+    """The class of somebody's own that ``package.module:Class`` names; ValueError: there is none, or it is no class."""
+    module, _, attribute = name.partition(":")
+    try:
+        found = vars(importlib.import_module(module))
+    except Exception as error:  # whatever is wrong in somebody's own module
+        why = f"cannot be imported ({type(error).__name__}: {error})"
+        raise ValueError(
+            f"{name!r}: {module} {why}; it has to lie in the working directory or on PYTHONPATH"
+        ) from error
+    if not isinstance(found.get(attribute), type):
+        raise ValueError(f"{name!r}: {module} has no class {attribute!r}{nearest(attribute, found)}")
+    return found[attribute]
+
+
+AnyMethod = Annotated[str, AfterValidator(check_method)]
 
 
 def default_runs_root(start: Path | None = None) -> Path:
@@ -288,7 +326,7 @@ class Ablations(Settings):
 
     step: ClassVar[str] = "ablations"
 
-    methods: list[MethodName] = Field(list(METHODS), min_length=1, description="the methods to judge")
+    methods: list[AnyMethod] = Field(list(METHODS), min_length=1, description="the methods to judge")
     no_ictm_width: int | None = Field(None, ge=4, description="hidden channels of the network without ICTM; None: T's")
     restart: bool = Field(False, description="train it anew, once; what was there is kept under a number")
     embedder: str = Field("dlib", description="identity: dlib, or the path of an ArcFace ONNX file")
@@ -327,12 +365,21 @@ class Slider(Settings):
 
     step: ClassVar[str] = "age_slider"
 
-    method: MethodName = Field("ageflow", description="the method")
+    method: AnyMethod = Field("ageflow", description="the method; any but a folder of pictures")
     strength: float = Field(1.0, ge=0, le=2, description="strength: 0 moves the face not at all, 1 as the method does")
     face: int = Field(0, ge=0, description="the test face shown first, counted from 0")
     photo: Path | None = Field(None, description="picture file to show first instead of a test face")
     age: float = Field(60.0, ge=20, le=70, description="age shown first, years")
     embedder: str = Field("dlib", description="identity: dlib, or the path of an ArcFace ONNX file")
+
+    @field_validator("method", mode="after")
+    @classmethod
+    def _no_folder(cls, value: str) -> str:
+        if value.startswith("folder:"):
+            raise ValueError(
+                "a folder has pictures of the test faces alone, for notebooks 06 to 08: name another method"
+            )
+        return value
 
 
 class Benchmarks(Settings):

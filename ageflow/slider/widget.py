@@ -131,7 +131,7 @@ class AgeSlider(widgets.VBox):
         faces = {"before": before, f"at {view.age:.1f}": self.shown, "difference": _difference(before, self.shown)}
         faces |= dict(zip(AGE_GROUPS, strip, strict=True))
         figure = Figure(10.0, 2.3)
-        figure.suptitle(f"{METHODS[view.method]}: {view.portrait.about}", fontsize=10)
+        figure.suptitle(f"{self.explorer.title(view.method)}: {view.portrait.about}", fontsize=10)
         figure.supxlabel(self.controls.readings.value, fontsize=8)
         for axes, (title, face) in zip(figure.subplots(1, len(faces)), faces.items(), strict=True):
             show_face(axes, face)

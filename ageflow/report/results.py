@@ -153,7 +153,7 @@ class Results:
                 )
         of_all = {name: found[name] for name in ("real", *GATHERED)}
         titles = METHODS | details.get("titles", {})
-        titles = {name: titles[name] for name in sorted(methods, key=[*METHODS, *methods].index)}
+        titles = {name: titles.get(name, name) for name in sorted(methods, key=[*METHODS, *methods].index)}
         return cls(workspace, methods={name: found[name] for name in methods}, titles=titles, **of_all)
 
     @property

@@ -28,13 +28,8 @@ PAPER_DATASETS = ("morph", "cacd")
 _FILES = resources.files("ageflow.report")
 _ALL = tuple(range(len(AGE_GROUPS)))
 _PAPER = ("age_accuracy", *IDENTITY)
-_BEYOND = (
-    "age_accuracy",
-    "cosine_centred",
-    "second_accuracy",
-    "agreement",
-    *(name for name, metric in METRICS.items() if metric.part),
-)
+_GATHERED = tuple(name for name, metric in METRICS.items() if metric.part)
+_BEYOND = ("age_accuracy", "cosine_centred", "second_accuracy", "agreement", *_GATHERED)
 _OURS = METHODS["ageflow"]
 _UNCHANGED = "of the other groups, as they are"
 _JUDGES = {

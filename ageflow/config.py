@@ -78,7 +78,7 @@ def check_method(name: str) -> str:
     known = (*METHODS, *BASELINES)
     if name not in known:
         own = "or one's own: package.module:Class, or folder:/path"
-        raise ValueError(f"no method {name!r}{nearest(name, known)}: the methods are {', '.join(known)}, {own}")
+        raise ValueError(f"no method {name!r}{nearest(name, known)} (the methods are {', '.join(known)}, {own})")
     return name
 
 
@@ -93,7 +93,8 @@ def own_class(name: str) -> type:
             f"{name!r}: {module} {why}; it has to lie in the working directory or on PYTHONPATH"
         ) from error
     if not isinstance(found.get(attribute), type):
-        raise ValueError(f"{name!r}: {module} has no class {attribute!r}{nearest(attribute, found)}")
+        classes = [known for known, value in found.items() if isinstance(value, type)]
+        raise ValueError(f"{name!r}: {module} has no class {attribute!r}{nearest(attribute, classes)}")
     return found[attribute]
 
 

@@ -55,5 +55,6 @@ def _own(name: str, workspace: Workspace, device: str) -> Method:
     method = kind(workspace, device_of(device))
     method.title = method.title or kind.__name__
     source = digest(Path(inspect.getfile(kind)).read_bytes())
-    method.weights = {"source": source} | {part: str(value) for part, value in method.weights.items()}
+    # By names that the evaluation's own fingerprints do not have.
+    method.weights = {"own/source": source} | {f"own/{part}": str(value) for part, value in method.weights.items()}
     return method

@@ -136,6 +136,7 @@ def pairs_of(method: Method, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
     return rows[can], targets[can]
 
 
+@torch.inference_mode()
 def translate(method: Method, faces: Faces, rows: np.ndarray, targets: Tensor) -> Tensor:
     """Prepared faces at another age.
 
@@ -157,9 +158,10 @@ def translate(method: Method, faces: Faces, rows: np.ndarray, targets: Tensor) -
     if tuple(images.shape) != wanted:
         raise ValueError(f"method {method.name!r} made {tuple(images.shape)}: expected faces {wanted}")
     # A flow's may lie outside, and are clamped.
-    own = images.is_floating_point() and not isinstance(method, LatentMethod)
-    if own and ((images < -0.1) | (images > 1.1)).float().mean() > 0.2:
-        raise ValueError(f"method {method.name!r} made values far outside [0, 1]: expected float faces in [0, 1]")
+    outside = not isinstance(method, LatentMethod) and ((images < -0.1) | (images > 1.1)).float().mean() > 0.2
+    if outside or not images.is_floating_point():
+        found = f"{images.dtype} from {images.min():g} to {images.max():g}"
+        raise ValueError(f"method {method.name!r} made {found}: expected float faces in [0, 1]")
     _refuse_non_finite(images, method, "translating", faces, rows)
     return images
 

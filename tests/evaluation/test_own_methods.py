@@ -126,8 +126,8 @@ def test_the_class_of_the_docs_is_judged_and_ages_a_face(run, mine):
     before = load_method("mine:Fade", run="tiny", runs_root=run).weights
     mine.write_text(mine.read_text() + "# other code\n")
     after = load_method("mine:Fade", run="tiny", runs_root=run).weights
-    assert before["source"] != after["source"]
-    assert before["faces"] == after["faces"]
+    assert before["own/source"] != after["own/source"]
+    assert before["own/darkness"] == after["own/darkness"] == "0.15"
 
 
 def test_a_method_that_goes_some_ways_is_judged_on_these(run, mine):

@@ -28,16 +28,17 @@ LatentChoice = Literal["all", "top"] | list[int]
 Condition = Literal["target", "source_aware"]
 MethodName = Literal["glow", "glow+attribute", "soft_source", "calibrated", "no_ictm", "ageflow"]
 METHODS: tuple[str, ...] = MethodName.__args__
-# Published methods that notebook 11 trains, and what tables call them.
+# The published methods that notebook 11 trains: name, which is its file in ageflow/baselines/, and what it is called.
 BASELINES = {
     "caae": "CAAE",
     "ipcgan": "IPCGAN",
-    "glca_gan": "GLCA-GAN",
-    "wglca_gan": "WGLCA-GAN",
-    "pag_gan": "PAG-GAN",
+    "glca": "GLCA-GAN",
+    "wglca": "WGLCA-GAN",
+    "pag": "PAG-GAN",
     "dual_acgan": "Dual AcGAN",
     "a3gan": "A3GAN",
 }
+BaselineName = Literal[tuple(BASELINES)]
 # Only with a classifier of decoded faces, by the value that asks for nothing.
 OF_DECODED = {
     "age_classifier_iterations": None,

@@ -40,7 +40,7 @@ def load_method(
     if name in METHODS:
         return load_latent_method(name, workspace, device, scale)
     if name in BASELINES:
-        from ageflow.baselines import load_baseline
+        from ageflow.baselines.method import load_baseline
 
         return load_baseline(name, workspace, device)
     method = FolderMethod(name) if name.startswith("folder:") else _own(name, workspace, device)

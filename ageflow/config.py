@@ -1,25 +1,17 @@
 """Every parameter of every notebook, with its type, default and description: one `Settings` class a step."""
 
 import ast
-import difflib
-import importlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic.functional_validators import AfterValidator
+
+from ageflow.names import any_method, nearest
 
 Dataset = Literal["demo", "morph", "cacd", "fgnet", "celeba", "utkface", "folder"]
 Preset = Literal["smoke", "demo", "paper"]
@@ -55,48 +47,9 @@ class ParameterError(ValueError):
     """A parameter of a notebook that cannot be used; the message names it and what was expected."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``": did you mean 'morph'?"`` for the nearest of the `known` names; nothing where none is near."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f": did you mean {near[0]!r}?" if near else ""
-
-
 def check_method(name: str) -> str:
-    """The name of a method, if it can be one; of a folder, with its whole path.
-
-    Raises:
-        ValueError: it is neither one of the kit's methods nor a baseline, ``module:Class`` names no class that can be
-            imported, or ``folder:/path`` no folder.
-    """
-    if name.startswith("folder:"):
-        folder = Path(name.removeprefix("folder:")).expanduser().resolve()
-        if not folder.is_dir():
-            raise ValueError(f"{name!r}: {folder} is no folder; expected one with pictures <face>_<target>.png")
-        return f"folder:{folder}"
-    if ":" in name:
-        own_class(name)
-        return name
-    known = (*METHODS, *BASELINES)
-    if name not in known:
-        own = "or one's own: package.module:Class, or folder:/path"
-        raise ValueError(f"no method {name!r}{nearest(name, known)} (the methods are {', '.join(known)}, {own})")
-    return name
-
-
-def own_class(name: str) -> type:
-    """The class of somebody's own that ``package.module:Class`` names; ValueError: there is none, or it is no class."""
-    module, _, attribute = name.partition(":")
-    try:
-        found = vars(importlib.import_module(module))
-    except Exception as error:  # whatever is wrong in somebody's own module
-        why = f"cannot be imported ({type(error).__name__}: {error})"
-        raise ValueError(
-            f"{name!r}: {module} {why}; it has to lie in the working directory or on PYTHONPATH"
-        ) from error
-    if not isinstance(found.get(attribute), type):
-        classes = [known for known, value in found.items() if isinstance(value, type)]
-        raise ValueError(f"{name!r}: {module} has no class {attribute!r}{nearest(attribute, classes)}")
-    return found[attribute]
+    """The name of a method, if it can be one (`any_method`)."""
+    return any_method(name, (*METHODS, *BASELINES))
 
 
 AnyMethod = Annotated[str, AfterValidator(check_method)]
@@ -373,15 +326,6 @@ class Slider(Settings):
     photo: Path | None = Field(None, description="picture file to show first instead of a test face")
     age: float = Field(60.0, ge=20, le=70, description="age shown first, years")
     embedder: str = Field("dlib", description="identity: dlib, or the path of an ArcFace ONNX file")
-
-    @field_validator("method", mode="after")
-    @classmethod
-    def _no_folder(cls, value: str) -> str:
-        if value.startswith("folder:"):
-            raise ValueError(
-                "a folder has pictures of the test faces alone, for notebooks 06 to 08: name another method"
-            )
-        return value
 
 
 class Benchmarks(Settings):

@@ -15,23 +15,15 @@ from ageflow.config import Ablations, ParameterError
 from ageflow.parameters import settings as settings_of
 from ageflow.run import Workspace
 
-_OPTIONS = {
-    "dataset": "of the run; left out: demo",
-    "preset": "of the run; left out: demo, or paper for another data set",
-    "run": "name of the run; left out: the preset's",
-    "runs_root": "folder of all runs; left out: the project's runs/",
-    "external": "the test faces of another prepared run, as in notebook 06",
-    "evaluation_faces": "so many test faces, as in notebook 06; left out: the preset's number",
-    "seed": "of the choice of these; left out: 0",
-}
+_OPTIONS = ("dataset", "preset", "run", "runs_root", "external", "evaluation_faces", "seed")  # as of notebook 06
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0, 1 where the run has no such faces, 2 for wrong parameters."""
     parser = argparse.ArgumentParser(prog="python -m ageflow.protocol", description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=("export",), help="write the faces that notebook 06 judges")
-    for name, text in _OPTIONS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", help=text)
+    for name in _OPTIONS:
+        parser.add_argument(f"--{name.replace('_', '-')}", help=Ablations.model_fields[name].description)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="left out: the run's folder export")
     given = parser.parse_args(arguments)
     try:

@@ -182,13 +182,8 @@ class Evaluation:
         real, methods = self.judged("real"), {name: self.judged(name) for name in settings.methods}
         found = {"real faces": summary(real.rows, "_same")} | {name: summary(of.rows) for name, of in methods.items()}
         evaluated = max(of.about["evaluated"] for of in (real, *methods.values(), *map(self.gathered, GATHERED)))
-        details = {
-            "methods": settings.methods,
-            "titles": self.titles,
-            "evaluated": evaluated,
-            "summary": found,
-            "external": settings.external,
-        }
+        details = {"methods": settings.methods, "evaluated": evaluated, "summary": found, "external": settings.external}
+        details["titles"] = self.titles
         Manifest(self.fingerprints, fingerprint=digest(details), details=details).write(self.folder)
         return pd.DataFrame(found).T.rename_axis("method")
 
@@ -244,11 +239,8 @@ class Evaluation:
         write_atomically(file, problems.to_csv(index=False).encode())
         kinds = problems["problem"].str.partition(":")[0]
         kinds = kinds.where(kinds.isin(["missing", "extra", "wrongly sized"]), "unreadable")
-        counted = [
-            f"{len(own)} {kind} ({', '.join(own[:3])}{', …' if len(own) > 3 else ''})"
-            for kind, own in problems["file"].groupby(kinds)
-        ]
-        warnings.warn(f"{method.folder}: {'; '.join(counted)}; the rest is judged, and {file} names all", stacklevel=3)
+        named = [f"{len(own)} {kind}, first {', '.join(own[:3])}" for kind, own in problems["file"].groupby(kinds)]
+        warnings.warn(f"{method.folder}: {'; '.join(named)}; the rest is judged, and {file} names all", stacklevel=3)
 
     def _kept(self, file: str, made_from: dict[str, Any], make: Callable[[Judged | None], tuple]) -> Judged:
         """What a file holds, if it was made from the same; otherwise what `make` makes, given what is there."""

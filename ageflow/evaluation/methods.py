@@ -3,9 +3,10 @@
 import inspect
 from pathlib import Path
 
-from ageflow.config import BASELINES, METHODS, ParameterError, check_method, default_runs_root, own_class
+from ageflow.config import BASELINES, METHODS, ParameterError, check_method, default_runs_root
 from ageflow.device import device_of
 from ageflow.evaluation.pictures import FolderMethod
+from ageflow.names import own_class
 from ageflow.run import Workspace, digest
 from ageflow.translation.methods import Method, load_latent_method
 

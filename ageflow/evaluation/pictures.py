@@ -1,6 +1,7 @@
 """A folder of pictures that another tool made, as a method: what it is to make, and what it made."""
 
 import io
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ageflow.config import Ablations
+from ageflow.config import Ablations, ParameterError
 from ageflow.data.faces import Faces
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.records import AGE_GROUPS
@@ -41,8 +42,7 @@ def export(settings: Ablations, out: Path) -> pd.DataFrame:
     """
     faces = held_out_faces(settings)
     names = [f"{_INPUTS}/{face}.png" for face in faces.table["face"]]
-    bar = progress_bar(range(len(faces)), unit="face", title="writing", show=settings.progress)
-    for row in bar:
+    for row in progress_bar(range(len(faces)), unit="face", title="writing", show=settings.progress):
         content = io.BytesIO()
         Image.fromarray(faces.images([row])[0].permute(1, 2, 0).contiguous().numpy()).save(content, "PNG")
         write_atomically(out / names[row], content.getvalue())
@@ -67,7 +67,7 @@ class FolderMethod(Method):
     def __init__(self, name: str) -> None:
         self.folder = Path(name.removeprefix("folder:"))
         self.title, self.weights = self.folder.name, {"pictures": files_state(self.folder)}
-        self._problems: dict[str, str] = {}
+        self._problem = cache(self._find_problem)
 
     def can(self, faces: Faces, rows: np.ndarray, targets: np.ndarray) -> np.ndarray:
         names, side = map(picture_name, faces.table["face"].iloc[rows], targets), faces.image_size
@@ -94,18 +94,14 @@ class FolderMethod(Method):
     def translate(
         self, images: Tensor, target: Tensor, source: Tensor | None = None, attributes: Attributes = None
     ) -> Tensor:
-        raise ValueError(
-            f"{self.folder} has pictures of test faces, which are looked up by name: it translates no others"
-        )
+        raise ParameterError(f"{self.folder} has pictures of test faces, by their names: it translates no others")
 
-    def _problem(self, name: str, side: int) -> str:
-        if name not in self._problems:
-            try:
-                self._picture(name, side)
-                self._problems[name] = ""
-            except ValueError as error:
-                self._problems[name] = str(error)
-        return self._problems[name]
+    def _find_problem(self, name: str, side: int) -> str:
+        try:
+            self._picture(name, side)
+        except ValueError as error:
+            return str(error)
+        return ""
 
     def _picture(self, name: str, side: int) -> np.ndarray:
         if not (self.folder / name).exists():

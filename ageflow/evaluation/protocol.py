@@ -154,14 +154,12 @@ def translate(method: Method, faces: Faces, rows: np.ndarray, targets: Tensor) -
         ValueError: what it made are no faces of this size with values in [0, 1].
     """
     images = method.translate_faces(faces, rows, targets, _known(faces, rows))
-    wanted = (len(rows), 3, faces.image_size, faces.image_size)
-    if tuple(images.shape) != wanted:
-        raise ValueError(f"method {method.name!r} made {tuple(images.shape)}: expected faces {wanted}")
-    # A flow's may lie outside, and are clamped.
+    # A flow's values may lie outside, and are clamped.
     outside = not isinstance(method, LatentMethod) and ((images < -0.1) | (images > 1.1)).float().mean() > 0.2
-    if outside or not images.is_floating_point():
-        found = f"{images.dtype} from {images.min():g} to {images.max():g}"
-        raise ValueError(f"method {method.name!r} made {found}: expected float faces in [0, 1]")
+    shape = (len(rows), 3, faces.image_size, faces.image_size)
+    if outside or not images.is_floating_point() or images.shape != shape:
+        found = f"{images.dtype} {tuple(images.shape)}, {images.min():g} to {images.max():g}"
+        raise ValueError(f"method {method.name!r} made {found}: expected float faces {shape} in [0, 1]")
     _refuse_non_finite(images, method, "translating", faces, rows)
     return images
 

@@ -229,13 +229,10 @@ def _in_all_groups(method: Method, faces: Faces, face: int) -> list[Cell | None]
     others = [group for group in range(len(AGE_GROUPS)) if group != own]
     can = method.can(faces, np.full(len(others), face), np.array(others))
     others = [group for group, able in zip(others, can, strict=True) if able]
-    made = {own: faces.images([face])[0]}
+    rows, cells = np.full(len(others), face), {own: Cell(faces.images([face])[0], framed=True)}
     if others:
-        made |= zip(
-            others, translate(method, faces, np.full(len(others), face), torch.tensor(others)).cpu(), strict=True
-        )
-    groups = range(len(AGE_GROUPS))
-    return [Cell(made[group], framed=group == own) if group in made else None for group in groups]
+        cells |= zip(others, map(Cell, translate(method, faces, rows, torch.tensor(others)).cpu()), strict=True)
+    return [cells.get(group) for group in range(len(AGE_GROUPS))]
 
 
 # -- what a person looks at after preparing a data set (notebook 01) ------------------------------------------------

@@ -186,7 +186,7 @@ def age_curves(rows: pd.DataFrame, resamples: int = 500, titles: Mapping[str, st
         for target, own in rows[rows["method"] == method].groupby("target_age"):
             mean = Bootstrap(resamples).mean(own.rename(columns={"predicted_age": "value"}))
             found.append({"method": name, "target_age": target} | asdict(mean))
-    return pd.DataFrame(found, columns=None if found else ["method", "target_age", "value", "low", "high"])
+    return pd.DataFrame(found)
 
 
 def age_plot(curves: pd.DataFrame) -> Figure:
@@ -241,9 +241,9 @@ def trade_off_plot(
     handles = figure.axes[1].get_legend_handles_labels()
     figure.axes[1].get_legend().remove()
     for axes, column in zip(panels[2:], more, strict=True):
-        for row in points.itertuples():
-            look = {"marker": look_of["markers"][row.method], "color": look_of["palette"][row.method]}
-            axes.scatter(row.age_accuracy, points.at[row.Index, column], s=45, edgecolor="black", **look)
+        for name, own in points.groupby("method"):
+            look = {"marker": look_of["markers"][name], "color": look_of["palette"][name]}
+            axes.scatter(own["age_accuracy"], own[column], s=45, edgecolor="black", **look)
         tidy(axes, f"age accuracy by {_JUDGES['age_accuracy']}, %", column)
     figure.legend(*handles, loc="outside lower center", fontsize=SMALL, frameon=False, ncols=2, handlelength=3.2)
     return figure
@@ -252,13 +252,9 @@ def trade_off_plot(
 def _method_lines(table: pd.DataFrame, axes: Axes, x: str, y: str) -> None:
     import seaborn
 
-    look = {
-        "hue": "method",
-        "style": "method",
-        "linewidth": 1.4,
-        "markersize": 4,
-        **drawing.method_look(table["method"]),
-    }
+    look = {"hue": "method", "style": "method", "linewidth": 1.4, "markersize": 4} | drawing.method_look(
+        table["method"]
+    )
     seaborn.lineplot(table, x=x, y=y, ax=axes, sort=False, estimator=None, **look)
 
 

@@ -68,12 +68,7 @@ LAYOUTS = {
         (*_PAPER, "second_accuracy", "cycle_error"),
     ),
     4: Layout("Attribute preservation of the variants when faces of 30- are aged", ATTRIBUTES, groups=_ALL[1:]),
-    5: Layout(
-        "All methods, and what the paper does not measure: a second age judge, cycles, ages between, realism",
-        _BEYOND,
-        mean=True,
-        others=True,
-    ),
+    5: Layout("All methods; a second age judge, cycles, ages between, realism", _BEYOND, mean=True, others=True),
     6: Layout("AgeFlow's lead over the other methods, paired", (*_PAPER, *ATTRIBUTES, "second_accuracy"), mean=True),
 }
 
@@ -116,8 +111,7 @@ def make_table(number: int, results: Results, settings: Tables) -> Table:
         rows += (_leads if number == 6 else _means)(metric, found, layout, bootstrap)
         rows += _not_measured(metric, found, layout, results)
         rows += _paper_rows(number, metric, results.workspace.dataset) if number <= 4 else []
-    kid = _kid_rows(results) if number in (3, 5) else []
-    shown = (*layout.methods, _UNCHANGED)
+    kid, shown = _kid_rows(results) if number in (3, 5) else [], (*layout.methods, _UNCHANGED)
     rows += [row for row in kid if row["group"] in layout.columns and row["method"] in shown]
     rows = rows or [_row("age_accuracy", OWN, _OURS, MEAN, Estimate(note="no two methods were judged"))]
     numbers = pd.DataFrame(rows).replace({"source": {OWN: f"{OWN} ({results.run})"}})
@@ -161,8 +155,7 @@ def best_method(metric: str, values: Mapping, parts: Mapping, bootstrap: Bootstr
         return None
     first, second = sorted(known, key=lambda method: sign * values[method].value, reverse=True)[:2]
     # What is compared is what is printed: the mean over the faces, of whichever groups they are.
-    both = _paired(parts[first], parts[second])
-    one, other = (part.assign(group=0, value=sign * part["value"]) for part in both)
+    one, other = (part.assign(group=0, value=sign * part["value"]) for part in _paired(parts[first], parts[second]))
     # What reads 1.000 beside 1.000 is not better.
     differs = shown(values[first].value, values[first].low) != shown(values[second].value, values[second].low)
     return first if differs and bootstrap.lead(one, other, [0]).low > 0 else None
@@ -292,12 +285,10 @@ def _notes(number: int, numbers: pd.DataFrame, results: Results, settings: Table
     missing = [name for method, name in METHODS.items() if method not in results.methods]
     missing += [name for name in ATTRIBUTES if number in (2, 4) and name not in results.attributes]
     found += [f"Not judged: {', '.join(missing)} (no such labels, or not asked for)."] if missing else []
-    for name, judged in results.methods.items() if number != 4 else ():
-        if len(judged.rows) < (asked := judged.about.get("asked", 0)):
-            faces = f"{len(judged.rows)} of {asked} translations, of {judged.about['faces']} faces"
-            found.append(
-                f"{results.titles[name]} is judged on {faces}: it has no others. It is compared on these alone."
-            )
+    for name, judged in results.methods.items() if number not in (3, 4) else ():
+        if (judged_on := len(judged.rows)) < (asked := judged.about.get("asked", 0)):
+            faces = f"{judged_on} of {asked} translations ({judged.about['faces']} faces), all that it has"
+            found.append(f"{results.titles[name]} is judged, and compared, on {faces}.")
     found += [results.trained_since] if results.trained_since else []
     for note, rows in numbers[numbers["note"] != ""].groupby("note", sort=False):
         labels = "; ".join(METRICS[metric].label for metric in rows["metric"].unique())

@@ -178,6 +178,8 @@ class Explorer:
         """
         judges = {name: fingerprint(self.workspace.path("classifiers", name)) for name in self._classifiers}
         method = self._method(self.settings.method).at(self.settings.strength)
+        if not method.live:
+            raise ParameterError(f"method = {method.name!r} has pictures of test faces alone: name another method")
         return dict(method.weights) | judges | {"embedder": self.embedder.fingerprint}
 
     @staticmethod
@@ -253,10 +255,8 @@ class Explorer:
     def _translated(self, method: Method, portrait: Portrait, ages: Sequence[float]) -> Tensor:
         count, source = len(ages), int(age_group(portrait.own_age))
         groups = age_group(np.array(ages)).astype(int)
-        for target in groups.tolist() if method.pairs is not None else ():
-            if (source, target) not in method.pairs:
-                names = f"from {AGE_GROUPS[source]} to {AGE_GROUPS[target]}"
-                raise ParameterError(f"{method.title} does not go {names}: ask for another age, or another method")
+        if other := [target for target in groups.tolist() if method.pairs and (source, target) not in method.pairs]:
+            raise ParameterError(f"{method.title} does not go from {AGE_GROUPS[source]} to {AGE_GROUPS[other[0]]}")
         target = torch.stack(list(map(age_to_weights, ages))) if method.continuous else torch.tensor(groups)
         attributes = {name: [value] * count for name, value in portrait.attributes.items()}
         images = portrait.image.expand(count, -1, -1, -1)

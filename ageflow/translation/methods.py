@@ -86,9 +86,7 @@ class Method(ABC):
             ParameterError: it has one strength alone.
         """
         if strength != 1:
-            raise ParameterError(
-                f"strength = {strength!r}: {self.title} has no strengths; expected 1, the method as it is"
-            )
+            raise ParameterError(f"strength = {strength!r}: {self.title} has no strengths; expected 1")
         return self
 
     @abstractmethod

@@ -54,8 +54,11 @@ latex:
 		DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends texlive-latex-extra; } || \
 		echo "no pdflatex: whether the tables' LaTeX compiles is not tested; install texlive-latex-extra"
 
+# Of a picture over 10 MiB, tornado's own limit, the server would drop the connection without a word.
+LARGE_PICTURES := --ServerApp.tornado_settings="{'websocket_max_message_size': 300000000}"
+
 lab: $(INSTALLED)
-	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/09_age_slider.ipynb
+	$(BIN)/jupyter lab $(LARGE_PICTURES) $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/09_age_slider.ipynb
 
 clean:
 	rm -rf .venv build ./*.egg-info .pytest_cache .ruff_cache .hypothesis notebooks/out*.ipynb

@@ -40,6 +40,7 @@ OF_DECODED = {
     "cycle_weight": 0.0,
 }
 DATASETS: tuple[str, ...] = Dataset.__args__
+PAPER_BOUNDS = (30, 40, 50)  # age groups by their last completed years; the last group has no end
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -113,7 +114,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_papermill_passes_it(cls, values: Any) -> Any:
-        # Its -p knows numbers, True and False: a list comes as text, a run that is called 2024 as a number.
+        # Its -p knows numbers, True and False: a list comes as text, a run that is called 007 as 7.
         if not isinstance(values, Mapping):
             return values
         fields = {name: field.annotation for name, field in cls.model_fields.items()}
@@ -145,12 +146,23 @@ class PrepareData(Settings):
 
     image_size: int = Field(64, ge=16, description="side of the aligned faces, pixels")
     faces: int = Field(1200, ge=16, description="demo set: how many faces to draw")
+    groups: list[Annotated[int, Field(ge=1, lt=120)]] = Field(
+        [*PAPER_BOUNDS], min_length=1, max_length=9, description="age groups: 1 to 9 rising last years, and all above"
+    )
     shard_size: int = Field(4096, ge=1, description="faces in one shard file")
     test_share: float = Field(0.2, gt=0, lt=1, description="share of the identities kept for testing")
     cache: Path = Field(Path("~/.cache/ageflow"), description="where generated faces are kept between runs")
     genders: Path | None = Field(None, description="cacd: CSV of name or identity and gender; None: by majority vote")
+    columns: str | None = Field(None, description="folder: its table's columns, file=file_name, age=real_age …")
     workers: int = Field(0, ge=0, description="processes that align faces, a shard each; 0: one a processor or GPU")
     scheduler: str | None = Field(None, description="dask scheduler, tcp://host:port, for many machines; None: local")
+
+    @field_validator("groups", mode="after")
+    @classmethod
+    def _rising(cls, values: list[int]) -> list[int]:
+        if values != sorted(set(values)):
+            raise ValueError(f"expected rising years, such as {sorted(set(values))}")
+        return values
 
 
 class Training(Settings):
@@ -289,7 +301,7 @@ class Ablations(Settings):
     evaluation_faces: int | None = Field(None, ge=4, description="judge on so many test faces; None: all")
     evaluation_batch: int = Field(64, ge=1, description="faces judged at a time")
     cycle_faces: int | None = Field(32, ge=4, description="of them, faces translated there and back")
-    continuous_faces: int | None = Field(64, ge=4, description="of them, faces taken from 20 to 70")
+    continuous_faces: int | None = Field(64, ge=4, description="of them, faces taken from young to old")
     strength_faces: int | None = Field(64, ge=4, description="of them, faces translated at other strengths too")
     strengths: list[Annotated[float, Field(gt=0, le=5)]] = Field([0.4, 0.6, 0.8, 1.2], description="those strengths")
     inception: Path | None = Field(None, description="torch-fidelity's InceptionV3 for KID; None: the second judge")
@@ -324,7 +336,7 @@ class Slider(Settings):
     strength: float = Field(1.0, ge=0, le=2, description="strength: 0 moves the face not at all, 1 as the method does")
     face: int = Field(0, ge=0, description="the test face shown first, counted from 0")
     photo: Path | None = Field(None, description="picture file to show first instead of a test face")
-    age: float = Field(60.0, ge=20, le=70, description="age shown first, years")
+    age: float | None = Field(None, ge=0, le=120, description="age shown first, years; None: 60, or what is nearest")
     embedder: str = Field("dlib", description="identity: dlib, or the path of an ArcFace ONNX file")
 
 
@@ -359,10 +371,9 @@ def literal(text: str) -> Any:
 
 def _meant(value: Any, annotation: Any) -> Any:
     """A value as the parameter's type takes it: text in brackets as a list, one value as a list of one."""
-    if annotation is str and isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if annotation is str and isinstance(value, float):
-        raise ValueError(f"{value!r} came as a number, and how it was written is lost: begin a name with a letter")
+    if annotation is str and isinstance(value, int | float) and not isinstance(value, bool):
+        how = "papermill's -r in place of -p, quotation marks in a notebook, or a name that begins with a letter"
+        raise ValueError(f"{value!r} came as a number, and how it was written is lost (007, 2024_06_01): use {how}")
     if list not in {get_origin(one) for one in (annotation, *get_args(annotation))}:
         return value
     if isinstance(value, str) and value.strip().startswith(("[", "(")):

@@ -19,14 +19,13 @@ from ageflow.train import main
         ("train_ictm", "latent", "top", "top"),
         ("ablations", "methods", "glow,ageflow", ["glow", "ageflow"]),
         ("figures", "temperatures", "0.7", [0.7]),
-        ("tables", "run", "2024", "2024"),
     ],
 )
 def test_what_a_command_line_passes_is_taken_as_it_was_meant(passed, step, name, text, value):
     assert getattr(ageflow.settings(step, {name: passed(text)}), name) == value
 
 
-@pytest.mark.parametrize("name", ["2024", "2024_06_01", "1.10", "1e5"])
+@pytest.mark.parametrize("name", ["2024", "2024_06_01", "007", "1.10", "1e5"])
 def test_a_run_on_the_command_line_is_called_as_it_was_written(name, capsys):
     assert main(["train_glow", "--parameters", "-p", "run", name]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("run ")]
@@ -41,7 +40,9 @@ def test_a_run_on_the_command_line_is_called_as_it_was_written(name, capsys):
         ("ablations", "methods", "[]", r"methods = \[\].*at least 1 item"),
         ("train_ictm", "latent", "[1, 1]", "duplicate value 1"),
         ("train_ictm", "consistency", "sources", "consistency = 'sources': .*did you mean 'source'"),
-        ("tables", "run", "1.10", "1.1 came as a number.*begin a name with a letter"),
+        ("tables", "run", "1.10", "1.1 came as a number.*papermill's -r in place of -p"),
+        ("tables", "run", "2024_06_01", "20240601 came as a number, and how it was written is lost"),
+        ("tables", "run", "007", "7 came as a number"),
     ],
 )
 def test_what_it_cannot_mean_is_refused(step, name, text, message):

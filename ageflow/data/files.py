@@ -16,6 +16,7 @@ Rules that hold for every data set:
 
 import contextlib
 import csv
+import itertools
 import os
 import posixpath
 import re
@@ -29,8 +30,9 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from ageflow.config import ParameterError, PrepareData
+from ageflow.data.columns import filled, needed
 from ageflow.data.matching import any_ending, nearest
-from ageflow.data.pictures import ENDINGS
+from ageflow.data.pictures import ENDINGS, opens
 from ageflow.data.records import Rejection, with_reasons
 
 _LITTER = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"))
@@ -89,6 +91,11 @@ def is_picture(name: str) -> bool:
     return name.casefold().endswith(ENDINGS)
 
 
+def _bare(name: str) -> bool:
+    """Whether a file's name has no ending."""
+    return "." not in posixpath.basename(name)
+
+
 def find_pictures(settings: PrepareData, names: Sequence[str], expected: str) -> tuple[Listing, str]:
     """Everything in `data_root` but the runs, and the pictures' folder: the uppermost of a known name, else "", all of it.
 
@@ -105,6 +112,8 @@ def find_pictures(settings: PrepareData, names: Sequence[str], expected: str) ->
     root = settings.data_root
     everything = Listing(Path(), [], {}) if root is None else list_files(root, settings.runs_root)
     holding = {posixpath.dirname(file) for file in everything.files if is_picture(file)}
+    if not holding and any(map(opens, (everything.root / file for file in everything.files if _bare(file)))):
+        holding = {posixpath.dirname(file) for file in everything.files if _bare(file)}
     above = {place for folder in holding for place in PurePosixPath(folder, "picture").parents}
     known = [(len(at.parts), names.index(at.name.casefold()), str(at)) for at in above if at.name.casefold() in names]
     own = everything.root.name.casefold() in (*names, *_PICTURES)
@@ -162,7 +171,9 @@ def list_files(root: Path, without: Path | None = None) -> Listing:
             elif target.is_file() and (not entry.is_symlink() or any(target.is_relative_to(disk) for disk in disks)):
                 files.append(name)
             else:
-                refused[name] = "it is, or links to, no ordinary file inside the data folder"
+                refused[name] = (
+                    "it is, or links to, no ordinary file inside the data folder: of a link, name the folder above both"
+                )
     return Listing(root, sorted(files), refused)
 
 
@@ -192,9 +203,9 @@ def read_table(
 
     Arguments:
         path: the file.
-        columns: our name of a column by its name in the table (lower case); others are left out. The delimiter is the
-            one that finds most of them.
-        required: of these, what the table must have.
+        columns: by our name of a column, its name in the table (lower case), or text as of `columns.filled`; others are
+            left out. The delimiter is the one that finds most of them.
+        required: of ours, what the table must have.
         text: its lines, the header first, where they are not simply the file's.
 
     Returns:
@@ -209,12 +220,14 @@ def read_table(
     if text and re.fullmatch(r'"?sep=."?', text[0].strip()):  # Excel's note to itself
         text = text[1:]
     headers = {sign: [name.casefold() for name in _fields(text[0], sign)] for sign in _DELIMITERS if text}
-    delimiter = max(headers, key=lambda sign: (len({*headers[sign]} & {*columns}), len(headers[sign])), default=",")
+    parts = {ours: needed(source) for ours, source in columns.items()}
+    known = {*itertools.chain(*parts.values())}
+    delimiter = max(headers, key=lambda sign: (len({*headers[sign]} & known), len(headers[sign])), default=",")
     header = headers.get(delimiter, [])
-    if lacking := [name for name in required if name not in header]:
-        raise ParameterError(
-            f"{path} has no column {', '.join(lacking)}: its first line should name {', '.join(columns)}"
-        )
+    there = [ours for ours in columns if {*parts[ours]} <= {*header}]
+    if lacking := [name for ours in required for name in parts[ours] if name not in header]:
+        has = f"it has {', '.join(header)[:300]}" if header else "it is empty"
+        raise ParameterError(f"{path} has no column {', '.join(dict.fromkeys(lacking))} in its first line: {has}")
     rows = []
     for line in text[1:]:
         fields = _fields(line, delimiter)
@@ -223,21 +236,23 @@ def read_table(
         while len(fields) > len(header) and not fields[-1]:
             fields.pop()
         if len(fields) == len(header):
-            # Reversed, as the first of two columns of one name counts.
-            rows.append({columns.get(name): value for name, value in zip(header[::-1], fields[::-1], strict=True)})
+            row = dict(zip(header[::-1], fields[::-1], strict=True))  # the first of two columns of one name counts
+            rows.append({ours: filled(columns[ours], row) for ours in there})
         else:
             reason = f"the row of {path.name} has {len(fields)} fields, and the header {len(header)}"
             rows.append({"file": next(filter(is_picture, fields), line[:200]), "reason": reason})
-    frame = pd.DataFrame(rows, columns=[*columns.values(), "reason"], dtype=object).replace("", None)
+    frame = pd.DataFrame(rows, columns=[*columns, "reason"], dtype=object).replace("", None)
     for column in frame.columns.difference(_AS_WRITTEN):
         frame[column] = (genders if column == "gender" else missing)(frame[column])
     return frame.where(frame.notna(), None).fillna({"reason": ""})
 
 
-def read_tables(listing: Listing, columns: Mapping[str, str], required: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """The rows of every table in a folder that has the required columns, as of `read_table`; `file` from that folder on."""
+def read_tables(
+    listing: Listing, columns: Mapping[str, str], required: Sequence[str], names: Sequence[str] | None = None
+) -> dict[str, pd.DataFrame]:
+    """The rows of every table in a folder, or of the `names`, that has the required columns; `file` from that folder on."""
     tables = {}
-    for table in listing.tables:
+    for table in listing.tables if names is None else names:
         with contextlib.suppress(ParameterError):
             rows = read_table(listing.root / table, columns, required)
             from_root = partial(posixpath.join, posixpath.dirname(table))
@@ -345,7 +360,7 @@ def join(
         found = found.where(found.notna(), path.map(key).map(by_key)).where(path != "", None)
     asked = rows.get("written", path).where(found.isna() & (path != ""), None).dropna()
     asked = asked.str.strip().str.replace("\\", "/").map(posixpath.normpath).map(any_case)
-    left = known[known.map(is_picture) & ~known.isin(set(found.dropna()))]
+    left = known[(known.map(is_picture) | known.map(_bare)) & ~known.isin(set(found.dropna()))]
     left = left.set_axis(left.map(any_case))
     near, unsure = nearest(asked, left[~left.index.duplicated(keep=False)])
     found = found.where(found.notna(), near)
@@ -386,6 +401,8 @@ def named(listing: Listing, pattern: str, form: str) -> tuple[pd.DataFrame, list
     files = pd.Series(listing.files, dtype=object)
     parts = name_parts(files, pattern)
     table = parts.assign(file=files, reason="")[parts.notna().any(axis=1)].reset_index(drop=True)
+    alike = table["file"].map(any_case).map(any_ending).duplicated(keep=False)
+    table.loc[alike, "reason"] = "several pictures are named alike but for their endings: keep the one that is meant"
     return table, _left(listing, table["file"], f"the file's name is not {form}")
 
 
@@ -402,7 +419,7 @@ def _left(listing: Listing, used: pd.Series, reason: str) -> list[Rejection]:
     )
     endings = {".heic": heic, ".heif": heic}
     unused = {
-        file: reason if is_picture(file) else endings.get(PurePosixPath(file).suffix.casefold(), other)
+        file: reason if is_picture(file) or _bare(file) else endings.get(PurePosixPath(file).suffix.casefold(), other)
         for file in listing.files
     }
     taken = set(used)

@@ -54,6 +54,15 @@ def read_picture(root: Path, file: str) -> bytes:
     return content
 
 
+def opens(path: Path) -> bool:
+    """Whether a file begins as a picture does, whatever its name."""
+    try:
+        with Image.open(path, formats=_FORMATS):
+            return True
+    except Exception:  # as in `open_image`
+        return False
+
+
 def open_image(content: bytes) -> Image.Image:
     """Decode a picture: upright, RGB, as the head of this file says.
 

@@ -26,24 +26,24 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ageflow.config import ParameterError, PrepareData
+from ageflow.config import PAPER_BOUNDS, ParameterError, PrepareData
 from ageflow.data.advice import advice_on_faces, advice_on_side
 from ageflow.data.align import DETECTION_BATCH, Aligned, Aligner
 from ageflow.data.faces import TABLE_FILE, Faces, shard_file
 from ageflow.data.files import list_files
-from ageflow.data.people import one_spelling, remarks, together
+from ageflow.data.people import look, lookalikes, one_spelling, remarks, together
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.readers import READERS
-from ageflow.data.records import AGE_GROUPS, NO_GROUP, Reading, Rejection, age_group, checked, split_faces
-from ageflow.device import devices_of, keep_freed_memory, processors
+from ageflow.data.records import NO_GROUP, PAPER_GROUPS, AgeGroups, Reading, Rejection, checked, split_faces
+from ageflow.device import devices_of, exact_products, free_memory, keep_freed_memory, processors
 from ageflow.run import Manifest, Workspace, atomic_file, digest, files_state, remove_leftovers, sole_writer
 from ageflow.work import resumable_map
 
-_PROCESSES_A_GPU = 4
+_OF_A_PROCESS = 2 * 2**30  # bytes of a GPU: CUDA's own, and MTCNN on a batch
 _MUCH_OUTSIDE, _UPRIGHT = 0.1, 45.0  # the data card counts faces with more outside their picture, and turned further
 _LEFT_OUT = {"runs_root", "progress", "workers", "scheduler"}  # they change nothing in what is made
-_DECIDING = ("dataset", "data_root", "image_size", "shard_size", "test_share", "seed")
-_OF_ONE_SET = {"demo": ("faces",), "cacd": ("genders",)}
+_DECIDING = ("dataset", "data_root", "image_size", "groups", "shard_size", "test_share", "seed")
+_OF_ONE_SET = {"demo": ("faces",), "cacd": ("genders",), "folder": ("columns",)}
 
 
 def prepare(settings: PrepareData) -> Faces:
@@ -98,13 +98,14 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
         warnings.warn(line, stacklevel=3)
     inputs = _inputs(settings, settings.data_root)  # before they are read: what changes meanwhile shows the next time
     reading = READERS[settings.dataset](settings)
-    table, rejected = checked(reading.table, reading.ages)
+    age_groups = AgeGroups(tuple(settings.groups))
+    table, rejected = checked(reading.table, reading.ages, age_groups)
     shards = _align(settings, folder, table, reading)
     rejected = reading.rejections + rejected + [Rejection(*line) for part in shards for line in part["rejected"]]
     rows = pd.DataFrame(rejected, columns=Rejection._fields).astype({"row": "Int64"})
     with atomic_file(folder / "rejected.csv") as file:
         file.write(rows.to_csv(index=False).encode())
-    columns = ["position", "shard", "row", "found", "checksum", "landmarks"]
+    columns = ["position", "shard", "row", "found", "checksum", "landmarks", "look"]
     aligned = pd.DataFrame([line for part in shards for line in part["faces"]], columns=columns)
     if aligned.empty:  # nothing is kept but the reasons, so that another `data_root` may be named
         shutil.rmtree(folder / "pieces", ignore_errors=True)
@@ -116,19 +117,23 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
             f"folder of dataset = {settings.dataset!r}?"
         )
     faces = table.join(aligned.set_index("position"), how="inner").reset_index(drop=True)
-    faces["group"] = age_group(faces["age"]) if reading.ages else NO_GROUP
+    faces["group"] = age_groups.of(faces["age"]) if reading.ages else NO_GROUP
     written, named = faces["identity"], faces["identity"] != faces["file"]
     faces["identity"] = one_spelling(written[named]).reindex(faces.index).fillna(written)
     asked = faces.get("split")
     faces["split"] = split_faces(faces.assign(identity=together(faces)), settings.test_share, settings.seed)
     notes = remarks(faces, written)
+    faces = faces.drop(columns="birth", errors="ignore")
     if asked is not None and (moved := int(((asked == "test") & (faces["split"] == "train")).sum())):
         notes.append(f"In training, not in the test half as the data set has it: {moved:,} faces of people who train.")
-    for line in (told := advice_on_faces(settings, faces, reading)):
+    looks = [bytes.fromhex(text) for text in faces.pop("look")]
+    for line in (told := [*advice_on_faces(settings, faces, reading), *lookalikes(faces, looks)]):
         warnings.warn(line, stacklevel=3)
     faces.insert(0, "face", np.arange(len(faces)))
     faces["source"] = settings.dataset
     faces.attrs["shards"] = [part["checksum"] for part in shards]
+    if age_groups != PAPER_GROUPS:
+        faces.attrs["bounds"] = settings.groups
     with atomic_file(folder / "data.md") as file:
         notes = [*reading.notes, *notes, *told, *_oddly_placed(shards)]
         file.write(_data_card(settings, reading, faces, rejected, notes).encode())
@@ -141,7 +146,7 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
 # -- the data card ---------------------------------------------------------------------------------------------------
 
 
-def counts_table(faces: pd.DataFrame, attribute: str = "gender") -> pd.DataFrame:
+def counts_table(faces: pd.DataFrame, attribute: str = "gender", age_groups: AgeGroups = PAPER_GROUPS) -> pd.DataFrame:
     """Faces per age group (rows), part and value of an attribute (columns), with totals.
 
     Where ages are not known, one row takes the place of the groups.
@@ -149,8 +154,9 @@ def counts_table(faces: pd.DataFrame, attribute: str = "gender") -> pd.DataFrame
     Arguments:
         faces: `Faces.table`.
         attribute: "gender" or "race"; unknown values are counted as "unknown".
+        age_groups: the faces'.
     """
-    names = ["unknown"] if (faces["group"] == NO_GROUP).all() else list(AGE_GROUPS)  # a set has ages or has none
+    names = ["unknown"] if (faces["group"] == NO_GROUP).all() else list(age_groups.labels)  # a set has ages or has none
     groups = pd.Categorical.from_codes(faces["group"].clip(lower=0), categories=names)
     halves = pd.Categorical(faces["split"], categories=["train", "test"])
     values = faces[attribute].astype(object).where(faces[attribute].notna(), "unknown").to_numpy()
@@ -189,7 +195,8 @@ def _data_card(
         f"\n## Split\n\n{rule}: {people['train']:,} identities to train on, {people['test']:,} to test on, none in both.",
     ]
     for attribute in [name for name in ("gender", "race") if faces[name].notna().any()] or ["gender"]:
-        lines.append(f"\n## Faces per age group, part and {attribute}\n\n{_markdown(counts_table(faces, attribute))}")
+        counts = counts_table(faces, attribute, AgeGroups(tuple(settings.groups)))
+        lines.append(f"\n## Faces per age group, part and {attribute}\n\n{_markdown(counts)}")
     kinds = _kinds(pd.Series([line.reason for line in rejected], dtype=object))
     lines.append("\n## Rejected: the first reason of each kind\n")
     lines += [f"* {n:,}: {reason}" for n, reason in kinds.to_numpy()]
@@ -235,6 +242,7 @@ def _check(made: Manifest, settings: PrepareData, folder: Path) -> None:
     wanted = _decided_by(settings)
     if settings.data_root is None:  # to open what is there, it is not needed
         wanted["data_root"] = made.settings.get("data_root")
+    made.settings.setdefault("groups", [*PAPER_BOUNDS])  # of faces prepared before there were others
     if changes := made.changes(made.inputs, wanted):
         raise ParameterError(f"{folder} holds faces made with other settings: {changes}. Name another run or delete it")
     root = wanted["data_root"]
@@ -281,8 +289,8 @@ def _align(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: Re
         path = shard_file(folder.resolve(), number)
         shards.append(Shard(path, number, reading.root.resolve(), files, points, settings.image_size, settings.device))
         # All that decides the faces, but the pictures' own content; the fields change with how they are aligned.
-        decide = [reading.root, list(files.items()), np.array(points).tolist(), settings.image_size, Aligned._fields]
-        keys.append(digest(decide))
+        decide = [reading.root, list(files.items()), np.array(points).tolist(), settings.image_size]
+        keys.append(digest([*decide, Aligned._fields, "look"]))
     # Of a scheduler's workers this machine knows nothing: it may be without the GPUs that they have.
     workers = 1 if settings.scheduler else min(settings.workers or _processes(settings), len(shards))
     options = {"workers": workers, "scheduler": settings.scheduler, "show": settings.progress}
@@ -291,12 +299,13 @@ def _align(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: Re
 
 
 def _processes(settings: PrepareData) -> int:
-    """How many shards this machine makes best at a time: one a processor, or a few a GPU where these find the faces.
+    """How many shards this machine makes best at a time: one a processor, as many as GPUs have memory for.
 
-    Reading and cutting the pictures is the processors' all the same: one process alone leaves a GPU waiting.
+    Reading and cutting the pictures is the processors' where GPUs find the faces, too: a few processes leave those waiting.
     """
     gpus = [device for device in devices_of(settings.device) if device.type != "cpu"]
-    return max(len(gpus), min(processors(), _PROCESSES_A_GPU * len(gpus))) if gpus else processors()
+    fit = sum(int(free_memory(device) // _OF_A_PROCESS) for device in gpus)
+    return max(len(gpus), min(processors(), fit)) if gpus else processors()
 
 
 def make_shard(shard: Shard) -> dict[str, Any]:
@@ -306,9 +315,9 @@ def make_shard(shard: Shard) -> dict[str, Any]:
 
     Returns:
         ``faces``, a list of (the reader's row, shard, row in the shard, faces found in the picture, SHA-256 of the
-        file, ten numbers of landmarks); ``rejected``, a list of (file, the reader's row, reason); ``outside`` and
-        ``turned``, how many faces reach far out of their pictures and how many lie on their side or upside down; and
-        ``checksum``, the SHA-256 of the shard.
+        file, ten numbers of landmarks, `look` in hexadecimal digits); ``rejected``, a list of (file, the reader's row,
+        reason); ``outside`` and ``turned``, how many faces reach far out of their pictures and how many lie on their
+        side or upside down; and ``checksum``, the SHA-256 of the shard.
 
     Raises:
         FileNotFoundError: this machine does not see the folders.
@@ -320,10 +329,11 @@ def make_shard(shard: Shard) -> dict[str, Any]:
                 f"a worker does not see {folder}: data_root, runs_root and cache must be paths of a shared disk"
             )
     devices, side = devices_of(shard.device), shard.image_size
-    aligner = _aligner(side, devices[shard.number % len(devices)])
+    own = devices[shard.number % len(devices)]
+    aligner = _aligner(side, own)
     positions, names = list(shard.files), list(shard.files.values())
     faces, rejected, outside, turned = [], [], 0, 0
-    with atomic_file(shard.path) as file:
+    with exact_products(own), atomic_file(shard.path) as file:  # a GPU finds what a CPU does
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(names), side, side, 3)}
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, len(names), DETECTION_BATCH):
@@ -343,7 +353,8 @@ def make_shard(shard: Shard) -> dict[str, Any]:
                     file.write(bytes(side**2 * 3))
                 else:
                     landmarks = face.landmarks.astype(float).round(3).ravel().tolist()
-                    faces.append([positions[row], shard.number, row, face.found, checksums[row], landmarks])
+                    seen = look(face.image).hex()
+                    faces.append([positions[row], shard.number, row, face.found, checksums[row], landmarks, seen])
                     file.write(face.image.tobytes())
                     outside, turned = outside + (face.outside > _MUCH_OUTSIDE), turned + (abs(face.roll) > _UPRIGHT)
         file.seek(0)

@@ -54,7 +54,8 @@ be subsets, unlike torchvision's, which checks MD5s of the whole. A picture's ro
 `file` is relative to the CSV's folder and stays in `data_root`; it may leave out folders and the ending where one picture
 only can be meant. `identity` (any text), `gender` (male, female, m, f), `race` (any text) and `split` (train, test) may be
 empty or left out. Delimiters ``, ; tab |``; UTF-8, UTF-16 with a mark, cp1252. All CSVs with the columns `file` and `age`
-are read, those of the uppermost folder first.
+are read, those of the uppermost folder first. In place of `age`, the dates `birth` and `taken`. Other names of columns are
+told by the parameter `columns` (`ageflow.data.columns`). Where no table has ages, or there is none, no age is known.
 
 The demo set has a file of its own. Every reader takes notebook 01's settings, and raises ParameterError where
 `data_root` does not hold its set. It may be the folder shown first, the one above it, or the pictures' folder itself.
@@ -72,17 +73,20 @@ import numpy as np
 import pandas as pd
 
 from ageflow.config import ParameterError, PrepareData
-from ageflow.data import demo, files
+from ageflow.data import columns, demo, files
+from ageflow.data.ages import between
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.records import GENDERS, Reading
 from ageflow.device import processors
 from ageflow.run import Workspace, files_state, write_atomically
 from ageflow.work import resumable_map
 
-_ENDING = r"\.(?:jpe?g|png|bmp|webp|tiff?)"  # sets are converted
+_ENDING = r"(?:\.(?:jpe?g|png|bmp|webp|tiff?))?"  # sets are converted, and some names have none
+_PICTURE = rf"(?P<picture>[^.]+|.+{_ENDING[3:-2]})"
 _MORPH_NAME = rf"(?P<subject>\d{{6}})_\d{{1,2}}(?P<sex>[MF])(?P<years>\d{{2}}){_ENDING}"
 _MORPH_CSVS = ("morph_2008_noncommercial.csv", "morph_album2_comp.csv")  # in lower case
-_MORPH_COLUMNS = {"photo": "file", "id_num": "identity", "age": "age", "gender": "gender", "race": "race"}
+_MORPH_COLUMNS = {"file": "photo", "identity": "id_num", "birth": "dob"}
+_MORPH_COLUMNS |= {name: name for name in ("age", "gender", "race")}
 _CACD_NAME = rf"(?P<years>-?\d+)_(?P<person>.+)_\d{{4}}{_ENDING}"
 _CACD_META = "celebrity2000_meta.mat"
 _FGNET_NAME = r"(?P<identity>\d{3})a(?P<age>\d{2})[a-z]?" + _ENDING
@@ -97,7 +101,7 @@ _CELEBA_TABLES = {
 }
 _PICTURES = 5  # voted on of each person at most; an odd number, so that two genders cannot tie
 _PEOPLE_A_WORKER = 50  # at least, or its start costs more than it saves
-_FOLDER_COLUMNS = {name: name for name in ("file", "identity", "age", "gender", "race", "split")}
+_NO_DATES = " one is no date: expected 1950-01-31, 1/31/1950 (the month first) or a year"
 _HALVES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 _HALVES |= dict.fromkeys(("validation", "valid", "val"), "test")  # as CelebA's
 
@@ -106,7 +110,7 @@ def read_morph(settings: PrepareData) -> Reading:
     """The table of MORPH-II."""
     expected = f"the folder Album2 (009055_1M54.JPG …) and {' or '.join(_MORPH_CSVS)} beside it"
     everything, pictures = files.find_pictures(settings, ("album2",), expected)
-    tables = files.read_tables(everything, _MORPH_COLUMNS, ("photo",))
+    tables = files.read_tables(everything, _MORPH_COLUMNS, ("file",))
     listing = everything.below(pictures, tables)
     official = {name: tables[name] for name in everything.find(*_MORPH_CSVS) if name in tables}
     left_out, tables = [name for name in tables if official and name not in official], official or tables
@@ -273,7 +277,7 @@ def read_celeba(settings: PrepareData) -> Reading:
         rows = rows.drop(columns="reason").assign(reason=reasons).rename_axis("file").reset_index()
         table, left = files.join(rows, listing, names, notes, (files.base_name, files.stem))
     else:
-        table, left = files.named(listing, rf"(?P<name>.+{_ENDING})", "a picture's")
+        table, left = files.named(listing, _PICTURE, "a picture's")
     return Reading(table, listing.root, left, notes=notes, ages=False)
 
 
@@ -287,7 +291,7 @@ def _celeba_tables(paths: list[Path], column: str) -> pd.DataFrame:
             if text[0].strip().isdigit():  # the count, which a subset may have kept from the whole
                 text = text[1:]
             text = [f"image_id {text[0]}", *text[1:]] if column == "gender" and text else [f"image_id {name}", *text]
-        tables.append(files.read_table(path, {"image_id": "file", name: column}, ("image_id", name), text))
+        tables.append(files.read_table(path, {"file": "image_id", column: name}, ("file", column), text))
     # Of two copies of one table, a row counts once.
     rows = pd.concat(tables).drop_duplicates() if len(tables) > 1 else tables[0]
     rows = rows.reset_index(drop=True)
@@ -300,16 +304,41 @@ def _celeba_tables(paths: list[Path], column: str) -> pd.DataFrame:
 
 
 def read_folder(settings: PrepareData) -> Reading:
-    """The table of a user's own folder; the CSVs lie in `data_root` or below."""
+    """The table of a user's own folder; the CSVs lie in `data_root` or below. Without an age anywhere, none are known."""
+    asked = columns.parsed(settings.columns)
     expected = "pictures and a CSV with the columns file,identity,age,gender,race (file and age at least)"
     everything, _ = files.find_pictures(settings, (), expected)
-    tables = files.read_tables(everything, _FOLDER_COLUMNS, ("file", "age"))
-    if not tables:
-        raise ParameterError(f"no CSV of file and age is in data_root = {everything.root}: it should hold {expected}")
-    names = " or ".join(tables)
-    notes = [f"Labels are those of {names}."]
-    table, left = files.join(pd.concat(tables.values()), everything.below("", tables), names, notes)
-    return Reading(_halves(table), everything.root, left, notes=notes)
+    texts = [file for file in everything.files if asked and file.casefold().endswith(".txt")]
+    names = [] if "name" in asked else [*everything.tables, *texts]
+    ours = {name: name for name in columns.OWN} | asked
+    tables = files.read_tables(everything, ours, ("file", *asked), names)
+    tables = {name: rows for name, rows in tables.items() if rows[["age", "birth"]].notna().any(axis=None)} or tables
+    if names and not tables:
+        try:
+            files.read_table(everything.root / names[0], ours, ("file", *asked))
+        except ParameterError as error:
+            do = "name its columns, as in columns = 'file=file_name, age=real_age', or take it out of data_root"
+            raise ParameterError(f"{error}; {do}") from None
+    if tables:
+        told = " or ".join(tables)
+        notes = [f"Labels are those of {told}."]
+        table, left = files.join(pd.concat(tables.values()), everything.below("", tables), told, notes)
+    else:
+        form = asked.get("name")
+        pattern = columns.name_pattern(form) + _ENDING if form else _PICTURE
+        table, left = files.named(everything, pattern, form or "a picture's")
+        notes = [
+            f"Labels are those in the files' names, {form}." if form else "There are no labels, as there is no table."
+        ]
+        table = table.reindex(columns=[*columns.OWN, "reason"])
+        table["gender"] = files.genders(table["gender"])
+    dated = table[["birth", "taken"]].notna().all(axis=1) & (table["age"].isna() | ("birth" in asked))
+    dates = table.loc[dated, ["birth", "taken"]].itertuples(index=False)
+    table.loc[dated, "age"] = pd.Series([between(*row) for row in dates], table.index[dated], dtype=object)
+    wrong = dated & table["age"].isna() & (table["reason"] == "")
+    table.loc[wrong, "reason"] = "of " + table["birth"].map(repr) + " and " + table["taken"].map(repr) + _NO_DATES
+    known = bool((table["age"].notna() | dated).any())
+    return Reading(_halves(table), everything.root, left, notes=notes, ages=known)
 
 
 def _halves(table: pd.DataFrame) -> pd.DataFrame:

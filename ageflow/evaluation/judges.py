@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ageflow.config import Ablations, ParameterError
-from ageflow.device import device_of
+from ageflow.device import constant, device_of
 from ageflow.downloads import not_downloaded
 from ageflow.evaluation.identity import RGB_MEAN, Embedder, Eyes, chips, load_embedder
 from ageflow.run import Manifest, digest
-from ageflow.translation.ages import GROUP_CENTRES
+from ageflow.translation.calibration import expected_age
 from ageflow.translation.classifier import Classifier, load_classifier
 
 # Columns of the faces' table that a method may ask for.
@@ -66,7 +66,7 @@ class SecondAgeJudge:
     def features(self, images: Tensor) -> Tensor:
         """What the age is read from: faces, uint8 or float in [0, 1], [B,3,S,S] → [B,512] float32, on the CPU."""
         faces = torch.from_numpy(chips(images, _BOX_EYES, 112)).to(self._device).float()
-        x = ((faces - faces.new_tensor(RGB_MEAN)) / 255).permute(0, 3, 1, 2)
+        x = ((faces - constant(RGB_MEAN, faces.device, faces.dtype)) / 255).permute(0, 3, 1, 2)
         x = F.pad(x.contiguous(memory_format=torch.channels_last), _SAME)
         x = F.relu(self._convolution(x, "entry_flow.conv_in"))
         x = self._reduction(x, x, "entry_flow.reduction_block_0")
@@ -139,7 +139,7 @@ class Judges:
     """The judges of a run.
 
     Arguments:
-        age: classifier whose labels are the four age groups.
+        age: classifier whose labels are the age groups.
         attributes: a classifier per attribute, by name.
         embedder: recognises identities.
         second: the age judge that the run did not train.
@@ -172,7 +172,7 @@ class Judges:
         logits = self.age(images.to(next(self.age.parameters()).device)).float().cpu()
         features = self.second.features(images)
         found = pd.DataFrame({"predicted": logits.argmax(dim=1).numpy(), "feature": list(features.numpy())})
-        found["predicted_age"] = (logits.softmax(dim=1) @ torch.tensor(GROUP_CENTRES)).numpy()
+        found["predicted_age"] = expected_age(logits.softmax(dim=1), self.age.age_groups).numpy()
         found["second_age"] = self.second.ages(features).numpy()
         return found
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from ageflow.config import Ablations, ParameterError
 from ageflow.data.faces import Faces
 from ageflow.data.pictures import open_image, read_picture
-from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.protocol import held_out_faces, other_groups
 from ageflow.run import files_state, write_atomically
 from ageflow.translation.methods import Attributes, Method
@@ -49,7 +48,7 @@ def export(settings: Ablations, out: Path) -> pd.DataFrame:
     rows, targets = other_groups(faces)
     table = faces.table[["face", *faces.attributes]].iloc[rows].reset_index(drop=True)
     table = table.assign(input=np.array(names)[rows], source=faces.groups[rows], target=targets)
-    table["target_ages"] = table["target"].map(dict(enumerate(AGE_GROUPS)))
+    table["target_ages"] = table["target"].map(dict(enumerate(faces.age_groups.labels)))
     table["output"] = list(map(picture_name, table["face"], table["target"]))
     write_atomically(out / _TABLE, table.to_csv(index=False).encode())
     return table

@@ -103,7 +103,7 @@ class RunFigures:
 
     def figure_ages(self) -> Figure | str:
         """Predicted age against continuous target age, by method."""
-        return self._judged(lambda results: _ages(results))
+        return self._judged(_ages)
 
     def figure_trade_off(self) -> Figure | str:
         """Identity against age accuracy, each method moving faces less and more of the way."""
@@ -167,7 +167,11 @@ class RunFigures:
 
 def _ages(results: Results) -> Figure | str:
     curves = plots.age_curves(results.continuous.rows, titles=results.titles)
-    return "no method that was judged takes any age between" if curves.empty else plots.age_plot(curves)
+    return (
+        "no method that was judged takes any age between"
+        if curves.empty
+        else plots.age_plot(curves, results.age_groups)
+    )
 
 
 def _trade_off(results: Results) -> Figure:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from ageflow.checkpoint import ConfigChangedError, find_weights, fingerprint, latest, read_weights
 from ageflow.config import TrainICTM, validated
 from ageflow.data.faces import Faces
-from ageflow.device import device_of
+from ageflow.data.records import PAPER_GROUPS
+from ageflow.device import device_of, free_memory, sent
 from ageflow.flows.glow import load_glow
 from ageflow.parameters import settings as settings_of
 from ageflow.run import Manifest, Workspace
@@ -71,12 +72,16 @@ class TranslatorTask(Task):
         self.groups = torch.tensor(faces.table["group"].to_numpy(dtype=np.int64))
         self.combinations = prototypes.combination_of(faces.table, len(faces))
         self.prototypes = prototypes.to(self.device)
+        size = 4 * len(self.latents) * self.latents.dimensions
+        self.held = None  # all latents, on a GPU that has room for them
+        if self.device.type == "cuda" and size < free_memory(self.device) / 4:
+            self.held = torch.cat([torch.tensor(shard, device=self.device) for shard in self.latents.shards])
         self.glow = load_glow(glow_folder, settings.device)
         self.count = len(prototypes.means)
         inputs = made_from | {"prototypes": prototypes.fingerprint}
         self.decoded_age = None
         if age_classifier is not None:
-            self.decoded_age = DecodedAge(self.glow, load_classifier(age_classifier, settings.device)).to(self.device)
+            self.decoded_age = DecodedAge(self.glow, load_classifier(age_classifier, settings.device))
             inputs[DECODED_AGE] = fingerprint(age_classifier)
             # What each face is to stay, −1 where it is not known.
             also = self.decoded_age.classifier.also
@@ -101,10 +106,12 @@ class TranslatorTask(Task):
         ]
         made = {"age_classifier_iterations", "age_classifier_from"}  # of C, which the inputs name
         self.manifest = Manifest(inputs, settings.model_dump(mode="json", exclude=made))
-        self.networks = {"translator": translator.shape, "discriminator": {}}
+        shape = translator.shape | {"bounds": list(faces.age_groups.bounds)}
+        self.networks = {"translator": shape, "discriminator": {}}
         weights = initial_weights(settings, settings.network, "translator", faces)
         if weights is not None:
-            weights.fill(translator, translator.shape)
+            weights.config.setdefault("bounds", [*PAPER_GROUPS.bounds])  # of a T trained before there were others
+            weights.fill(translator, shape)
             if weights.critic:  # D that T was trained against
                 critic.load_state_dict(weights.critic)
         self._translated: dict[MicroBatch, tuple[Tensor, Tensor, Tensor]] = {}
@@ -115,7 +122,7 @@ class TranslatorTask(Task):
         Where T knows the face's age, it begins from these as the calibrated step, its teacher.
         """
         if self.settings.init_from is None and self.settings.prior_start == "averages":
-            averages = self.prototypes.finest if self.reader else self.prototypes.means[:, self.prototypes.any]
+            averages = self.prototypes.smoothed if self.reader else self.prototypes.means[:, self.prototypes.any]
             self.modules["translator"].start_from(self.visible.flat(averages), self.settings.scale)
 
     def batch_rows(self, part: MicroBatch) -> np.ndarray:
@@ -126,8 +133,10 @@ class TranslatorTask(Task):
     def batch(self, part: MicroBatch) -> tuple[Tensor, Tensor, Tensor]:
         """A micro-batch: latents [B, D], their groups [B] and attribute combinations [B]."""
         rows = self.batch_rows(part)
-        found = self.latents.batch(rows), self.groups[rows], self.combinations[rows]
-        return tuple(tensor.to(self.device) for tensor in found)
+        group, combination = (sent(numbers[rows], self.device) for numbers in (self.groups, self.combinations))
+        if self.held is not None:
+            return self.held[sent(torch.from_numpy(rows), self.device)], group, combination
+        return sent(self.latents.batch(rows), self.device), group, combination
 
     def translator_loss(self, part: MicroBatch) -> tuple[Tensor, Values]:
         """L_T, Eq. 10, and ours."""
@@ -181,7 +190,7 @@ class TranslatorTask(Task):
 
     def _read(self, rows: np.ndarray) -> Tensor:
         """What C reads in faces, weights [B, groups · K]."""
-        return self.reader(self.faces.images(rows).to(self.device))
+        return self.reader(sent(self.faces.images(rows), self.device))
 
     def _decoded_losses(self, part: MicroBatch, z_t: Tensor) -> tuple[Tensor, Tensor]:
         """A's logits [B, groups] of the decoded faces, and their attributes' loss (ours).
@@ -190,7 +199,7 @@ class TranslatorTask(Task):
         """
         classifier, rows = self.decoded_age.classifier, self.batch_rows(part)
         age, attributes = classifier.split_logits(classifier(augmented(self.decoded_age.decode(z_t), part, _MOVED)))
-        values = {name: self.values[name][rows].to(self.device) for name in attributes}
+        values = {name: sent(self.values[name][rows], self.device) for name in attributes}
         return age, losses.attributes(attributes, values)
 
     def discriminator_loss(self, part: MicroBatch) -> tuple[Tensor, Values]:
@@ -268,7 +277,8 @@ def train_age_classifier(settings: TrainICTM, faces: Faces) -> Path:
     """Train C on the run's faces, as notebook 05 trains the preset's judge; stopped, it continues.
 
     It learns the faces' attributes beside the age, where they are known. Begun from weights, it has their architecture,
-    and without updates it predicts those attributes only that the weights predict.
+    and without updates it predicts those attributes only that the weights predict. The kit's own weights are trained
+    further all the same where the age groups are not the paper's, which are theirs.
 
     From another seed than the judge's: the judge itself takes no part in T's training. And balanced over the attributes:
     where more of the young are women, T would make women of men to please it.
@@ -287,6 +297,8 @@ def train_age_classifier(settings: TrainICTM, faces: Faces) -> Path:
     folder = Workspace.of(settings).path(DECODED_AGE)
     iterations, from_weights, shape = settings.age_classifier_iterations, settings.age_classifier_from, None
     made = begun(settings, DECODED_AGE)
+    if from_weights == "pretrained" and faces.age_groups != PAPER_GROUPS:  # whose groups it has: it has to learn others
+        iterations = iterations or None
     if made is not None:
         shape = made.networks["classifier"]
     elif from_weights is not None:

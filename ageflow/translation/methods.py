@@ -16,8 +16,8 @@ from torch import Tensor
 from ageflow.checkpoint import CheckpointError, fingerprint, latest, load_state
 from ageflow.config import ParameterError
 from ageflow.data.faces import Faces
-from ageflow.data.records import AGE_GROUPS
-from ageflow.device import device_of
+from ageflow.data.records import PAPER_GROUPS, AgeGroups
+from ageflow.device import device_of, exact_products
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.parameters import settings
 from ageflow.run import Manifest, Workspace
@@ -56,6 +56,7 @@ class Method(ABC):
     Attributes:
         name: as the `methods` parameters have it.
         title: what tables and legends call it.
+        age_groups: the groups that it moves faces to; None: those of the faces.
         weights: fingerprints of what it is made of, so that a result can name them and is made again when they change.
         needs: what `translate` needs to know of the faces: ``source``, their own age groups, and ``attributes``.
         reader: the classifier C that a method reads the faces' own ages with; None: it takes `source`.
@@ -69,6 +70,7 @@ class Method(ABC):
 
     name: str = ""
     title: str = ""
+    age_groups: AgeGroups | None = None
     weights: Mapping[str, str] = MappingProxyType({})
     needs: tuple[str, ...] = ()
     reader: Reader | None = None
@@ -130,6 +132,7 @@ class LatentMethod(Method):
         strength: ours; see `at`.
     """
 
+    age_groups: AgeGroups = PAPER_GROUPS
     invertible = True
     adjustable = True
     continuous = True
@@ -184,7 +187,7 @@ class LatentMethod(Method):
 
         Example: a face of 51+ at 40, by GLOW::
 
-            method.translate(images, age_to_weights(40)[None], source=torch.tensor([3]))
+            method.translate(images, age_to_weights(40, method.age_groups)[None], source=torch.tensor([3]))
         """
         for needed in self.needs:
             if {"source": source, "attributes": attributes}[needed] is None:
@@ -197,11 +200,11 @@ class LatentMethod(Method):
         several = images.ndim == 4 and len(images) > 1
         faces, which = images.unique_consecutive(return_inverse=True, dim=0) if several else (images, slice(None))
         z = self.glow.encode(faces.to(self.device))[which]
-        target = as_weights(target, len(AGE_GROUPS), faces=len(z)).to(self.device)
+        target = as_weights(target, len(self.age_groups), faces=len(z)).to(self.device)
         if self.reader is not None:
             source = self.own_ages(faces)[which]
         elif source is not None:
-            source = as_weights(source, len(AGE_GROUPS), faces=len(z)).to(self.device)
+            source = as_weights(source, len(self.age_groups), faces=len(z)).to(self.device)
         return self.glow.decode(self.move(z, target, source, attributes))
 
     @torch.inference_mode()
@@ -246,6 +249,7 @@ class PrototypeMethod(LatentMethod):
         reader: Reader | None = None,
     ) -> None:
         super().__init__(name, glow, weights)
+        self.age_groups = prototypes.age_groups
         self.prototypes, self.scale, self.reader = prototypes.to(self.device), scale, reader
         by_attribute = name == "glow+attribute" and prototypes.attributes
         self.needs = () if reader else ("source", "attributes") if by_attribute else ("source",)
@@ -261,7 +265,7 @@ class PrototypeMethod(LatentMethod):
         if self.reader is None:
             combination = self.prototypes.combination_of(attributes if "attributes" in self.needs else None, len(z))
             return self.strength * self.scale * self.prototypes.direction(source, target, combination)
-        target = as_weights(target, len(AGE_GROUPS), faces=len(z))
+        target = as_weights(target, len(self.age_groups), faces=len(z))
         lengths = self.reader.lengths(z, source, target)[:, None] if self.name == "calibrated" else 1.0
         return self.strength * lengths * self.reader.step(source, target)
 
@@ -277,17 +281,19 @@ class TranslatorMethod(LatentMethod):
         self.invertible = isinstance(translator, ICTM)
 
     def move(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
-        return self._moved(z, target, source)[0]
+        with exact_products(z.device):
+            return self._moved(z, target, source)[0]
 
     def round_trip(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
         if not self.invertible:
             raise ValueError(f"{self.title} has no inverse: its network cannot be run backwards")
-        return self.translator.inverse(*self._moved(z, target, source), self.strength)[0]
+        with exact_products(z.device):
+            return self.translator.inverse(*self._moved(z, target, source), self.strength)[0]
 
     def _moved(self, z: Tensor, target: Tensor, source: Tensor | None) -> tuple[Tensor, ...]:
         if self.reader is None:
             return self.translator(z, target, self.strength)
-        target = as_weights(target, len(AGE_GROUPS), faces=len(z)).to(z)
+        target = as_weights(target, len(self.age_groups), faces=len(z)).to(z)
         return self.translator(z, target, self.strength, source, self.reader.lengths(z, source, target))
 
 
@@ -322,7 +328,9 @@ def load_latent_method(
             weights["prototypes"] = reader.prototypes.fingerprint  # of which its steps are
             if other := [part for part in ("decoded_age", "prototypes") if trained.inputs[part] != weights[part]]:
                 raise CheckpointError(f"{folder} was trained with other {' and '.join(other)}: train with restart=True")
-        return TranslatorMethod(name, glow, weights | {PARTS[name]: fingerprint(folder)}, translator, reader)
+        method = TranslatorMethod(name, glow, weights | {PARTS[name]: fingerprint(folder)}, translator, reader)
+        method.age_groups = AgeGroups.noted(shape)
+        return method
     if scale is None:
         trained = Manifest.read(workspace.path("ictm"))
         scale = trained.settings["scale"] if trained else settings("train_ictm", {"dataset": workspace.dataset}).scale

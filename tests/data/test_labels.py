@@ -43,9 +43,9 @@ def test_people_and_pictures_are_in_one_half_and_the_card_says_what_was_joined(t
     names = ["Anna", " ANNA", "anna", "007", "7", "7.0", "Zoe\u0308", "Zo\u00eb", "ben", "eva", "ida", "", ""]
     twins = [*pictures[:8], pictures[0], pictures[9], pictures[9], *pictures[11:13]]  # Anna's is ben's, eva's is ida's
     genders = ["f", "F", "m", "woman", "u", "girl", "0", "1", "x", "", "m", "f", "f"]
-    rows = [f"{n}.png,{name},{20 + n},{gender}" for n, (name, gender) in enumerate(zip(names, genders, strict=True))]
+    rows = [f"{n}.png,{name},{20 + n},{genders[n]},{n % 4}" for n, name in enumerate(names)]
     with pytest.warns(UserWarning, match=r"gender of 3 rows .*'0' \(1\)"):
-        faces, card = prepared(tmp_path / "mine", twins, "\n".join(["file,identity,age,gender", *rows]))
+        faces, card = prepared(tmp_path / "mine", twins, "\n".join(["file,identity,age,gender,birth", *rows]))
     assert len(faces) == len(names)
     assert faces["identity"].nunique() == 8
     for one in (["0", "1", "2", "8"], ["3", "4", "5"], ["6", "7"], ["9", "10"]):
@@ -56,15 +56,26 @@ def test_people_and_pictures_are_in_one_half_and_the_card_says_what_was_joined(t
         "Identities of several spellings",
         "Identical files: 4 faces of 2 pictures, 2 of them under several names or ages",
         "Contradicting labels: 1 identities have more than one gender",
+        "Contradicting labels: 3 identities have more than one birth",
         "The gender of 3 rows is not known",
     ):
         assert line in card
 
 
+def test_near_duplicates_in_both_halves_are_told(tmp_path, pictures):
+    copies = [pictures[0].resize((150, 150)).resize((256, 256)), pictures[1].crop((6, 4, 250, 250)), pictures[2]]
+    copies[2] = copies[2].point(lambda value: min(255, int(value * 1.1)))
+    rows = [f"{n}.png,{n},30,{'train' if n < 12 else 'test'}" for n in range(27)]
+    with pytest.warns(UserWarning, match=r"halves: 3 test faces .*\(24.png ~ 0.png, 25.png ~ 1.png, 26.png ~ 2.png"):
+        _, card = prepared(tmp_path / "a", [*pictures[:24], *copies], "\n".join(["file,identity,age,split", *rows]))
+    assert "* Near-duplicates in both halves: 3" in card
+
+
 def test_a_set_without_such_faults_is_told_of_none(sharded):
     card = (sharded.folder / "data.md").read_text()
     assert not any(
-        word in card for word in ("spellings", "Identical", "Contradicting", "no test faces", "is not known")
+        word in card
+        for word in ("spellings", "Identical", "Near-dup", "Contradicting", "no test faces", "is not known")
     )
 
 

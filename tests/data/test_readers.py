@@ -112,6 +112,7 @@ def test_as_the_sets_lie_on_real_disks(tmp_path, dataset):
 MORPH = "009055_1M54.JPG"
 MORPH_HEAD, MORPH_ROW = "id_num,race,gender,age,photo\n", f"9055,W,M,54,Album2/{MORPH}"
 CELEBA = {"list_attr_celeba.txt": "1\nMale\n1.jpg -1", "identity_CelebA.txt": "1.jpg 7"}
+BARE = "P1 1 1 0"  # a picture, whatever it is called
 WOMAN = ("1.jpg", "7", None, "female", None)
 OF_TABLE, OF_NAME = (MORPH, "009055", "54", "male", "W"), (MORPH, "009055", "54", "male", None)
 
@@ -156,6 +157,9 @@ def labels_of(table: pd.DataFrame) -> set[tuple]:
         ("celeba", "raw", {"raw/img_align_celeba/1.png": ""} | {f"raw/{n}": t for n, t in CELEBA.items()}, {}, ("1.png", *WOMAN[1:])),
         ("folder", "raw", {"raw/images/a.jpg": "", "raw/x.csv": "file,age\na,3"}, {}, ("images/a.jpg", None, "3", None, None)),
         ("folder", "raw", {"raw/a.webp": "", "raw/x.csv": "file,age\nraw/A.jpg,3"}, {}, ("a.webp", None, "3", None, None)),
+        ("folder", "raw", {"raw/p/a": BARE, "raw/x.csv": "file,age\na,3"}, {}, ("p/a", None, "3", None, None)),
+        ("folder", "raw", {"raw/p/a": BARE, "raw/x.csv": "file,age\np/A.jpg,3"}, {}, ("p/a", None, "3", None, None)),
+        ("morph", "raw", {f"raw/Album2/{MORPH[:-4]}": BARE}, {}, (MORPH[:-4], *OF_NAME[1:])),
         ("folder", "raw", {"raw/a.jpg": "", "raw/x.csv": "file,age\n../raw/a.jpg,3"}, {}, ("a.jpg", None, "3", None, None)),
     ],
 )  # fmt: skip
@@ -188,6 +192,21 @@ def test_a_row_that_could_mean_several_pictures_says_so(tmp_path):
     several = "which is meant is not known: {}"
     wanted = [several.format("a.jpg, x/a.png"), several.format("y/z/b.jpg"), several.format("y/z/b.jpg"), "leads out"]
     assert all(part in reason for part, reason in zip(wanted, table["reason"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "files", "said"),
+    [
+        ("utkface", ["25_0_2_2017.png", "25_0_2_2017.tif"], "several pictures are named alike but for their endings"),
+        ("morph", ["Album2/009055_1M54.jpg", "Album2/009055_1M54.PNG"], "several pictures are named alike"),
+        ("celeba", ["img_align_celeba/1.png", "img_align_celeba/1.tif"], "which is meant is not known: 1.png, 1.tif"),
+    ],
+)
+def test_of_two_pictures_named_alike_none_is_guessed(tmp_path, dataset, files, said):
+    write(tmp_path / "raw", dict.fromkeys(files, "") | (CELEBA if dataset == "celeba" else {}), {})
+    reading = READERS[dataset](settings_for(dataset, tmp_path / "raw"))
+    assert labels_of(reading.table) == set()
+    assert reading.table["reason"].str.contains(said).all()
 
 
 def test_cacds_genders_go_by_number_and_a_broken_row_spoils_no_other(tmp_path, drawn):

@@ -6,6 +6,7 @@
 import io
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -87,6 +88,7 @@ def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         f"--IdentityProvider.token={_TOKEN}",
         f"--ServerApp.root_dir={folder}",
     ]
+    command += shlex.split(re.search(r"^LARGE_PICTURES := (.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1])
     command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     log = state / "log.txt"
     with log.open("w") as stream:
@@ -213,7 +215,19 @@ def photograph_and_save(page: Page, folder: Path, keep: Path, name: str) -> None
         with page.expect_download(timeout=90_000) as download:
             page.locator(f".ageflow-saved[download$={kind}]").click(timeout=90_000)
         assert Image.open(download.value.path()).size == (256, 256)
+    page.get_by_role("button", name="save in the photo").click()
+    with page.expect_download(timeout=90_000) as download:
+        page.locator(".ageflow-saved[download^=photo]").click(timeout=90_000)
+    change = np.abs(np.int64(Image.open(download.value.path())) - np.int64(astronaut())).max(axis=-1)
+    assert change[60:200, 160:300].max() > 3, "the face"
+    assert max(change[300:].max(), change[:, :100].max()) == 0
     page.screenshot(path=str(keep / f"{name}_photograph.png"))
+    large = folder / "large.bmp"
+    astronaut().resize((2000, 2000)).save(large)
+    assert large.stat().st_size > 11 * 2**20, "more than a websocket takes by default"
+    upload(page, large)
+    page.locator(".ageflow-problem", has_text="Looking for faces").wait_for(timeout=60_000)
+    page.wait_for_function("() => !document.querySelector('.ageflow-problem').innerText.trim()", timeout=60_000)
     upload(page, text)
     page.locator(".ageflow-problem", has_text="does not open as a picture").wait_for(timeout=30_000)
     page.screenshot(path=str(keep / f"{name}_problem.png"))

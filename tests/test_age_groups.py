@@ -15,6 +15,7 @@ from ageflow.data.faces import Faces
 from ageflow.data.prepare import prepare
 from ageflow.data.records import PAPER_GROUPS, AgeGroups
 from ageflow.evaluation.evaluate import Evaluation
+from ageflow.evaluation.methods import load_method
 from ageflow.report.figures import make_figures
 from ageflow.report.page import write_page
 from ageflow.report.summary import summarise
@@ -23,7 +24,7 @@ from ageflow.run import Workspace
 from ageflow.slider import AgeSlider
 from ageflow.training.classifier import _regrouped
 from ageflow.training.ictm import train_translator
-from ageflow.translation.methods import METHODS, load_method
+from ageflow.translation.methods import METHODS
 from tests.conftest import ROOT
 from tests.evaluation.conftest import settings_of as evaluation_settings
 from tests.tiny import parameters, tiny_run

@@ -21,12 +21,13 @@ from ageflow.data.pictures import open_image
 from ageflow.data.records import PAPER_GROUPS, AgeGroups
 from ageflow.device import device_of
 from ageflow.evaluation.identity import Embedder, load_embedder, refuse_alike
+from ageflow.evaluation.methods import load_method
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.run import Manifest, Workspace
 from ageflow.translation.ages import age_to_weights
 from ageflow.translation.calibration import expected_age
 from ageflow.translation.classifier import Classifier, load_classifier
-from ageflow.translation.methods import METHODS, PARTS, LatentMethod, load_method
+from ageflow.translation.methods import METHODS, PARTS, LatentMethod, Method
 
 AGE_STEP = 0.5  # of the slider, years
 _ATTRIBUTES = ("gender", "race")  # columns of the faces' table
@@ -67,7 +68,7 @@ class View:
     Arguments:
         portrait: the face.
         age: years; between two groups, their weights are mixed (`age_to_weights`).
-        method: a key of `METHODS`.
+        method: a name that `load_method` takes.
         strength: how much of the way it is moved (`LatentMethod.at`).
     """
 
@@ -172,7 +173,16 @@ class Explorer:
 
     @torch.inference_mode()
     def at_ages(self, view: View, ages: Sequence[float]) -> Tensor:
-        """The same at several ages in place of the view's, decoded together: uint8 [ages, 3, S, S]."""
+        """The same at several ages in place of the view's, made together: uint8 [ages, 3, S, S].
+
+        A method that has the groups alone makes each age's group.
+
+        Raises:
+            ParameterError: the method has no such strength, or does not go from the face's group to that.
+        """
+        method = self._method(view.method).at(view.strength)
+        if not isinstance(method, LatentMethod):
+            return self._translated(method, view.portrait, ages)
         method, arguments = self._prepared(view, ages)
         return to_uint8(self.glow.decode(method.move(*arguments))).cpu()
 
@@ -183,7 +193,10 @@ class Explorer:
             MissingArtefactError, CheckpointError, EmbedderError: what is missing or does not fit, and what to do.
         """
         judges = {name: fingerprint(self.workspace.path("classifiers", name)) for name in self._classifiers}
-        return self._method(self.settings.method).weights | judges | {"embedder": self.embedder.fingerprint}
+        method = self._method(self.settings.method).at(self.settings.strength)
+        if not method.live:
+            raise ParameterError(f"method = {method.name!r} has pictures of test faces alone: name another method")
+        return dict(method.weights) | judges | {"embedder": self.embedder.fingerprint}
 
     @staticmethod
     def paste(picture: Image.Image, portrait: Portrait, shown: Tensor) -> None:
@@ -196,8 +209,10 @@ class Explorer:
     @torch.inference_mode()
     def back(self, view: View) -> Tensor | None:
         """The face moved to the age and back by the exact inverse, float [3, S, S]; None: the method has none."""
+        if not self._method(view.method).invertible:
+            return None
         method, arguments = self._prepared(view, [view.age])
-        return self.glow.decode(method.round_trip(*arguments))[0].cpu() if method.invertible else None
+        return self.glow.decode(method.round_trip(*arguments))[0].cpu()
 
     @torch.inference_mode()
     def cosine(self, portrait: Portrait, shown: Tensor) -> float:
@@ -249,11 +264,31 @@ class Explorer:
             {name: [value] * count for name, value in view.portrait.attributes.items()},
         )
 
-    def _load_method(self, name: str) -> LatentMethod:
+    def title(self, name: str) -> str:
+        """What a method is called."""
+        return METHODS.get(name) or self._method(name).title
+
+    def _translated(self, method: Method, portrait: Portrait, ages: Sequence[float]) -> Tensor:
+        count, source = len(ages), int(self.age_groups.of(portrait.own_age))
+        groups = self.age_groups.of(ages)
+        if other := [target for target in groups.tolist() if method.pairs and (source, target) not in method.pairs]:
+            labels = self.age_groups.labels
+            raise ParameterError(f"{method.title} does not go from {labels[source]} to {labels[other[0]]}")
+        target = torch.tensor(groups)
+        if method.continuous:
+            target = torch.stack([age_to_weights(age, self.age_groups) for age in ages])
+        attributes = {name: [value] * count for name, value in portrait.attributes.items()}
+        images = portrait.image.expand(count, -1, -1, -1)
+        return to_uint8(method.translate(images, target, torch.full((count,), source), attributes)).cpu()
+
+    def _load_method(self, name: str) -> Method:
         chosen = self.settings
         method = load_method(name, chosen.dataset, chosen.run, chosen.runs_root, chosen.device)
-        self.age_groups.require(method.age_groups, f"the method {name}", "train it on these faces, with restart=True")
-        method.glow = self.glow  # one for all
+        if method.age_groups is not None:
+            what = f"the method {name}"
+            self.age_groups.require(method.age_groups, what, "train it on these faces, with restart=True")
+        if isinstance(method, LatentMethod):
+            method.glow = self.glow  # one for all
         return method
 
     @torch.inference_mode()

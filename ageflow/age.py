@@ -139,6 +139,7 @@ def age_photos(
         paste_back: also write the photographs with their faces aged.
 
     Raises:
+        ParameterError: an age that the run's age groups do not reach.
         MissingArtefactError, CheckpointError, EmbedderError: what the run lacks, before the first photo.
         FolderInUseError: another process writes there.
         OSError: the disk is full, or `out` cannot be written.
@@ -147,6 +148,7 @@ def age_photos(
 
     ages = list(dict.fromkeys(ages))
     explorer = Explorer(settings)
+    explorer.check_ages(ages)
     made_with = digest([explorer.prepare(), settings.strength, ages, largest, paste_back])
     ager, sheets = _Ager(explorer, out, ages, largest, paste_back, made_with), _Sheets(out, 1 + len(ages))
     faces = without = 0
@@ -285,9 +287,9 @@ def _years(text: str) -> float:
     try:
         age = float(text)
     except ValueError:
-        age = 0.0
-    if not 20 <= age <= 70:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected years from 20 to 70, such as --to 30 50 65")
+        age = -1.0
+    if not 0 <= age <= 120:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected years, such as --to 30 50 65")
     return age
 
 
@@ -295,7 +297,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ageflow.age", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("photos", nargs="+", type=Path, metavar="PHOTOS", help="pictures, or folders, which are searched with theirs")
-    add("--to", nargs="+", type=_years, required=True, metavar="AGE", help="target ages, years from 20 to 70")
+    add("--to", nargs="+", type=_years, required=True, metavar="AGE", help="target ages, years (20 to 70)")
     add("--out", type=Path, required=True, metavar="FOLDER", help="where everything is written")
     add("--faces", choices=("all", "largest"), default="all", help="of each photo; left out: all")
     add("--paste-back", action="store_true", help="also write the whole photographs with their faces aged")

@@ -27,6 +27,7 @@ OF_DECODED = {
     "cycle_weight": 0.0,
 }
 DATASETS: tuple[str, ...] = Dataset.__args__
+PAPER_BOUNDS = (30, 40, 50)  # age groups by their last completed years; the last group has no end
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -130,6 +131,9 @@ class PrepareData(Settings):
 
     image_size: int = Field(64, ge=16, description="side of the aligned faces, pixels")
     faces: int = Field(1200, ge=16, description="demo set: how many faces to draw")
+    groups: list[Annotated[int, Field(ge=1, lt=120)]] = Field(
+        [*PAPER_BOUNDS], min_length=1, max_length=9, description="age groups: 1 to 9 rising last years, and all above"
+    )
     shard_size: int = Field(4096, ge=1, description="faces in one shard file")
     test_share: float = Field(0.2, gt=0, lt=1, description="share of the identities kept for testing")
     cache: Path = Field(Path("~/.cache/ageflow"), description="where generated faces are kept between runs")
@@ -137,6 +141,13 @@ class PrepareData(Settings):
     columns: str | None = Field(None, description="folder: its table's columns, file=file_name, age=real_age …")
     workers: int = Field(0, ge=0, description="processes that align faces, a shard each; 0: one a processor or GPU")
     scheduler: str | None = Field(None, description="dask scheduler, tcp://host:port, for many machines; None: local")
+
+    @field_validator("groups", mode="after")
+    @classmethod
+    def _rising(cls, values: list[int]) -> list[int]:
+        if values != sorted(set(values)):
+            raise ValueError(f"expected rising years, such as {sorted(set(values))}")
+        return values
 
 
 class Training(Settings):
@@ -275,7 +286,7 @@ class Ablations(Settings):
     evaluation_faces: int | None = Field(None, ge=4, description="judge on so many test faces; None: all")
     evaluation_batch: int = Field(64, ge=1, description="faces judged at a time")
     cycle_faces: int | None = Field(32, ge=4, description="of them, faces translated there and back")
-    continuous_faces: int | None = Field(64, ge=4, description="of them, faces taken from 20 to 70")
+    continuous_faces: int | None = Field(64, ge=4, description="of them, faces taken from young to old")
     strength_faces: int | None = Field(64, ge=4, description="of them, faces translated at other strengths too")
     strengths: list[Annotated[float, Field(gt=0, le=5)]] = Field([0.4, 0.6, 0.8, 1.2], description="those strengths")
     inception: Path | None = Field(None, description="torch-fidelity's InceptionV3 for KID; None: the second judge")
@@ -310,7 +321,7 @@ class Slider(Settings):
     strength: float = Field(1.0, ge=0, le=2, description="strength: 0 moves the face not at all, 1 as the method does")
     face: int = Field(0, ge=0, description="the test face shown first, counted from 0")
     photo: Path | None = Field(None, description="picture file to show first instead of a test face")
-    age: float = Field(60.0, ge=20, le=70, description="age shown first, years")
+    age: float | None = Field(None, ge=0, le=120, description="age shown first, years; None: 60, or what is nearest")
     embedder: str = Field("dlib", description="identity: dlib, or the path of an ArcFace ONNX file")
 
 

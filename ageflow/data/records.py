@@ -1,45 +1,112 @@
 """The one table that every reader fills: its age groups, the rows that are rejected, and the two halves."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 
+from ageflow.config import PAPER_BOUNDS, ParameterError
 from ageflow.data.ages import shown, years
 
-AGE_GROUPS = ("30-", "31-40", "41-50", "51+")
-GROUP_EDGES = (30, 40, 50)  # the last completed year of every group but the last
 NO_GROUP = -1  # of a face whose age is not known
 MAX_AGE = 120
 GENDERS = ("female", "male")
 COLUMNS = ("file", "identity", "age", "gender", "race")
 
 
-def age_group(ages: Sequence[float] | np.ndarray) -> np.ndarray:
-    """The age group of each age: 0 up to 30 years, 1 up to 40, 2 up to 50, 3 from 51 on.
-
-    Ages count completed years, so somebody of 30.9 is 30 and in group 0.
+@dataclass(frozen=True)
+class AgeGroups:
+    """The age groups of a run, from young to old, and the ages that stand for them.
 
     Arguments:
-        ages: years, any shape.
-
-    Returns:
-        Indices into `AGE_GROUPS`, int64, the shape of `ages`.
-
-    Raises:
-        ValueError: an age is not a finite number.
+        bounds: the last completed year of every group but the last, rising; those of the paper are the default.
 
     Example:
-        >>> age_group([16, 30, 31, 50.5, 51]).tolist()
-        [0, 0, 1, 2, 3]
+        >>> AgeGroups().labels, AgeGroups((12, 13)).labels
+        (('30-', '31-40', '41-50', '51+'), ('12-', '13', '14+'))
     """
-    years = np.asarray(ages, dtype=np.float64)
-    if not np.isfinite(years).all():
-        raise ValueError(f"ages must be finite numbers of years, found {years[~np.isfinite(years)].ravel()[:3]}")
-    return np.searchsorted(GROUP_EDGES, np.floor(years), side="left").astype(np.int64)
+
+    bounds: tuple[int, ...] = PAPER_BOUNDS
+
+    @classmethod
+    def of_labels(cls, labels: Iterable[str]) -> Self:
+        """The groups that have these `labels`."""
+        return cls(tuple(int(label.rstrip("-").split("-")[-1]) for label in [*labels][:-1]))
+
+    @classmethod
+    def noted(cls, about: Mapping) -> Self:
+        """The groups whose `bounds` something notes about itself; without, it is older than others than the paper's."""
+        return cls(tuple(about.get("bounds", PAPER_BOUNDS)))
+
+    def __len__(self) -> int:
+        return len(self.bounds) + 1
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Their names."""
+        inner = (f"{low + 1}-{high}" if high - low > 1 else f"{high}" for low, high in pairwise(self.bounds))
+        return (f"{self.bounds[0]}-", *inner, f"{self.bounds[-1] + 1}+")
+
+    @property
+    def centres(self) -> tuple[float, ...]:
+        """The age, in years, at which a group's weight is one. The outer groups, which are open, count as decades."""
+        first, last = self.bounds[0], self.bounds[-1]
+        return (max(first - 5.0, first / 2), *((low + 1 + high) / 2 for low, high in pairwise(self.bounds)), last + 7.0)
+
+    @property
+    def aims(self) -> tuple[float, ...]:
+        """The expected age, in years, at which a face counts as of a group.
+
+        Those of the outer groups lie within the centres: C is never sure, so its expectation does not reach them. The
+        inner ones lie a year above, as C puts older faces too young.
+        """
+        first, *inner, last = self.centres
+        return (first + 1, *(centre + 1 for centre in inner), last - 2)
+
+    @property
+    def stops(self) -> tuple[float, ...]:
+        """Eleven continuous target ages, years, from the youngest to the oldest that may be asked for."""
+        return tuple(np.linspace(max(self.bounds[0] - 10, 0), self.bounds[-1] + 20, 11).tolist())
+
+    def of(self, ages: Sequence[float] | np.ndarray) -> np.ndarray:
+        """The age group of each age.
+
+        Ages count completed years, so somebody of 30.9 is 30 and in the group 30-.
+
+        Arguments:
+            ages: years, any shape.
+
+        Returns:
+            The groups' numbers from 0, int64, the shape of `ages`.
+
+        Raises:
+            ValueError: an age is not a finite number.
+
+        Example:
+            >>> PAPER_GROUPS.of([16, 30, 31, 50.5, 51]).tolist()
+            [0, 0, 1, 2, 3]
+        """
+        years = np.asarray(ages, dtype=np.float64)
+        if not np.isfinite(years).all():
+            raise ValueError(f"ages must be finite numbers of years, found {years[~np.isfinite(years)].ravel()[:3]}")
+        return np.searchsorted(self.bounds, np.floor(years), side="left").astype(np.int64)
+
+    def require(self, theirs: "AgeGroups", whose: str, do: str) -> None:
+        """Refuse what has other groups: `whose` it is, and what to `do`.
+
+        Raises:
+            ParameterError: the groups differ.
+        """
+        if theirs != self:
+            what = f"{whose} has the age groups {', '.join(theirs.labels)}, and the faces have {', '.join(self.labels)}"
+            raise ParameterError(f"{what}: {do}")
+
+
+PAPER_GROUPS = AgeGroups()
 
 
 class Rejection(NamedTuple):
@@ -81,12 +148,15 @@ def with_reasons(reasons: pd.Series, cases: Iterable[tuple[pd.Series, str | pd.S
     return reasons
 
 
-def checked(table: pd.DataFrame, ages_known: bool = True) -> tuple[pd.DataFrame, list[Rejection]]:
+def checked(
+    table: pd.DataFrame, ages_known: bool = True, age_groups: AgeGroups = PAPER_GROUPS
+) -> tuple[pd.DataFrame, list[Rejection]]:
     """Keep the rows that can be used, and say why the others cannot.
 
     Arguments:
         table: as in `Reading`.
         ages_known: False accepts rows without an age: all of them then have none.
+        age_groups: one of which a range of ages must lie in.
 
     Returns:
         The usable rows (index: the row in `table` from 0; ages are floats, of a range within an age group its middle; a
@@ -101,7 +171,7 @@ def checked(table: pd.DataFrame, ages_known: bool = True) -> tuple[pd.DataFrame,
     low, high = (written.map(lambda value, end=end: (known.get(value) or (value, value))[end]) for end in (0, 1))
     low, high = (pd.to_numeric(ages, errors="coerce").astype(float) for ages in (low, high))
     age = low.where(low == high, [shown(*ends) for ends in zip(low, high, strict=True)])
-    groups = (age_group(np.nan_to_num(ages, posinf=0, neginf=0)) for ages in (low, high))
+    groups = (age_groups.of(np.nan_to_num(ages, posinf=0, neginf=0)) for ages in (low, high))
     cases = [
         (file.isna() | (file == ""), "no file is named"),
         (written.isna() & ages_known, "no age is given"),

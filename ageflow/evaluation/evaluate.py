@@ -1,4 +1,4 @@
-"""The evaluation of a run by the paper's protocol (3.3): every test face into the other three groups, and judged."""
+"""The evaluation of a run by the paper's protocol (3.3): every test face into the other groups, and judged."""
 
 import itertools
 import shutil
@@ -14,9 +14,10 @@ import pandas as pd
 from ageflow.checkpoint import fingerprint
 from ageflow.config import Ablations
 from ageflow.data.faces import Faces
+from ageflow.data.records import AgeGroups
 from ageflow.evaluation import protocol
 from ageflow.evaluation.judges import Judges
-from ageflow.evaluation.scores import kid_by_group, monotonicity, strength_curves, summary
+from ageflow.evaluation.scores import in_groups, kid_by_group, monotonicity, strength_curves, summary
 from ageflow.run import Manifest, Workspace, atomic_file, digest
 from ageflow.translation.methods import METHODS, PARTS, load_method
 
@@ -28,8 +29,8 @@ class Judged(NamedTuple):
 
     Arguments:
         rows: one row a judged face; see `ageflow.evaluation.protocol`.
-        about: where they come from: method, dataset, run, preset, evaluated (date), embedder, faces, identities and
-            the fingerprints of faces, weights and judges.
+        about: where they come from: method, dataset, run, preset, evaluated (date), embedder, faces, identities,
+            bounds (of the age groups) and the fingerprints of faces, weights and judges.
     """
 
     rows: pd.DataFrame
@@ -42,14 +43,14 @@ def write_judged(folder: Path, name: str, rows: pd.DataFrame, about: dict[str, A
     noted.attrs = about
     with atomic_file(folder / f"{name}.parquet") as file:
         noted.to_parquet(file, index=False, compression="zstd")
-    return Judged(rows, about)
+    return read_judged(folder, name)
 
 
 def read_judged(folder: Path, name: str) -> Judged:
     """Read what `write_judged` wrote."""
     rows = pd.read_parquet(folder / f"{name}.parquet")
     about, rows.attrs = rows.attrs, {}
-    return Judged(rows, about)
+    return Judged(in_groups(rows, AgeGroups.noted(about)), about)
 
 
 class Evaluation:
@@ -73,6 +74,8 @@ class Evaluation:
         self.faces = protocol.held_out_faces(settings)
         classifiers = self.workspace.require("classifiers")
         self.judges = Judges.load(classifiers, settings)
+        do = "run 05_train_classifiers.ipynb again, with restart=True"
+        self.faces.age_groups.require(self.judges.age.age_groups, "the age judge", do)
         self.folder = self.workspace.folder("evaluation")
         self._load = cache(
             partial(load_method, **settings.model_dump(include={"dataset", "run", "runs_root", "device"}))
@@ -160,7 +163,8 @@ class Evaluation:
         Returns:
             One row a method, and one for the real faces: age accuracy (%) by the run's classifier and by the second
             judge, cosine, cosine centred on the mean face, the share (%) that the embedder verifies, and the share (%)
-            that kept each attribute when aged from 30-, over all rows; notebook 07 has them by group, with intervals.
+            that kept each attribute when aged from the youngest group, over all rows; notebook 07 has them by group,
+            with intervals.
             Of the real faces, identity is that of two photos of one person and the rest is what the judges get right.
         """
         settings = self.settings
@@ -215,6 +219,7 @@ class Evaluation:
                 "threshold": self.judges.embedder.threshold,
                 "faces": rows["face"].nunique(),
                 "identities": rows["identity"].nunique(),
+                "bounds": list(self.faces.age_groups.bounds),
                 "fingerprints": made_from,
             }
             judged = write_judged(self.folder, file, rows, about | more)
@@ -230,7 +235,8 @@ class Evaluation:
         return "all" if wanted is None else f"{wanted} by seed {self.settings.seed}"
 
     def _kid(self, rows: pd.DataFrame, real: pd.DataFrame) -> dict[str, Any]:
-        return {"features": self.judges.features.kid, "kid": kid_by_group(rows, real, self.settings.seed)}
+        kid = kid_by_group(rows, real, len(self.faces.age_groups), self.settings.seed)
+        return {"features": self.judges.features.kid, "kid": kid}
 
 
 def _mean_kid(judged: Judged) -> dict[str, float]:

@@ -17,7 +17,7 @@ from ageflow.device import device_of
 from ageflow.downloads import not_downloaded
 from ageflow.evaluation.identity import RGB_MEAN, Embedder, Eyes, chips, load_embedder
 from ageflow.run import Manifest, digest
-from ageflow.translation.ages import GROUP_CENTRES
+from ageflow.translation.calibration import expected_age
 from ageflow.translation.classifier import Classifier, load_classifier
 
 # Columns of the faces' table that a method may ask for.
@@ -139,7 +139,7 @@ class Judges:
     """The judges of a run.
 
     Arguments:
-        age: classifier whose labels are the four age groups.
+        age: classifier whose labels are the age groups.
         attributes: a classifier per attribute, by name.
         embedder: recognises identities.
         second: the age judge that the run did not train.
@@ -172,7 +172,7 @@ class Judges:
         logits = self.age(images.to(next(self.age.parameters()).device)).float().cpu()
         features = self.second.features(images)
         found = pd.DataFrame({"predicted": logits.argmax(dim=1).numpy(), "feature": list(features.numpy())})
-        found["predicted_age"] = (logits.softmax(dim=1) @ torch.tensor(GROUP_CENTRES)).numpy()
+        found["predicted_age"] = expected_age(logits.softmax(dim=1), self.age.age_groups).numpy()
         found["second_age"] = self.second.ages(features).numpy()
         return found
 

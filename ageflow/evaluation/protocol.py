@@ -21,20 +21,18 @@ from torch.nn.functional import normalize
 
 from ageflow.config import Ablations, ParameterError
 from ageflow.data.faces import Faces
-from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.identity import Embedder, refuse_alike
 from ageflow.evaluation.judges import ATTRIBUTES, Judges
 from ageflow.evaluation.scores import vectors
 from ageflow.flows.glow import to_uint8
 from ageflow.run import Workspace, digest
-from ageflow.translation.ages import OLDEST, YOUNGEST, age_to_weights
+from ageflow.translation.ages import age_to_weights
 from ageflow.translation.calibration import of_groups
 from ageflow.translation.methods import LatentMethod
 from ageflow.work import resumable_map
 
 Rows = pd.DataFrame  # one a face and target
 Batches = Callable[[Callable[[slice], Rows], int], Rows]  # see `in_batches`
-STOPS = tuple(float(age) for age in np.linspace(YOUNGEST, OLDEST, 11))  # target ages, years
 CYCLE_COLUMNS = ("inverse_error", "inverse_equal", "cycle_error", "cycle_equal")
 
 
@@ -61,6 +59,8 @@ def held_out_faces(settings: Ablations) -> Faces:
     if faces is None or faces.image_size != own.image_size:
         wanted = f"a prepared run (dataset/run, or its folder) with this run's image_size = {own.image_size}"
         raise ParameterError(f"external = {settings.external!r}: expected {wanted}; 01_prepare_data.ipynb makes one")
+    do = f"pass another external, or prepare it with groups = {list(own.age_groups.bounds)}"
+    own.age_groups.require(faces.age_groups, f"external = {settings.external!r}", do)
     tested = faces.select(split="test")
     unseen = tested.unseen_by(own)
     if not len(unseen):
@@ -117,8 +117,8 @@ def in_batches(
 
 
 def other_groups(faces: Faces) -> tuple[np.ndarray, np.ndarray]:
-    """Every face with each age group that is not its own: rows and targets, both int64 [3·N]."""
-    return np.nonzero(faces.groups[:, None] != np.arange(len(AGE_GROUPS)))
+    """Every face with each age group that is not its own: rows and targets, both int64 [(groups − 1)·N]."""
+    return np.nonzero(faces.groups[:, None] != np.arange(len(faces.age_groups)))
 
 
 def translate(method: LatentMethod, faces: Faces, rows: np.ndarray, targets: Tensor) -> Tensor:
@@ -136,6 +136,9 @@ def translate(method: LatentMethod, faces: Faces, rows: np.ndarray, targets: Ten
     Raises:
         FloatingPointError: the method made a face that is not finite.
     """
+    faces.age_groups.require(
+        method.age_groups, f"the method {method.name}", "train it on these faces, with restart=True"
+    )
     images = method.translate(faces.images(rows), targets, **_known(faces, rows))
     _refuse_non_finite(images, method, "translating", faces, rows)
     return images
@@ -249,7 +252,7 @@ def cycle_errors(method: LatentMethod, faces: Faces, batches: Batches) -> Rows:
         known = _known(faces, own)
         known["source"] = method.own_ages(images, known["source"])
         there = to_uint8(translate(method, faces, own, target))
-        own_age = known["source"] if method.reader is None else of_groups(known["source"], len(AGE_GROUPS))
+        own_age = known["source"] if method.reader is None else of_groups(known["source"], len(faces.age_groups))
         back = {"cycle": method.translate(there, own_age, target, known["attributes"])}
         if method.invertible:
             z = method.round_trip(method.glow.encode(images.to(method.device)), target, *known.values())
@@ -266,7 +269,7 @@ def cycle_errors(method: LatentMethod, faces: Faces, batches: Batches) -> Rows:
 
 
 def predicted_ages(method: LatentMethod, faces: Faces, judges: Judges, batches: Batches) -> Rows:
-    """Translate every face to every age of `STOPS` and ask the age judges.
+    """Translate every face to every age of `AgeGroups.stops` and ask the age judges.
 
     The paper shows ages between its groups (Fig. 1) and measures none; each is a weighting of the age groups here.
 
@@ -277,14 +280,15 @@ def predicted_ages(method: LatentMethod, faces: Faces, judges: Judges, batches: 
     Raises:
         FloatingPointError: the method made a face that is not finite.
     """
-    weights = torch.stack([age_to_weights(age) for age in STOPS])
-    rows, stops = (index.ravel() for index in np.indices((len(faces), len(STOPS))))
+    asked = np.array(faces.age_groups.stops)
+    weights = torch.stack([age_to_weights(age, faces.age_groups) for age in asked])
+    rows, stops = (index.ravel() for index in np.indices((len(faces), len(asked))))
 
     def measure(some: slice) -> Rows:
         images = to_uint8(translate(method, faces, rows[some], weights[stops[some]]))
         return judges.ages(images)[["predicted_age", "second_age"]].astype(float)
 
-    return _about(method.name, faces, rows, target_age=np.array(STOPS)[stops]).join(batches(measure, len(rows)))
+    return _about(method.name, faces, rows, target_age=asked[stops]).join(batches(measure, len(rows)))
 
 
 def _between(descriptors: Tensor, identities: np.ndarray, embedder: Embedder) -> Rows:

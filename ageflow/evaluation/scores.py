@@ -18,12 +18,25 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ageflow.data.records import AGE_GROUPS, age_group
-from ageflow.translation.ages import GROUP_CENTRES
+from ageflow.data.records import PAPER_GROUPS, AgeGroups
 from ageflow.translation.methods import METHODS
 
 MONOTONE = 0.9  # a face whose rank correlation is at least this counts as monotone
 _PREDICTED = "_predicted"
+
+
+def in_groups(rows: pd.DataFrame, age_groups: AgeGroups) -> pd.DataFrame:
+    """Judged rows with what their ages are in groups of age.
+
+    Returns:
+        Where the columns are there: second, the group of second_age; asked, target_age within the centres, as beyond
+        them a target is the outer group alone.
+    """
+    if "second_age" in rows:
+        rows = rows.assign(second=age_groups.of(rows["second_age"].to_numpy()))
+    if "target_age" in rows:
+        rows = rows.assign(asked=rows["target_age"].clip(age_groups.centres[0], age_groups.centres[-1]))
+    return rows
 
 
 def age_scores(judged: pd.DataFrame) -> pd.DataFrame:
@@ -45,13 +58,13 @@ def age_scores(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def second_age_scores(judged: pd.DataFrame) -> pd.DataFrame:
-    """The same by the second age judge, whose years (column second_age) are put into their group."""
-    return age_scores(judged.assign(predicted=age_group(judged["second_age"].to_numpy())))
+    """The same by the second age judge, whose years are put into their group (column second, see `in_groups`)."""
+    return age_scores(judged.assign(predicted=judged["second"]))
 
 
 def agreement_scores(judged: pd.DataFrame) -> pd.DataFrame:
     """Whether both age judges see the same group (100, else 0), whichever it is."""
-    return _scores(judged, 100.0 * (judged["predicted"] == age_group(judged["second_age"].to_numpy())))
+    return _scores(judged, 100.0 * (judged["predicted"] == judged["second"]))
 
 
 def identity_scores(judged: pd.DataFrame, column: str = "cosine") -> pd.DataFrame:
@@ -73,7 +86,7 @@ def attribute_scores(judged: pd.DataFrame, attribute: str, source: int | None = 
     Arguments:
         judged: rows of `ageflow.evaluation.evaluate`.
         attribute: a column of it, ``gender`` or ``race``, with its ``<attribute>_predicted``.
-        source: the group to start from, None: all; the paper reports 30-, the hardest.
+        source: the group to start from, None: all; the paper reports the youngest, the hardest.
 
     Returns:
         One row a translated face that has a label the classifier was asked about: identity, group (the target),
@@ -96,7 +109,7 @@ def monotonicity(rows: pd.DataFrame, column: str = "predicted_age") -> pd.DataFr
     and the same translation, and count once.
 
     Arguments:
-        rows: of `ageflow.evaluation.protocol.predicted_ages`.
+        rows: of `ageflow.evaluation.protocol.predicted_ages`, with `in_groups`' column asked.
         column: ``predicted_age`` or ``second_age``.
 
     Returns:
@@ -104,25 +117,24 @@ def monotonicity(rows: pd.DataFrame, column: str = "predicted_age") -> pd.DataFr
         a face does not age) and monotone (bool: rho is at least `MONOTONE`).
 
     Example:
-        >>> ages = {"target_age": [25.0, 40.0, 50.0], "predicted_age": [31.0, 35.0, 44.0]}
+        >>> ages = {"asked": [25.0, 40.0, 50.0], "predicted_age": [31.0, 35.0, 44.0]}
         >>> monotonicity(pd.DataFrame({"method": "m", "face": "f", "identity": "i", "source": 0} | ages))["rho"].tolist()
         [1.0]
     """
     keys = ["method", "face", "identity", "source"]
-    asked = rows["target_age"].clip(GROUP_CENTRES[0], GROUP_CENTRES[-1])
     # A picture in another batch differs in the last bits: that is no age.
-    once = rows.assign(asked=asked, predicted=rows[column].round(3)).drop_duplicates([*keys, "asked"])
+    once = rows.assign(predicted=rows[column].round(3)).drop_duplicates([*keys, "asked"])
     faces = once.groupby(keys, sort=False)[["asked", "predicted"]]
     rho = faces.apply(lambda own: own.corr("spearman").iloc[0, 1]).fillna(0.0).round(6)
     return rho.reset_index(name="rho").assign(monotone=lambda scored: scored["rho"] >= MONOTONE)
 
 
-def by_group(rows: pd.DataFrame) -> pd.DataFrame:
-    """Judged faces summed up by target group: faces, mean cosines, and the rest in %; attributes of faces of every group."""
+def by_group(rows: pd.DataFrame, age_groups: AgeGroups = PAPER_GROUPS) -> pd.DataFrame:
+    """Judged faces summed up by target group: faces, mean cosines, and the rest in %; attributes of every group."""
     identity = {name: name for name in rows.columns if name.startswith(("cosine", "verified"))}
     groups = _measured(rows, identity).groupby(rows["target"].to_numpy())
     summed = pd.concat([groups.size().rename("faces"), groups.mean()], axis=1)
-    return summed.rename(index=dict(enumerate(AGE_GROUPS))).rename_axis("group").round(3)
+    return summed.rename(index=dict(enumerate(age_groups.labels))).rename_axis("group").round(3)
 
 
 def strength_curves(rows: pd.DataFrame) -> pd.DataFrame:
@@ -144,7 +156,7 @@ def strength_curves(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(rows: pd.DataFrame, suffix: str = "") -> dict[str, float | None]:
-    """The means over all rows, of attributes over those of 30-; None where there is nothing to average.
+    """The means over all rows, of attributes over those of the youngest group; None where there is nothing to average.
 
     Arguments:
         rows: of a method, or of the real faces.
@@ -171,7 +183,7 @@ def kernel_distance(first: Tensor, second: Tensor, seed: int = 0) -> tuple[float
     return found[KEY_METRIC_KID_MEAN], found[KEY_METRIC_KID_STD]
 
 
-def kid_by_group(rows: pd.DataFrame, real: pd.DataFrame, seed: int = 0) -> list[dict[str, float]]:
+def kid_by_group(rows: pd.DataFrame, real: pd.DataFrame, groups: int, seed: int = 0) -> list[dict[str, float]]:
     """KID of translated faces against the real test faces of their target group.
 
     The people are the same on both sides as far as they have a photo of that group: what is measured is whether the
@@ -180,13 +192,14 @@ def kid_by_group(rows: pd.DataFrame, real: pd.DataFrame, seed: int = 0) -> list[
     Arguments:
         rows: of translated faces; target and feature [f].
         real: of the real test faces, the same.
+        groups: how many groups there are.
         seed: of the draws.
 
     Returns:
         One row a group: target, kid, spread (standard deviation over the draws), faces.
     """
     found = []
-    for target in range(len(AGE_GROUPS)):
+    for target in range(groups):
         made, own = (vectors(each.loc[each["target"] == target, "feature"]) for each in (rows, real))
         kid, spread = kernel_distance(made, own, seed)
         found.append({"target": target, "kid": kid, "spread": spread, "faces": len(made)})

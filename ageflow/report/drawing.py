@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from torch import Tensor
 
 from ageflow.flows.glow import to_uint8
 from ageflow.run import write_atomically
 from ageflow.translation.methods import METHODS
 
-COLUMN = 3.3  # inches, of a page of two columns
+COLUMN, PAGE = 3.3, 6.9  # inches, of a page of two columns
 SMALL, NORMAL = 7, 8  # points: the least that is read in print, and titles
 INPUT = "#d62728"  # the paper's red frame around a face that goes in
 # Ordered groups take steps of one scale, attributes take hues (Okabe and Ito's).
@@ -32,6 +33,12 @@ _SCREEN, _COLUMN_SCREEN = 96, 160  # CSS pixels an inch; more for a figure for o
 _SHARP = 2  # pixels a CSS pixel
 # In a PDF text stays text, in TrueType: Type 3, the default, is what journals refuse.
 _OUTPUT = {"pdf.fonttype": 42, "pdf.use14corefonts": False}
+
+
+def group_colours(count: int) -> list[str]:
+    """A colour for each of `count` age groups, from young to old."""
+    scale = LinearSegmentedColormap.from_list("groups", GROUP_COLOURS, count)
+    return [to_hex(scale(group)) for group in range(count)]
 
 
 class Figure(matplotlib.figure.Figure):

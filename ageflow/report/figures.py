@@ -97,7 +97,7 @@ class RunFigures:
 
     def figure_ages(self) -> Figure | str:
         """Predicted age against continuous target age, by method."""
-        return self._judged(lambda results: plots.age_plot(plots.age_curves(results.continuous.rows)))
+        return self._judged(lambda found: plots.age_plot(plots.age_curves(found.continuous.rows), found.age_groups))
 
     def figure_trade_off(self) -> Figure | str:
         """Identity against age accuracy, each method moving faces less and more of the way."""

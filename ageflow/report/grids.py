@@ -17,10 +17,10 @@ from ageflow.data.align import EYES
 from ageflow.data.faces import Faces
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.prepare import rejections, source_folder
-from ageflow.data.records import AGE_GROUPS, NO_GROUP
+from ageflow.data.records import NO_GROUP
 from ageflow.evaluation.protocol import translate
 from ageflow.flows.glow import Glow
-from ageflow.report.drawing import COLUMN, INPUT, NORMAL, SMALL, Figure, bare, message, show_face
+from ageflow.report.drawing import COLUMN, INPUT, NORMAL, PAGE, SMALL, Figure, bare, message, show_face
 from ageflow.translation.methods import METHODS, LatentMethod
 from ageflow.translation.prototypes import Prototypes
 
@@ -52,12 +52,12 @@ def face_grid(
         rows: None leaves a place empty; a row without cells is a gap.
         titles: over the columns.
         labels: beside the rows.
-        side: of a face, inches; None: as fits a page's column.
+        side: of a face, inches; None: as fits a page's column, or with more titles than that has room for, the page.
         title: stands above all.
     """
     columns = max(map(len, rows))
-    width = COLUMN if side is None else columns * side
-    side = side or (COLUMN - _MARGIN) / columns
+    width = columns * side if side else COLUMN if len(titles) <= 6 else PAGE
+    side = side or (width - _MARGIN) / columns
     lines = [max((cell.caption.count("\n") + bool(cell.caption) for cell in row if cell), default=0) for row in rows]
     heights = [(side if row else _GAP * side) + _LINE * more for row, more in zip(rows, lines, strict=True)]
     figure = Figure(width, sum(heights) + _MARGIN * (bool(titles) + bool(title)) + 0.06)
@@ -100,7 +100,7 @@ def prototype_grid(prototypes: Prototypes, glow: Glow) -> Figure:
     captions = map(_counted, prototypes.cells["count"], prototypes.cells["average_of"])
     cells, rows = list(map(Cell, faces, captions)), prototypes.means.shape[1]
     labels = ["\n".join(combination) for combination in prototypes.combinations]
-    return face_grid([cells[row::rows] for row in range(rows)], AGE_GROUPS, [*labels, "all faces"])
+    return face_grid([cells[row::rows] for row in range(rows)], prototypes.age_groups.labels, [*labels, "all faces"])
 
 
 def _counted(count: int, average_of: str) -> str:
@@ -126,7 +126,7 @@ def choose_faces(faces: Faces, count: int, seed: int = 0) -> np.ndarray:
 
 
 def translation_grid(method: LatentMethod, faces: Faces, chosen: np.ndarray) -> Figure:
-    """Figure 4: each face in a red frame in its own group's column, and its translations in the other three.
+    """Figure 4: each face in a red frame in its own group's column, and its translations in the others.
 
     Arguments:
         method: the method.
@@ -134,11 +134,11 @@ def translation_grid(method: LatentMethod, faces: Faces, chosen: np.ndarray) -> 
         chosen: which of them, a row each.
     """
     rows = [_in_all_groups(method, faces, face) for face in chosen]
-    return face_grid(rows, AGE_GROUPS, age_labels(faces.table["age"].iloc[chosen]))
+    return face_grid(rows, method.age_groups.labels, age_labels(faces.table["age"].iloc[chosen]))
 
 
 def variant_grid(methods: Mapping[str, LatentMethod], faces: Faces, chosen: np.ndarray) -> Figure:
-    """Figure 6: for each face a block with a row a variant, in the four age groups, the input in a red frame.
+    """Figure 6: for each face a block with a row a variant, in the age groups, the input in a red frame.
 
     Arguments:
         methods: by their names in the settings, in the order of the rows.
@@ -147,18 +147,20 @@ def variant_grid(methods: Mapping[str, LatentMethod], faces: Faces, chosen: np.n
     """
     names = [textwrap.fill(METHODS.get(name, name), 10) for name in methods]
     blocks = [[*(_in_all_groups(method, faces, face) for method in methods.values()), []] for face in chosen]
-    return face_grid([row for block in blocks for row in block][:-1], AGE_GROUPS, ([*names, ""] * len(chosen))[:-1])
+    rows = [row for block in blocks for row in block][:-1]
+    return face_grid(rows, faces.age_groups.labels, ([*names, ""] * len(chosen))[:-1])
 
 
 def method_sheet(methods: Mapping[str, LatentMethod], faces: Faces, chosen: np.ndarray) -> Figure:
-    """Many faces, a row each: the input, and every method's four age groups; to look for what no number shows.
+    """Many faces, a row each: the input, and every method's age groups; to look for what no number shows.
 
     Arguments:
         methods: by their names in the settings.
         faces: prepared faces.
         chosen: which of them, a row each.
     """
-    images, groups = faces.images(chosen), range(len(AGE_GROUPS))
+    images, of_groups = faces.images(chosen), faces.age_groups.labels
+    groups = range(len(of_groups))
     columns = [images.float() / 255]
     for method, group in itertools.product(methods.values(), groups):
         columns.append(translate(method, faces, chosen, torch.full((len(chosen),), group)).cpu().clamp(0, 1))
@@ -168,8 +170,9 @@ def method_sheet(methods: Mapping[str, LatentMethod], faces: Faces, chosen: np.n
     figure = Figure(0.45 * count, 0.45 * len(chosen) + 0.4)
     axes = figure.subplots()
     show_face(axes, whole)
-    names = [textwrap.fill(METHODS.get(name, name), 24) if group == 1 else "" for name in methods for group in groups]
-    labels = ["input", *(f"{name}\n{AGE_GROUPS[place % len(groups)]}" for place, name in enumerate(names))]
+    room = 6 * len(groups)  # letters
+    names = [textwrap.fill(METHODS.get(name, name), room) if group == 1 else "" for name in methods for group in groups]
+    labels = ["input", *(f"{name}\n{of_groups[place % len(groups)]}" for place, name in enumerate(names))]
     axes.set_xticks((np.arange(count) + 0.5) * side, labels, fontsize=SMALL)
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     return figure
@@ -183,10 +186,10 @@ def foreign_grid(method: LatentMethod, images: Tensor, labels: Sequence[str]) ->
         images: uint8 [B, 3, S, S], a row each; in a red frame in the first column.
         labels: what stands beside each.
     """
-    groups = torch.arange(len(AGE_GROUPS))
+    groups = torch.arange(len(method.age_groups))
     aged = [method.translate(image.expand(len(groups), -1, -1, -1), groups).cpu() for image in images]
     rows = [[Cell(image, framed=True), *map(Cell, made)] for image, made in zip(images, aged, strict=True)]
-    return face_grid(rows, ["input", *AGE_GROUPS], labels)
+    return face_grid(rows, ["input", *method.age_groups.labels], labels)
 
 
 def temperature_grid(glow: Glow, temperatures: Sequence[float], count: int = 6, seed: int = 0) -> Figure:
@@ -212,7 +215,7 @@ def age_labels(ages: pd.Series) -> list[str]:
 def _in_all_groups(method: LatentMethod, faces: Faces, face: int) -> list[Cell]:
     """A face in every group; where that is its own group, as it is, in a frame."""
     own = int(faces.groups[face])
-    others = [group for group in range(len(AGE_GROUPS)) if group != own]
+    others = [group for group in range(len(faces.age_groups)) if group != own]
     made = list(translate(method, faces, np.full(len(others), face), torch.tensor(others)).cpu())
     made.insert(own, faces.images([face])[0])
     return [Cell(image, framed=group == own) for group, image in enumerate(made)]
@@ -223,7 +226,7 @@ def _in_all_groups(method: LatentMethod, faces: Faces, face: int) -> list[Cell]:
 
 def group_sheet(faces: Faces, columns: int = 10, seed: int = 0) -> Figure:
     """A row of faces for each age group, drawn at random, with age and gender; one row where no ages are known."""
-    names = dict(enumerate(AGE_GROUPS)) if faces.ages_known else {NO_GROUP: "age unknown"}
+    names = dict(enumerate(faces.age_groups.labels)) if faces.ages_known else {NO_GROUP: "age unknown"}
     groups, rows, labels = faces.table["group"], [], []
     for group, name in names.items():
         drawn = faces.table[groups == group].sample(frac=1, random_state=seed)

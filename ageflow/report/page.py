@@ -12,6 +12,7 @@ import nbformat
 import pandas as pd
 from nbconvert import HTMLExporter
 
+from ageflow.data.records import PAPER_GROUPS
 from ageflow.report.results import origins
 from ageflow.report.tables import LAYOUTS
 from ageflow.run import Workspace, write_atomically
@@ -65,6 +66,7 @@ def write_page(workspace: Workspace, preset: str, executed: Sequence[Executed]) 
     figures, tables = (
         workspace.manifest(step).details if workspace.has(step) else {} for step in ("figures", "tables")
     )
+    youngest = tables.get("groups", PAPER_GROUPS.labels)[0]
     dates = [entry.finished for entry in executed if entry.finished]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(resources.files("ageflow.report").joinpath("page.html").read_text()).render(
@@ -77,7 +79,7 @@ def write_page(workspace: Workspace, preset: str, executed: Sequence[Executed]) 
         verdict=tables.get("verdict", []),
         tiles=[*_tiles(workspace), *tables.get("tiles", [])],
         tables=[
-            (f"Table {number}. {layout.title}", file.read_text())
+            (f"Table {number}. {layout.title.format(youngest=youngest)}", file.read_text())
             for number, layout in LAYOUTS.items()
             if (file := workspace.path("tables", f"table{number}.html")).is_file()
         ],

@@ -12,10 +12,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ageflow.data.faces import Faces
-from ageflow.data.records import AGE_GROUPS, GROUP_EDGES
+from ageflow.data.records import PAPER_GROUPS, AgeGroups
 from ageflow.flows.glow import GlowReport
 from ageflow.report import drawing
-from ageflow.report.drawing import COLUMN, GROUP_COLOURS, HUES, NORMAL, SMALL, Figure, message, tidy
+from ageflow.report.drawing import COLUMN, HUES, NORMAL, SMALL, Figure, group_colours, message, tidy
 from ageflow.report.statistics import Bootstrap
 from ageflow.training.metrics import read_metrics
 from ageflow.translation.methods import METHODS
@@ -30,11 +30,12 @@ def age_histogram(faces: Faces) -> Figure:
 
     if not faces.ages_known:
         return message("The ages of this data set are not known.")
-    table = faces.table.assign(**{"age group": faces.table["group"].map(dict(enumerate(AGE_GROUPS)))})
+    labels = faces.age_groups.labels
+    table = faces.table.assign(**{"age group": faces.table["group"].map(dict(enumerate(labels)))})
     figure = Figure(8.4, 2.6)
     axes = figure.subplots()
     bars = {"x": "age", "discrete": True, "multiple": "stack", "shrink": 0.9, "linewidth": 0, "ax": axes}
-    colours = {"hue": "age group", "hue_order": AGE_GROUPS, "palette": GROUP_COLOURS}
+    colours = {"hue": "age group", "hue_order": labels, "palette": group_colours(len(labels))}
     for part, alpha in ((table, 0.55), (table[table["split"] == "test"], 1.0)):
         seaborn.histplot(part, **bars, **colours, alpha=alpha, legend=part is table)
     tidy(axes, "age, years", "faces")
@@ -52,6 +53,7 @@ class Plane:
         supervised: [N,2], discriminants fitted on the training faces: across age groups, and across `attribute`
             (where there is none: the second one across age groups). None: too few faces to fit.
         attribute: what the second discriminant separates; None for the age groups.
+        age_groups: the faces'.
     """
 
     table: pd.DataFrame
@@ -59,6 +61,7 @@ class Plane:
     explained: np.ndarray
     supervised: np.ndarray | None
     attribute: str | None
+    age_groups: AgeGroups = PAPER_GROUPS
 
 
 def project_latents(latents: Latents, attribute: str | None = "gender", seed: int = 0) -> Plane:
@@ -91,7 +94,7 @@ def project_latents(latents: Latents, attribute: str | None = "gender", seed: in
         sign = np.sign(np.corrcoef(by_age[:, 0], groups)[0, 1]) or 1.0  # old to the right
         supervised = np.stack([sign * by_age[:, 0], second[:, -1]], axis=1)
     named = attribute if by_attribute is not None else None
-    return Plane(table, scores[:, :2], pca.explained_variance_ratio_[:2], supervised, named)
+    return Plane(table, scores[:, :2], pca.explained_variance_ratio_[:2], supervised, named, latents.age_groups)
 
 
 def _discriminants(scores: np.ndarray, labels: np.ndarray, training: np.ndarray) -> np.ndarray | None:
@@ -112,7 +115,8 @@ def latent_scatter(plane: Plane, attributes: Sequence[str] = ("gender",)) -> Fig
     """
     import seaborn
 
-    table = plane.table.assign(**{"age group": plane.table["group"].map(dict(enumerate(AGE_GROUPS)))})
+    ages = plane.age_groups.labels
+    table = plane.table.assign(**{"age group": plane.table["group"].map(dict(enumerate(ages)))})
     names = ["age group", *(name for name in attributes if name in table and table[name].notna().any())]
     first, second = (f" ({share:.1%})" for share in plane.explained)
     planes = [(plane.principal, "principal components", f"first{first}", f"second{second}")]
@@ -121,8 +125,8 @@ def latent_scatter(plane: Plane, attributes: Sequence[str] = ("gender",)) -> Fig
         planes.append((plane.supervised, "discriminants", "of age group", up))
     figure = Figure(COLUMN, 1.75 * len(names) + 0.25)
     for part, name in zip(np.atleast_1d(figure.subfigures(len(names), 1)), names, strict=True):
-        kinds = list(AGE_GROUPS) if name == "age group" else sorted(table[name].dropna().unique())
-        colours = dict(zip(kinds, GROUP_COLOURS if name == "age group" else HUES * len(kinds), strict=False))
+        kinds = list(ages) if name == "age group" else sorted(table[name].dropna().unique())
+        colours = dict(zip(kinds, group_colours(len(ages)) if name == "age group" else HUES * len(kinds), strict=False))
         panels = part.subplots(1, len(planes), squeeze=False)[0]
         for axes, (points, title, across, up) in zip(panels, planes, strict=True):
             for split, alpha, size in (("train", 0.3, 3), ("test", 0.9, 7)):
@@ -188,13 +192,14 @@ def age_curves(rows: pd.DataFrame, resamples: int = 500) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def age_plot(curves: pd.DataFrame) -> Figure:
+def age_plot(curves: pd.DataFrame, age_groups: AgeGroups = PAPER_GROUPS) -> Figure:
     """Predicted age against target age, a line and a band a method.
 
     Dashed: where the predicted age would be the target. Dotted: where the age groups meet.
 
     Arguments:
         curves: see `age_curves`.
+        age_groups: the run's.
     """
     figure = Figure(COLUMN, 3.1)
     axes = figure.subplots()
@@ -203,7 +208,7 @@ def age_plot(curves: pd.DataFrame) -> Figure:
     for method, own in curves.groupby("method", sort=False):
         colour = drawing.METHOD_LOOK["palette"][method]
         axes.fill_between(own["target_age"], own["low"], own["high"], color=colour, alpha=0.2, linewidth=0)
-    for edge in GROUP_EDGES:
+    for edge in age_groups.bounds:
         axes.axvline(edge + 0.5, color="0.6", linewidth=0.7, linestyle=":", zorder=0)
     tidy(axes, "target age, years (dashed: predicted = target)", "predicted age, years")
     drawing.outside_legend(figure, ncols=2, handlelength=3.2)

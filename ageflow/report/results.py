@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ageflow.checkpoint import checkpoints, fingerprint, latest
+from ageflow.data.records import AgeGroups
 from ageflow.evaluation import scores as per_face
 from ageflow.evaluation.evaluate import GATHERED, Judged, read_judged
 from ageflow.evaluation.judges import ATTRIBUTES
@@ -57,7 +58,7 @@ def _identity(name: str, label: str, form: str | None = None) -> Metric:
 
 
 def _preserved(attribute: str) -> Metric:
-    scores = partial(per_face.attribute_scores, attribute=attribute)  # of faces of 30-, as in the paper
+    scores = partial(per_face.attribute_scores, attribute=attribute)  # of the youngest, as in the paper
     real = {"the classifier is right": partial(scores, source=None)}
     return Metric(f"{attribute.capitalize()} preserved (%)", scores, real=real)
 
@@ -154,6 +155,11 @@ class Results:
     def run(self) -> str:
         """The run's name, with its data set."""
         return f"{self.workspace.dataset}/{self.workspace.run}"
+
+    @property
+    def age_groups(self) -> AgeGroups:
+        """The age groups of the faces."""
+        return AgeGroups.noted(self.real.about)
 
     @property
     def evaluated(self) -> str:

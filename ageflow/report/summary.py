@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.judges import ATTRIBUTES
 from ageflow.report.rendering import MISSING, grid, styled, to_markdown
 from ageflow.report.results import IDENTITY, METRICS, OWN, MixedResultsError, Results, scores
@@ -19,7 +18,7 @@ _NOTES = [
     "Every seed has its own training and judges, and test faces, but where a data set says itself which these are or "
     "another set's were judged.",
     f"{_MEAN}: the mean of the groups' numbers; {MISSING}: no test face of that group.",
-    "Preserved: faces of 30-, as in Tables 2 and 4; real test faces: the same judges on faces of each group.",
+    "Preserved: faces of the youngest group, as in Tables 2 and 4; real test faces: the judges on faces of each group.",
 ]
 
 
@@ -38,7 +37,7 @@ def summarise(runs: Sequence[tuple[Workspace, str]], folder: Path, notes: Sequen
     Returns:
         The files; none if no run has an evaluation.
     """
-    parts, warnings = [], []
+    parts, warnings, columns = [], [], {}
     for workspace, settings in runs:
         name = f"{workspace.dataset}/{workspace.run}"
         try:
@@ -49,6 +48,7 @@ def summarise(runs: Sequence[tuple[Workspace, str]], folder: Path, notes: Sequen
         warnings += [f"{name}: {results.trained_since}"] if results.trained_since else []
         judged_on = results.real.about.get("external") or "its own test faces"
         names = {"dataset": workspace.dataset, "judged_on": judged_on, "settings": settings, "run": name}
+        columns |= dict.fromkeys(results.age_groups.labels)
         parts.append(_measure(results).assign(**names))
     if not parts:
         return []
@@ -58,7 +58,7 @@ def summarise(runs: Sequence[tuple[Workspace, str]], folder: Path, notes: Sequen
         mean=("value", "mean"), standard_deviation=("value", "std"), seeds=("value", "size"), runs=("run", " ".join)
     ).reset_index()
     text = grid(numbers[[*_KEYS, "group"]], list(map(_cell, numbers.itertuples())), MISSING)
-    text = text.reindex(columns=[*AGE_GROUPS, _MEAN], fill_value=MISSING)
+    text = text.reindex(columns=[*columns, _MEAN], fill_value=MISSING)
     notes = [*_NOTES, *warnings, *notes]
     files = {
         "csv": numbers.to_csv(index=False),
@@ -72,13 +72,13 @@ def summarise(runs: Sequence[tuple[Workspace, str]], folder: Path, notes: Sequen
 
 def _measure(results: Results) -> pd.DataFrame:
     """What one run reaches: columns metric, method, group, value; NaN where no test face is of a group."""
-    rows = []
+    rows, labels = [], results.age_groups.labels
     for metric in ("age_accuracy", *IDENTITY, *ATTRIBUTES):
         for (source, name), part in scores(metric, results).items():
-            # Faces of 30- are never aged to 30-, so a method's attributes have three groups.
-            groups = range(1 if metric in ATTRIBUTES and source == OWN else 0, len(AGE_GROUPS))
+            # Faces of the youngest group are never aged to it, so a method's attributes have one group less.
+            groups = range(1 if metric in ATTRIBUTES and source == OWN else 0, len(labels))
             means = part["value"].astype(float).groupby(part["group"]).mean().reindex(groups)
-            named = {AGE_GROUPS[group]: mean for group, mean in means.items()} | {_MEAN: means.mean(skipna=False)}
+            named = {labels[group]: mean for group, mean in means.items()} | {_MEAN: means.mean(skipna=False)}
             rows += [(metric, name if source == OWN else f"{source}: {name}", *number) for number in named.items()]
     return pd.DataFrame(rows, columns=["metric", "method", "group", "value"])
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ageflow.config import Tables
-from ageflow.data.records import AGE_GROUPS
+from ageflow.data.records import PAPER_GROUPS, AgeGroups
 from ageflow.evaluation.judges import ATTRIBUTES
 from ageflow.report.rendering import Table
 from ageflow.report.results import IDENTITY, METRICS, OWN, REAL, TWO_PEOPLE, Results, scores
@@ -26,7 +26,6 @@ from ageflow.work import progress_bar
 MEAN = "mean"
 PAPER_DATASETS = ("morph", "cacd")
 _FILES = resources.files("ageflow.report")
-_ALL = tuple(range(len(AGE_GROUPS)))
 _PAPER = ("age_accuracy", *IDENTITY)
 _BEYOND = ("second_accuracy", "agreement", *(name for name, metric in METRICS.items() if metric.part))
 _OURS = METHODS["ageflow"]
@@ -40,28 +39,28 @@ Found = Mapping[tuple[str, str], pd.DataFrame]  # see `ageflow.report.results.sc
 
 @dataclass(frozen=True)
 class Layout:
-    """What a table has: metrics × methods × columns, each column a group, or the mean of all."""
+    """What a table has: metrics × methods × columns, each column a group from the `first` on, or the mean of these."""
 
     title: str
     metrics: Sequence[str]
     methods: Sequence[str] = tuple(METHODS.values())
-    groups: Sequence[int] = _ALL
+    first: int = 0
     mean: bool = False
 
-    @property
-    def columns(self) -> dict[str, Sequence[int]]:
+    def columns(self, age_groups: AgeGroups) -> dict[str, Sequence[int]]:
         """The groups of each column, by its label."""
-        return {AGE_GROUPS[group]: (group,) for group in self.groups} | ({MEAN: self.groups} if self.mean else {})
+        groups = dict(enumerate(age_groups.labels[self.first :], self.first))
+        return {label: (group,) for group, label in groups.items()} | ({MEAN: tuple(groups)} if self.mean else {})
 
 
 LAYOUTS = {
     1: Layout("Age accuracy and identity preservation, by target group", _PAPER, (_OURS,)),
-    2: Layout("Attribute preservation when faces of 30- are aged", ATTRIBUTES, (_OURS,), _ALL[1:]),
+    2: Layout("Attribute preservation when faces of {youngest} are aged", ATTRIBUTES, (_OURS,), 1),
     3: Layout(
         "Age accuracy and identity preservation of the variants, by target group",
         (*_PAPER, "second_accuracy", "cycle_error"),
     ),
-    4: Layout("Attribute preservation of the variants when faces of 30- are aged", ATTRIBUTES, groups=_ALL[1:]),
+    4: Layout("Attribute preservation of the variants when faces of {youngest} are aged", ATTRIBUTES, first=1),
     5: Layout("What the paper does not measure: a second age judge, cycles, ages between, realism", _BEYOND, mean=True),
     6: Layout("AgeFlow's lead over the other methods, paired", (*_PAPER, *ATTRIBUTES, "second_accuracy"), mean=True),
 }
@@ -85,6 +84,7 @@ def make_tables(settings: Tables) -> list[Table]:
         for suffix, text in tables[-1].files().items():
             write_atomically(folder / f"table{number}.{suffix}", text.encode())
     details = {"run": results.run, "evaluated": results.evaluated, "tiles": tiles(results)}
+    details["groups"] = results.age_groups.labels
     details["verdict"] = verdict(results, _bootstrap(settings))
     Manifest(fingerprint=digest([table.numbers.to_csv() for table in tables]), details=details).write(folder)
     return tables
@@ -98,18 +98,21 @@ def make_table(number: int, results: Results, settings: Tables) -> Table:
         results: of the run.
         settings: bootstrap, confidence and seed.
     """
-    layout, bootstrap, rows = LAYOUTS[number], _bootstrap(settings), []
+    layout, bootstrap, rows, age_groups = LAYOUTS[number], _bootstrap(settings), [], results.age_groups
     for metric in layout.metrics:
         found = scores(metric, results)
-        rows += (_leads if number == 6 else _means)(metric, found, layout, bootstrap)
-        rows += _paper_rows(number, metric, results.workspace.dataset) if number <= 4 else []
-    rows += [row for row in _kid_rows(results) if row["group"] in layout.columns] if number in (3, 5) else []
+        rows += (_leads if number == 6 else _means)(metric, found, layout, bootstrap, age_groups)
+        if number <= 4 and age_groups == PAPER_GROUPS:
+            rows += _paper_rows(number, metric, results.workspace.dataset)
+    columns = layout.columns(age_groups)
+    rows += [row for row in _kid_rows(results) if row["group"] in columns] if number in (3, 5) else []
     rows = rows or [_row("age_accuracy", OWN, _OURS, MEAN, Estimate(note="no two methods were judged"))]
     numbers = pd.DataFrame(rows).replace({"source": {OWN: f"{OWN} ({results.run})"}})
     about = {"table": number, "run": results.run, "preset": results.real.about["preset"]}
     about |= {"evaluated": results.evaluated, "embedder": results.real.about["embedder"]}
     numbers = numbers.assign(**about, confidence=settings.confidence)
-    return Table(number, layout.title, numbers, _notes(number, numbers, results, settings), signed=number == 6)
+    title = layout.title.format(youngest=age_groups.labels[0])
+    return Table(number, title, numbers, _notes(number, numbers, results, settings), signed=number == 6)
 
 
 def published(table: int) -> pd.DataFrame:
@@ -125,7 +128,7 @@ def published(table: int) -> pd.DataFrame:
         0.847
     """
     with _FILES.joinpath("published.csv").open() as file:
-        wide = pd.read_csv(file).rename(columns={name: group for group, name in enumerate(AGE_GROUPS)})
+        wide = pd.read_csv(file).rename(columns={name: group for group, name in enumerate(PAPER_GROUPS.labels)})
     wide = wide[wide.pop("table") == table]
     long = wide.melt(["dataset", "metric", "method"], var_name="group", ignore_index=False).sort_index(kind="stable")
     return long.dropna().astype({"group": int}).reset_index(drop=True)
@@ -198,16 +201,16 @@ def _paper_rows(number: int, metric: str, own: str) -> list[dict]:
     numbers = published(number)
     numbers = numbers[(numbers["metric"] == metric) & ((numbers["dataset"] == own) | (own not in PAPER_DATASETS))]
     return [
-        _row(metric, f"paper, {dataset.upper()}, as published", method, AGE_GROUPS[group], Estimate(value))
+        _row(metric, f"paper, {dataset.upper()}, as published", method, PAPER_GROUPS.labels[group], Estimate(value))
         for dataset, _, method, group, value in numbers.itertuples(index=False)
     ]
 
 
-def _means(metric: str, found: Found, layout: Layout, bootstrap: Bootstrap) -> list[dict]:
+def _means(metric: str, found: Found, layout: Layout, bootstrap: Bootstrap, age_groups: AgeGroups) -> list[dict]:
     """The methods' means and those of the real test faces, and which method of each column is best beyond chance."""
     found = {(source, name): part for (source, name), part in found.items() if source == REAL or name in layout.methods}
     rows = []
-    for label, groups in layout.columns.items():
+    for label, groups in layout.columns(age_groups).items():
         parts = {key: part[part["group"].isin(groups)] for key, part in found.items()}
         values = {key: bootstrap.mean(part) for key, part in parts.items()}
         best = best_method(metric, {key: value for key, value in values.items() if key[0] == OWN}, parts, bootstrap)
@@ -219,9 +222,9 @@ def _means(metric: str, found: Found, layout: Layout, bootstrap: Bootstrap) -> l
     return rows
 
 
-def _leads(metric: str, found: Found, layout: Layout, bootstrap: Bootstrap) -> list[dict]:
-    # Faces of 30- are never aged to 30-.
-    columns, rows = replace(layout, groups=_ALL[1:] if metric in ATTRIBUTES else _ALL).columns, []
+def _leads(metric: str, found: Found, layout: Layout, bootstrap: Bootstrap, age_groups: AgeGroups) -> list[dict]:
+    # Faces of the youngest group are never aged to it.
+    columns, rows = replace(layout, first=int(metric in ATTRIBUTES)).columns(age_groups), []
     rivals = [name for source, name in found if source == OWN and name != _OURS and (OWN, _OURS) in found]
     for rival in rivals:
         for label, groups in columns.items():
@@ -233,9 +236,9 @@ def _leads(metric: str, found: Found, layout: Layout, bootstrap: Bootstrap) -> l
 
 def _kid_rows(results: Results) -> list[dict]:
     judged = {(OWN, METHODS[name]): part.about for name, part in results.methods.items()}
-    rows = []
+    rows, labels = [], results.age_groups.labels
     for key, about in (judged | {(REAL, "of the other groups, as they are"): results.real.about}).items():
-        kid = pd.DataFrame(about["kid"]).set_index("target")[["kid", "faces"]].rename(index=dict(enumerate(AGE_GROUPS)))
+        kid = pd.DataFrame(about["kid"]).set_index("target")[["kid", "faces"]].rename(index=dict(enumerate(labels)))
         # Groups differ by more than methods do: a mean over fewer of them could not be compared.
         kid.loc[MEAN] = kid["kid"].mean(skipna=False), kid["faces"].sum()
         for label, value, faces in kid.itertuples():
@@ -249,7 +252,10 @@ def _notes(number: int, numbers: pd.DataFrame, results: Results, settings: Table
     """What a reader must know: the lines of ``notes.toml``, what was not judged, and why cells are empty."""
     about = results.real.about
     of_others = about["identities"] == about["faces"]
+    age_groups = results.age_groups
     facts = about | {
+        "youngest": age_groups.stops[0],
+        "oldest": age_groups.stops[-1],
         "run": results.run,
         "evaluated": results.evaluated[:10],
         "people": "each of another person, as far as known" if of_others else f"of {about['identities']} people",
@@ -258,6 +264,7 @@ def _notes(number: int, numbers: pd.DataFrame, results: Results, settings: Table
         "bootstrap": settings.bootstrap,
     }
     lines = tomllib.loads(_FILES.joinpath("notes.toml").read_text())["line"]
+    lines = [line for line in lines if line.get("paper") in (None, age_groups == PAPER_GROUPS)]
     found = [line["text"].format(**facts) for line in lines if number in line["tables"]]
     missing = [name for method, name in METHODS.items() if method not in results.methods]
     missing += [name for name in ATTRIBUTES if number in (2, 4) and name not in results.attributes]
@@ -282,7 +289,7 @@ def _compared(metric: str, method: str, results: Results, bootstrap: Bootstrap) 
     if not means:
         return text
     other = max(means, key=means.get)
-    found = bootstrap.lead(parts[OWN, method], parts[OWN, other], _ALL)
+    found = bootstrap.lead(parts[OWN, method], parts[OWN, other], range(len(results.age_groups)))
     lead, low, high = (METRICS[metric].format(number, sign="+") for number in (found.value, found.low, found.high))
     chance = ", within chance" if found.low <= 0 <= found.high else ""
     return f"{text}, {lead} [{low}, {high}] against {other}{chance}"

@@ -18,11 +18,13 @@ from ageflow.data.align import Aligned, Aligner
 from ageflow.data.faces import Faces
 from ageflow.data.paste import paste_change
 from ageflow.data.pictures import open_image
+from ageflow.data.records import PAPER_GROUPS, AgeGroups
 from ageflow.device import device_of
 from ageflow.evaluation.identity import Embedder, load_embedder, refuse_alike
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.run import Manifest, Workspace
-from ageflow.translation.ages import GROUP_CENTRES, OLDEST, YOUNGEST, age_to_weights
+from ageflow.translation.ages import age_to_weights
+from ageflow.translation.calibration import expected_age
 from ageflow.translation.classifier import Classifier, load_classifier
 from ageflow.translation.methods import METHODS, PARTS, LatentMethod, load_method
 
@@ -41,6 +43,7 @@ class Portrait:
         attributes: its attributes by name.
         about: a caption.
         similarity: where it lies in the picture it is of (`Aligned`); None: a test face.
+        age_groups: the run's.
     """
 
     image: Tensor
@@ -48,11 +51,13 @@ class Portrait:
     attributes: dict[str, str | None]
     about: str
     similarity: tuple[complex, complex] | None = None
+    age_groups: AgeGroups = PAPER_GROUPS
 
     @property
     def own_age(self) -> float:
         """Its own age as a value of the slider, years."""
-        return float(np.clip(round(self.age / AGE_STEP) * AGE_STEP, YOUNGEST, OLDEST))
+        stops = self.age_groups.stops
+        return float(np.clip(round(self.age / AGE_STEP) * AGE_STEP, stops[0], stops[-1]))
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Explorer:
 
     Raises:
         MissingArtefactError: the run has no faces or no GLOW; the message names the notebook to run.
-        ParameterError: the run's faces have no ages.
+        ParameterError: the run's faces have no ages, or the age shown first is out of their groups' range.
 
     Example:
         ``explorer.at_age(View(explorer.portrait(3), 62.0))`` → uint8 [3, S, S]
@@ -92,7 +97,8 @@ class Explorer:
         faces = Faces.open(self.workspace.require("faces"))
         if not faces.ages_known:
             raise ParameterError(f"{self._name}: its data set has no ages; choose a run on faces with ages")
-        self.faces = faces.select(split="test") or faces
+        self.faces, self.age_groups = faces.select(split="test") or faces, faces.age_groups
+        self.check_ages([] if settings.age is None else [settings.age])
         self.glow = load_glow(self.workspace.require("glow"), settings.device)
         self._method = lru_cache(self._load_method)
         # A face is encoded once, however far the slider is dragged; two faces are kept.
@@ -101,6 +107,16 @@ class Explorer:
     def __len__(self) -> int:
         """How many test faces there are."""
         return len(self.faces)
+
+    def check_ages(self, ages: Sequence[float]) -> None:
+        """Refuse target ages, years, that the run's age groups do not reach.
+
+        Raises:
+            ParameterError: an age is out of their range.
+        """
+        youngest, *_, oldest = self.age_groups.stops
+        if wrong := [age for age in ages if not youngest <= age <= oldest]:
+            raise ParameterError(f"age = {wrong[0]:g}: expected {youngest:g} to {oldest:g} years in {self._name}")
 
     def portrait(self, index: int) -> Portrait:
         """A test face, `index` from 0.
@@ -114,7 +130,8 @@ class Explorer:
         attributes = {name: None if pd.isna(row[name]) else row[name] for name in _ATTRIBUTES}
         known = [attributes[name] for name in self.faces.attributes if attributes[name]]
         about = ", ".join([f"test face {index}", f"{round(row['age'], 1):g} years", *known])
-        return Portrait(self.faces.images([index])[0].contiguous(), float(row["age"]), attributes, about)
+        image = self.faces.images([index])[0].contiguous()
+        return Portrait(image, float(row["age"]), attributes, about, age_groups=self.age_groups)
 
     def portraits_in(self, content: bytes | Image.Image) -> list[Portrait]:
         """The faces of a picture, left to right, aligned as the run's are; age and attributes are estimated.
@@ -142,7 +159,7 @@ class Explorer:
             age, attributes = self.estimate(image)
             about = ", ".join(["your picture, estimated", f"{age:.0f} years", *attributes.values()])
             attributes = dict.fromkeys(_ATTRIBUTES) | attributes
-            portraits.append(Portrait(image, age, attributes, about, face.similarity))
+            portraits.append(Portrait(image, age, attributes, about, face.similarity, self.age_groups))
         return portraits
 
     def at_age(self, view: View) -> Tensor:
@@ -206,7 +223,7 @@ class Explorer:
         """
         device = next(self.glow.parameters()).device
         answers = {name: network(image[None].to(device))[0].cpu() for name, network in self._classifiers.items()}
-        age = float(answers.pop("age").softmax(dim=0) @ torch.tensor(GROUP_CENTRES))
+        age = float(expected_age(answers.pop("age").softmax(dim=0), self._classifiers["age"].age_groups))
         return age, {name: self._classifiers[name].labels[int(logits.argmax())] for name, logits in answers.items()}
 
     @cached_property
@@ -219,11 +236,11 @@ class Explorer:
 
     def _prepared(self, view: View, ages: Sequence[float]) -> tuple[LatentMethod, tuple]:
         """The method, and what it takes to move the face to each age."""
-        method, count = self._method(view.method).at(view.strength), len(ages)
+        method, count, groups = self._method(view.method).at(view.strength), len(ages), self.age_groups
         z = self._latent(view.portrait).expand(count, -1)
         # The face's own age is mixed as the target is, so that nothing moves where the two are equal.
         both = (ages, [view.portrait.own_age] * count)
-        target, source = (torch.stack([age_to_weights(age) for age in years]).to(z.device) for years in both)
+        target, source = (torch.stack([age_to_weights(age, groups) for age in years]).to(z.device) for years in both)
         source = method.own_ages(view.portrait.image[None], source)
         return method, (
             z,
@@ -235,6 +252,7 @@ class Explorer:
     def _load_method(self, name: str) -> LatentMethod:
         chosen = self.settings
         method = load_method(name, chosen.dataset, chosen.run, chosen.runs_root, chosen.device)
+        self.age_groups.require(method.age_groups, f"the method {name}", "train it on these faces, with restart=True")
         method.glow = self.glow  # one for all
         return method
 

@@ -22,18 +22,16 @@ from torch import Tensor
 from ageflow.checkpoint import CheckpointError
 from ageflow.config import Slider
 from ageflow.data.pictures import open_image, read_picture
-from ageflow.data.records import AGE_GROUPS
+from ageflow.data.records import AgeGroups
 from ageflow.flows.glow import to_uint8
 from ageflow.report.drawing import Figure, show_face
 from ageflow.run import write_atomically
 from ageflow.slider.explorer import AGE_STEP, Explorer, Portrait, View, find_models
-from ageflow.translation.ages import GROUP_CENTRES, OLDEST, YOUNGEST, age_to_weights
+from ageflow.translation.ages import age_to_weights
 from ageflow.translation.methods import METHODS
 
 # Errors whose messages are written for a person; any other is a fault of this kit, and its traceback goes to the log.
 _EXPECTED = (ValueError, FileNotFoundError, CheckpointError)
-# Outside these nothing changes; every other year is smooth enough, and half the bytes of every year.
-_GIF_AGES = np.arange(GROUP_CENTRES[0], GROUP_CENTRES[-1] + 1, 2)
 _SHOWN, _STRIP, _THUMBNAIL = 256, 128, 64  # CSS pixels of a face
 _PAGE = 12  # faces to choose from at a time
 _DIFFERENCE = 2  # times that a difference of two faces is enlarged
@@ -57,7 +55,8 @@ class AgeSlider(widgets.VBox):
     """
 
     def __init__(self, settings: Slider) -> None:
-        self.problem, self._last_age = "", settings.age  # the last that was not the face's own
+        first = 60.0 if settings.age is None else settings.age
+        self.problem, self._last_age = "", first  # the last that was not the face's own
         self.shown = self._shown_view = self._strip_view = None
         self._photo: bytes | None = None  # one's own picture, the file's content
         self._thread, self._drawing = futures.ThreadPoolExecutor(1), []
@@ -71,12 +70,12 @@ class AgeSlider(widgets.VBox):
             widgets.HBox([of.age, of.own_age]),
             _captioned([of.original, of.aged, of.difference], [of.about, of.caption, of.change]),
             of.readings,
-            _captioned(of.strip, [widgets.Label(group) for group in AGE_GROUPS]),
+            of.groups,
             widgets.HBox([*of.save.values(), of.download, of.style]),
         ]
         super().__init__(rows)
         self.add_class("ageflow-slider").add_class(f"ageflow-{self.model_id}")
-        of.method.value, of.age.value, of.strength.value = settings.method, settings.age, settings.strength
+        of.method.value, of.age.value, of.strength.value = settings.method, first, settings.strength
         models = find_models(settings.runs_root)
         runs = list(zip(models["data set"], models["run"], strict=True))
         of.model.options = [(" / ".join(run), run) for run in runs]
@@ -87,7 +86,7 @@ class AgeSlider(widgets.VBox):
             # One's own picture stays where it is shown, and the face of it that was chosen.
             own = self._faces.index(self.portrait) if self.portrait and self.portrait.similarity else 0
             photo = self._photo if self.portrait is None or self.portrait.similarity else None
-            update = {"dataset": dataset, "run": run, "face": 0, "photo": None}
+            update = {"dataset": dataset, "run": run, "face": 0, "photo": None, "age": None}
             self._open(settings.model_copy(update=update), photo, own)
 
         def upload(change: dict) -> None:
@@ -114,7 +113,7 @@ class AgeSlider(widgets.VBox):
         return not futures.wait(self._drawing, seconds).not_done
 
     def save(self, path: Path | str) -> Path:
-        """Write the face that is shown as ``.png``, or from 25 to 57 years and back as ``.gif``.
+        """Write the face that is shown as ``.png``, or from the first group's years to the last's and back as ``.gif``.
 
         Raises:
             ValueError: another kind of file, or nothing is shown.
@@ -127,10 +126,10 @@ class AgeSlider(widgets.VBox):
         """What is shown, as a figure: for a page, and for where no front end draws widgets; or why there is nothing."""
         if (view := self._settled_view()) is None:
             return HTML(self.controls.problem.value)
-        before, strip = view.portrait.image, self.explorer.at_ages(view, GROUP_CENTRES)
+        before, strip = view.portrait.image, self.explorer.at_ages(view, self.explorer.age_groups.centres)
         faces = {"before": before, f"at {view.age:.1f}": self.shown, "difference": _difference(before, self.shown)}
-        faces |= dict(zip(AGE_GROUPS, strip, strict=True))
-        figure = Figure(10.0, 2.3)
+        faces |= dict(zip(self.explorer.age_groups.labels, strip, strict=True))
+        figure = Figure(10.0 * len(faces) / 7, 2.3)
         figure.suptitle(f"{METHODS[view.method]}: {view.portrait.about}", fontsize=10)
         figure.supxlabel(self.controls.readings.value, fontsize=8)
         for axes, (title, face) in zip(figure.subplots(1, len(faces)), faces.items(), strict=True):
@@ -154,11 +153,20 @@ class AgeSlider(widgets.VBox):
         self._choose_from(())
         with self._problems_shown():
             self.explorer = Explorer(settings)
+            self._show_groups(self.explorer.age_groups)
             self._choose_from(range(len(self.explorer)))
             if photo is None:
                 self._choose(self.explorer.portrait(settings.face))
             else:
                 self._take_photo(photo, own)
+
+    def _show_groups(self, age_groups: AgeGroups) -> None:
+        """The slider's range, and a place for a face of each group."""
+        of, stops = self.controls, age_groups.stops
+        of.age.min, of.age.max = 0, 120  # neither end may pass the other
+        of.age.min, of.age.max = stops[0], stops[-1]
+        of.strip = [widgets.Image(value=_NOTHING, width=_STRIP, height=_STRIP) for _ in age_groups.labels]
+        of.groups.children = _captioned(of.strip, [widgets.Label(label) for label in age_groups.labels]).children
 
     def _take_photo(self, photo: bytes | Path, own: int = 0) -> None:
         if self.explorer is None:  # the reason is shown already
@@ -236,7 +244,8 @@ class AgeSlider(widgets.VBox):
         if portrait is not self.portrait:  # another was chosen meanwhile, perhaps of another run
             return
         of.aged.value, self.shown, self._shown_view = _png(shown), shown, view
-        weights = zip(AGE_GROUPS, age_to_weights(view.age).tolist(), strict=True)
+        age_groups = explorer.age_groups
+        weights = zip(age_groups.labels, age_to_weights(view.age, age_groups).tolist(), strict=True)
         mixed = ", ".join(f"{weight:.0%} {name}" for name, weight in weights if weight)
         from_there = f"own age {view.age:.1f}: back from {self._last_age:.1f}"
         of.caption.value = f"at {view.age:.1f}: {mixed}" if back is None else from_there
@@ -245,7 +254,7 @@ class AgeSlider(widgets.VBox):
         self._show_problem("")
         yield 0.15  # without a move until what takes longer
         if (strip_view := replace(view, age=0.0)) != self._strip_view:
-            for image, centre in zip(of.strip, GROUP_CENTRES, strict=True):
+            for image, centre in zip(of.strip, age_groups.centres, strict=True):
                 image.value = _png(explorer.at_age(replace(view, age=centre)))
                 yield 0
             self._strip_view = strip_view
@@ -298,7 +307,9 @@ class AgeSlider(widgets.VBox):
             self.explorer.paste(photo := open_image(self._photo), view.portrait, self.shown)
             photo.save(content := io.BytesIO(), "PNG", compress_level=1)
             return content.getvalue()
-        return _gif(self.explorer.at_ages(view, _GIF_AGES))
+        # Outside these nothing changes; every other year is smooth enough, and half the bytes of every year.
+        first, *_, last = self.explorer.age_groups.centres
+        return _gif(self.explorer.at_ages(view, np.arange(first, last + 1, 2)))
 
     def _offer(self, kind: str) -> None:
         """A link that saves the file on the person's own computer, which need not be the kernel's."""
@@ -315,14 +326,14 @@ def _controls() -> SimpleNamespace:
     """Every widget by name; its CSS class is ``ageflow-<name>``."""
     methods = {"options": [(label, name) for name, label in METHODS.items()], "style": {"button_width": "150px"}}
     square = {"width": f"{_THUMBNAIL}px", "height": f"{_THUMBNAIL}px", "margin": "3px"}
-    age = {"min": YOUNGEST, "max": OLDEST, "step": AGE_STEP, "readout_format": ".1f", "layout": {"width": "640px"}}
+    age = {"min": 0, "max": 120, "step": AGE_STEP, "readout_format": ".1f", "layout": {"width": "640px"}}
     controls = SimpleNamespace(
         model=widgets.Dropdown(description="model"),
         upload=widgets.FileUpload(accept="image/*", description="your own picture", layout={"width": "170px"}),
         page=widgets.BoundedIntText(1, min=1, max=1, description="page"),
         method=widgets.ToggleButtons(**methods),
         strength=widgets.FloatSlider(1, min=0, max=2, step=0.05, description="strength"),
-        age=widgets.FloatSlider(YOUNGEST, description="age", **age),
+        age=widgets.FloatSlider(description="age", **age),
         own_age=widgets.Button(description="own age"),
         **{name: widgets.HTML() for name in ("problem", "style", "readings", "download")},
         **{name: widgets.Label() for name in ("about", "caption")},
@@ -333,7 +344,7 @@ def _controls() -> SimpleNamespace:
     )
     for name, widget in vars(controls).items():
         widget.add_class(f"ageflow-{name.replace('_', '-')}")
-    controls.strip = [widgets.Image(width=_STRIP, height=_STRIP) for _ in AGE_GROUPS]
+    controls.strip, controls.groups = [], widgets.HBox(layout={"flex_flow": "row wrap"})
     controls.thumbnails = [widgets.Button(layout=square).add_class("ageflow-thumbnail") for _ in range(_PAGE)]
     controls.save = {kind: widgets.Button(description=f"save as {kind.upper()}") for kind in ("png", "gif")}
     controls.save["photo"] = widgets.Button(description="save in the photo", layout={"display": "none"})

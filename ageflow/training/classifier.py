@@ -1,5 +1,6 @@
 """The training of classifiers of aligned faces: the judges of notebook 05 (3.3), and C, the classifier behind the decoder."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ageflow.checkpoint import Weights
+from ageflow.checkpoint import CheckpointError, Weights
 from ageflow.config import TrainClassifiers
 from ageflow.data.faces import Faces
-from ageflow.data.records import AGE_GROUPS
+from ageflow.data.records import AgeGroups
 from ageflow.device import device_of
 from ageflow.run import MANIFEST, Manifest, Workspace, digest
 from ageflow.training.distributed import launched, processes
@@ -22,6 +23,7 @@ from ageflow.training.metrics import read_metrics
 from ageflow.training.task import MicroBatch, Objective, Task, Values, begun, initial_weights
 from ageflow.translation.classifier import Classifier
 
+_HEAD = ("network.fc.weight", "network.fc.bias")
 _PREVIEW_FACES = 4096  # held-out faces of a preview
 _FEWEST = 20  # faces of a class and an attribute; fewer get no more weight each, or one face would count for hundreds
 
@@ -84,6 +86,7 @@ class ClassifierTask(Task):
             classifier = Classifier(settings.architecture, labels.pop(name), faces.image_size, labels)
         weights = initial_weights(settings, folder or f"classifiers/{name}", "classifier", faces)
         if weights is not None:
+            weights = _regrouped(weights, faces.age_groups, settings.iterations) if name == "age" else weights
             _fill(classifier, weights, name)
         self.modules = nn.ModuleDict({"classifier": classifier})
         parameters = list(classifier.parameters())
@@ -176,13 +179,38 @@ def labelled(faces: Faces, name: str) -> tuple[tuple[str, ...], Tensor]:
     """
     values = pd.Series(faces.groups) if name == "age" else faces.table[name]
     present = values[(faces.table["split"] == "train").to_numpy()].dropna().unique()
-    classes = range(len(AGE_GROUPS)) if name == "age" else sorted(present)
-    return AGE_GROUPS if name == "age" else tuple(classes), numbered(values, classes)
+    classes = range(len(faces.age_groups)) if name == "age" else sorted(present)
+    return faces.age_groups.labels if name == "age" else tuple(classes), numbered(values, classes)
 
 
 def numbered(values: Sequence[object], labels: Sequence[object]) -> Tensor:
     """The number of each value among the labels, int64 [N]; −1 where it is none of them."""
     return torch.from_numpy(pd.Index(labels).get_indexer(values).astype(np.int64))
+
+
+def _regrouped(weights: Weights, age_groups: AgeGroups, iterations: int) -> Weights:
+    """An age classifier's weights with logits for other age groups, to be trained; others, and of these, as they are.
+
+    Of an age that is read with a normal error the logits are quadratic in the groups' centres: those of other centres
+    lie on the quadratic through these.
+
+    Raises:
+        CheckpointError: they are of other age groups, and without `iterations`.
+    """
+    labels = weights.config["labels"]
+    if not labels[-1].endswith("+") or labels == [*age_groups.labels]:
+        return weights
+    theirs, ours = (", ".join(each) for each in (labels, age_groups.labels))
+    what = f"{weights.source} tells the age groups {theirs} apart, and the run has {ours}"
+    if not iterations:
+        do = "pass age_classifier_iterations to train it further, or age_classifier_from = nothing for new weights"
+        raise CheckpointError(f"{what}: {do}")
+    warnings.warn(f"{what}: its logits are brought to these, and trained", stacklevel=3)
+    old, count = AgeGroups.of_labels(labels), len(labels)
+    powers = [np.vander(np.array(groups.centres) / 10, min(3, count)) for groups in (age_groups, old)]
+    by = torch.from_numpy(powers[0] @ np.linalg.pinv(powers[1])).float()
+    head = {name: torch.cat([by @ weights.state[name][:count], weights.state[name][count:]]) for name in _HEAD}
+    return replace(weights, state=weights.state | head, config=weights.config | {"labels": [*age_groups.labels]})
 
 
 def _fill(classifier: Classifier, weights: Weights, name: str) -> None:
@@ -192,13 +220,13 @@ def _fill(classifier: Classifier, weights: Weights, name: str) -> None:
     that predict several things begins a judge of any of them, or of another. Weights that predict one are for that alone.
     """
     shape = classifier.shape
-    labels, others = weights.config.get("labels"), weights.config.get("also", {})
-    theirs = {"age" if labels == [*AGE_GROUPS] else name: labels, **others}
+    labels, others = weights.config["labels"], weights.config.get("also", {})
+    theirs = {"age" if labels[-1].endswith("+") else name: labels, **others}
     mine = {name: shape["labels"], **shape.pop("also")}
     fits = weights.config.get("architecture") == classifier.architecture  # otherwise `fill` says what does not
     if fits and theirs.get(name, others and mine[name]) == mine[name]:
         state = dict(weights.state)
-        for tensor in ("network.fc.weight", "network.fc.bias"):
+        for tensor in _HEAD:
             known = dict(zip(theirs, state[tensor].split([len(values) for values in theirs.values()]), strict=True))
             own = zip(mine, classifier.state_dict()[tensor].split(classifier.sizes), strict=True)
             state[tensor] = torch.cat([known[head] if mine[head] == theirs.get(head) else new for head, new in own])

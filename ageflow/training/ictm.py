@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ageflow.checkpoint import ConfigChangedError, find_weights, fingerprint, latest, read_weights
 from ageflow.config import TrainICTM, validated
 from ageflow.data.faces import Faces
+from ageflow.data.records import PAPER_GROUPS
 from ageflow.device import device_of
 from ageflow.flows.glow import load_glow
 from ageflow.parameters import settings as settings_of
@@ -101,10 +102,12 @@ class TranslatorTask(Task):
         ]
         made = {"age_classifier_iterations", "age_classifier_from"}  # of C, which the inputs name
         self.manifest = Manifest(inputs, settings.model_dump(mode="json", exclude=made))
-        self.networks = {"translator": translator.shape, "discriminator": {}}
+        shape = translator.shape | {"bounds": list(faces.age_groups.bounds)}
+        self.networks = {"translator": shape, "discriminator": {}}
         weights = initial_weights(settings, settings.network, "translator", faces)
         if weights is not None:
-            weights.fill(translator, translator.shape)
+            weights.config.setdefault("bounds", [*PAPER_GROUPS.bounds])  # of a T trained before there were others
+            weights.fill(translator, shape)
             if weights.critic:  # D that T was trained against
                 critic.load_state_dict(weights.critic)
         self._translated: dict[MicroBatch, tuple[Tensor, Tensor, Tensor]] = {}
@@ -115,7 +118,7 @@ class TranslatorTask(Task):
         Where T knows the face's age, it begins from these as the calibrated step, its teacher.
         """
         if self.settings.init_from is None and self.settings.prior_start == "averages":
-            averages = self.prototypes.finest if self.reader else self.prototypes.means[:, self.prototypes.any]
+            averages = self.prototypes.smoothed if self.reader else self.prototypes.means[:, self.prototypes.any]
             self.modules["translator"].start_from(self.visible.flat(averages), self.settings.scale)
 
     def batch_rows(self, part: MicroBatch) -> np.ndarray:
@@ -268,7 +271,8 @@ def train_age_classifier(settings: TrainICTM, faces: Faces) -> Path:
     """Train C on the run's faces, as notebook 05 trains the preset's judge; stopped, it continues.
 
     It learns the faces' attributes beside the age, where they are known. Begun from weights, it has their architecture,
-    and without updates it predicts those attributes only that the weights predict.
+    and without updates it predicts those attributes only that the weights predict. The kit's own weights are trained
+    further all the same where the age groups are not the paper's, which are theirs.
 
     From another seed than the judge's: the judge itself takes no part in T's training. And balanced over the attributes:
     where more of the young are women, T would make women of men to please it.
@@ -287,6 +291,8 @@ def train_age_classifier(settings: TrainICTM, faces: Faces) -> Path:
     folder = Workspace.of(settings).path(DECODED_AGE)
     iterations, from_weights, shape = settings.age_classifier_iterations, settings.age_classifier_from, None
     made = begun(settings, DECODED_AGE)
+    if from_weights == "pretrained" and faces.age_groups != PAPER_GROUPS:  # whose groups it has: it has to learn others
+        iterations = iterations or None
     if made is not None:
         shape = made.networks["classifier"]
     elif from_weights is not None:

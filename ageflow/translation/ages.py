@@ -1,4 +1,4 @@
-"""Ages: the four age groups, and years between them, as weights over the groups."""
+"""Ages: the age groups, and years between them, as weights over the groups."""
 
 from collections.abc import Sequence
 
@@ -6,16 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# The age at which a group's weight is one. The first and the last group are open: a decade like the others.
-GROUP_CENTRES = (25.0, 35.5, 45.5, 57.0)
-YOUNGEST, OLDEST = 20.0, 70.0  # of a continuous target, years
+from ageflow.data.records import PAPER_GROUPS, AgeGroups
 
 
-def age_to_weights(age: float) -> Tensor:
+def age_to_weights(age: float, age_groups: AgeGroups = PAPER_GROUPS) -> Tensor:
     """Weights over the age groups that stand for an age: linear between the two nearest centres.
 
     Arguments:
         age: years. Below the first centre and beyond the last, the outer group alone.
+        age_groups: those of the method (`LatentMethod.age_groups`) or the faces; left out: the paper's.
 
     Returns:
         Float [groups], at least zero, summing to 1.
@@ -24,8 +23,8 @@ def age_to_weights(age: float) -> Tensor:
         >>> age_to_weights(40.5).tolist()
         [0.0, 0.5, 0.5, 0.0]
     """
-    one_hot = np.eye(len(GROUP_CENTRES), dtype=np.float32)
-    return torch.tensor([np.interp(age, GROUP_CENTRES, column) for column in one_hot], dtype=torch.float32)
+    one_hot = np.eye(len(age_groups), dtype=np.float32)
+    return torch.tensor([np.interp(age, age_groups.centres, column) for column in one_hot], dtype=torch.float32)
 
 
 def as_weights(groups: Tensor | Sequence | int, count: int, check: bool = True, faces: int | None = None) -> Tensor:

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ageflow.data.records import AgeGroups
 from ageflow.flows.glow import Glow
-from ageflow.translation.ages import GROUP_CENTRES
 from ageflow.translation.classifier import Classifier
 from ageflow.translation.prototypes import Prototypes
 
-# The expected age, in years, at which a face counts as of a group. Those of the outer groups lie within the centres:
-# C is never sure, so its expectation does not reach them.
-AIMS = (26.0, 35.5, 45.5, 56.0)
-_LONGEST = 1.5
+_LONGEST = 1.75
 _HALVINGS = 2  # a decoded face each
 
 
@@ -59,9 +56,9 @@ def condition_of(target: Tensor, source: Tensor) -> Tensor:
     return (target[:, :, None] * own.sum(1, keepdim=True) - own).flatten(1)
 
 
-def expected_age(probabilities: Tensor) -> Tensor:
+def expected_age(probabilities: Tensor, age_groups: AgeGroups) -> Tensor:
     """Years [B]: the groups' centres, weighted by their probabilities [B, groups]."""
-    return probabilities @ probabilities.new_tensor(GROUP_CENTRES)
+    return probabilities @ probabilities.new_tensor(age_groups.centres)
 
 
 @dataclass(frozen=True)
@@ -94,8 +91,8 @@ class Reader:
         return (ages.softmax(1)[:, :, None] * likely[:, None]).flatten(1)
 
     def step(self, source: Tensor, target: Tensor) -> Tensor:
-        """s·(z̄_t − Σ_k q_k z̄_k), Eq. 5 with a soft source, [B, D]; the weights as of `condition_of`."""
-        step = self.scale * condition_of(target, source) @ self.prototypes.finest
+        """s·(z̄_t − Σ_k q_k z̄_k), Eq. 5 with a soft source and smoothed averages, [B, D]; weights as of `condition_of`."""
+        step = self.scale * condition_of(target, source) @ self.prototypes.smoothed
         return step if self.visible is None else self.visible(step)
 
     @torch.no_grad()
@@ -108,15 +105,16 @@ class Reader:
             target: weights over the groups [B, groups].
 
         Returns:
-            [B], from 0 to 1.5; 1.5 where no shorter step reaches the age.
+            [B], from 0 to 1.75; 1.75 where no shorter step reaches the age.
         """
-        step, aim = self.step(source, target), target @ target.new_tensor(AIMS)
-        start = expected_age(of_groups(source, target.shape[1]))
+        age_groups = self.prototypes.age_groups
+        step, aim = self.step(source, target), target @ target.new_tensor(age_groups.aims)
+        start = expected_age(of_groups(source, target.shape[1]), age_groups)
         low, high = torch.zeros_like(aim), torch.full_like(aim, _LONGEST)
         age_low, age_high = start, aim
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            age = expected_age(self.decoded_age(z + middle[:, None] * step).softmax(dim=1))
+            age = expected_age(self.decoded_age(z + middle[:, None] * step).softmax(dim=1), age_groups)
             beyond = (age - aim) * (start - aim) <= 0
             low, age_low = torch.where(beyond, low, middle), torch.where(beyond, age_low, age)
             high, age_high = torch.where(beyond, middle, high), torch.where(beyond, age, age_high)

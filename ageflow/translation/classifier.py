@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ageflow.checkpoint import CheckpointError, latest, load_state
+from ageflow.data.records import AgeGroups
 from ageflow.device import device_of
 
 # ImageNet's, which torchvision's networks expect where a user starts them from its weights.
@@ -50,6 +51,11 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
         self.register_buffer("deviation", torch.tensor(_DEVIATION).view(1, 3, 1, 1))
         self.to(memory_format=torch.channels_last)
+
+    @property
+    def age_groups(self) -> AgeGroups:
+        """Those that a classifier of ages tells apart."""
+        return AgeGroups.of_labels(self.labels)
 
     @property
     def shape(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ageflow.checkpoint import CheckpointError, fingerprint, latest, load_state
 from ageflow.config import default_runs_root
-from ageflow.data.records import AGE_GROUPS
+from ageflow.data.records import PAPER_GROUPS, AgeGroups
 from ageflow.device import device_of
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.parameters import settings
@@ -54,12 +54,14 @@ class LatentMethod(ABC):
         name: a key of `METHODS`.
         glow: the trained flow.
         weights: fingerprints of what it is made of, so that a result can name them.
+        age_groups: the groups that it moves faces to.
         needs: what `translate` needs to know of the faces: ``source``, their own age groups, and ``attributes``.
         reader: the classifier C that a method reads the faces' own ages with; None: it takes `source`.
         invertible: whether `round_trip` has an exact inverse to go back by.
         strength: how much of the way a face is moved (ours): 1 as far as the method does; `at` has others.
     """
 
+    age_groups: AgeGroups = PAPER_GROUPS
     needs: tuple[str, ...] = ()
     reader: Reader | None = None
     invertible = True
@@ -114,7 +116,7 @@ class LatentMethod(ABC):
 
         Example: a face of 51+ at 40, by GLOW::
 
-            method.translate(images, age_to_weights(40)[None], source=torch.tensor([3]))
+            method.translate(images, age_to_weights(40, method.age_groups)[None], source=torch.tensor([3]))
         """
         for needed in self.needs:
             if {"source": source, "attributes": attributes}[needed] is None:
@@ -127,11 +129,11 @@ class LatentMethod(ABC):
         several = images.ndim == 4 and len(images) > 1
         faces, which = images.unique_consecutive(return_inverse=True, dim=0) if several else (images, slice(None))
         z = self.glow.encode(faces.to(self.device))[which]
-        target = as_weights(target, len(AGE_GROUPS), faces=len(z)).to(self.device)
+        target = as_weights(target, len(self.age_groups), faces=len(z)).to(self.device)
         if self.reader is not None:
             source = self.own_ages(faces)[which]
         elif source is not None:
-            source = as_weights(source, len(AGE_GROUPS), faces=len(z)).to(self.device)
+            source = as_weights(source, len(self.age_groups), faces=len(z)).to(self.device)
         return self.glow.decode(self.move(z, target, source, attributes))
 
     @torch.inference_mode()
@@ -176,6 +178,7 @@ class PrototypeMethod(LatentMethod):
         reader: Reader | None = None,
     ) -> None:
         super().__init__(name, glow, weights)
+        self.age_groups = prototypes.age_groups
         self.prototypes, self.scale, self.reader = prototypes.to(self.device), scale, reader
         by_attribute = name == "glow+attribute" and prototypes.attributes
         self.needs = () if reader else ("source", "attributes") if by_attribute else ("source",)
@@ -191,7 +194,7 @@ class PrototypeMethod(LatentMethod):
         if self.reader is None:
             combination = self.prototypes.combination_of(attributes if "attributes" in self.needs else None, len(z))
             return self.strength * self.scale * self.prototypes.direction(source, target, combination)
-        target = as_weights(target, len(AGE_GROUPS), faces=len(z))
+        target = as_weights(target, len(self.age_groups), faces=len(z))
         lengths = self.reader.lengths(z, source, target)[:, None] if self.name == "calibrated" else 1.0
         return self.strength * lengths * self.reader.step(source, target)
 
@@ -217,7 +220,7 @@ class TranslatorMethod(LatentMethod):
     def _moved(self, z: Tensor, target: Tensor, source: Tensor | None) -> tuple[Tensor, ...]:
         if self.reader is None:
             return self.translator(z, target, self.strength)
-        target = as_weights(target, len(AGE_GROUPS), faces=len(z)).to(z)
+        target = as_weights(target, len(self.age_groups), faces=len(z)).to(z)
         return self.translator(z, target, self.strength, source, self.reader.lengths(z, source, target))
 
 
@@ -275,7 +278,9 @@ def load_method(
             weights["prototypes"] = reader.prototypes.fingerprint  # of which its steps are
             if other := [part for part in ("decoded_age", "prototypes") if trained.inputs[part] != weights[part]]:
                 raise CheckpointError(f"{folder} was trained with other {' and '.join(other)}: train with restart=True")
-        return TranslatorMethod(name, glow, weights | {PARTS[name]: fingerprint(folder)}, translator, reader)
+        method = TranslatorMethod(name, glow, weights | {PARTS[name]: fingerprint(folder)}, translator, reader)
+        method.age_groups = AgeGroups.noted(shape)
+        return method
     if scale is None:
         trained = Manifest.read(workspace.path("ictm"))
         scale = trained.settings["scale"] if trained else settings("train_ictm", {"dataset": dataset}).scale

@@ -24,7 +24,7 @@ from ageflow.checkpoint import CheckpointError, fingerprint
 from ageflow.config import ParameterError
 from ageflow.config import Prototypes as PrototypesSettings
 from ageflow.data.faces import Faces
-from ageflow.data.records import AGE_GROUPS, GENDERS
+from ageflow.data.records import GENDERS, PAPER_GROUPS, AgeGroups
 from ageflow.device import devices_of, keep_freed_memory
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.run import MANIFEST, Manifest, Workspace, atomic_file, digest, remove_leftovers, sole_writer
@@ -47,12 +47,14 @@ class Latents:
         shards: float32 [n, D] each, memory-mapped, in the table's order; all but the last of the same length.
         glow: fingerprint of the GLOW that encoded them.
         faces: that of the faces.
+        age_groups: the faces'.
     """
 
     table: pd.DataFrame
     shards: Sequence[np.ndarray]
     glow: str
     faces: str
+    age_groups: AgeGroups = PAPER_GROUPS
 
     @classmethod
     def open(cls, folder: Path, faces: Faces, glow: str | None = None) -> "Latents":
@@ -67,7 +69,8 @@ class Latents:
             CheckpointError: they are of other faces or of another GLOW, or damaged.
         """
         inputs = check_inputs(folder, faces=faces.fingerprint, glow=glow)
-        return cls(faces.table, [_read(*shard) for shard in _files(folder, faces).items()], **inputs)
+        shards = [_read(*shard) for shard in _files(folder, faces).items()]
+        return cls(faces.table, shards, **inputs, age_groups=faces.age_groups)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -199,10 +202,17 @@ class Prototypes:
             whatever the attributes.
         cells: one row a cell, in the order of `means`: group, the attributes, count, and `average_of`, over what the
             cell's average was taken: "cell", or what it fell back to as it had fewer than `min_cell` faces.
+        spread: mean squared distance of a training face's latent from the average of its group and attributes.
     """
 
     means: Tensor
     cells: pd.DataFrame
+    spread: float
+
+    @property
+    def age_groups(self) -> AgeGroups:
+        """The age groups."""
+        return AgeGroups.of_labels(self.cells["group"].unique())
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -214,10 +224,27 @@ class Prototypes:
         """The attributes' values in each combination, ``[("female",), ("male",)]``."""
         return list(self.cells[[*self.attributes]][: self.any].itertuples(index=False, name=None))
 
-    @property
-    def finest(self) -> Tensor:
-        """The averages of groups × combinations, [groups · K, D]; the groups' own where there are no attributes."""
-        return self.means[:, : self.any or 1].flatten(0, 1)
+    @functools.cached_property
+    def smoothed(self) -> Tensor:
+        """The averages of groups × combinations less what is chance in them (ours), [groups · K, D].
+
+        An average of n latents lies √(`spread` / n) from the true one: with some hundred faces, most of the distance
+        between two neighbouring groups is that. So a line is fitted to each combination's averages, weighted by their
+        counts: c_α + b · age, one slope b for all and the groups' centres as ages. Of what is left of the averages, r,
+        the share 1 − E / Σ n |r|² counts (James & Stein), where chance makes E = `spread` for each degree of freedom:
+        none of it with few faces, nearly all with many.
+        """
+        combinations = self.any or 1
+        means = self.means[:, :combinations].flatten(0, 1).double()
+        count = self.cells["count"].to_numpy().reshape(-1, self.means.shape[1])[:, :combinations].ravel()
+        weights = means.new_tensor(count).clamp_min(1).sqrt()[:, None]
+        ages = means.new_tensor(self.age_groups.centres).repeat_interleave(combinations)[:, None]
+        terms = torch.cat([ages, torch.eye(combinations).to(means).repeat(len(self.means), 1)], dim=1)
+        line = terms @ torch.linalg.lstsq(weights * terms, weights * means).solution
+        free = len(terms) - combinations - 1
+        left = float((weights * (means - line)).square().sum())
+        share = max(0.0, 1 - free * self.spread / left) if free > 0 and left else 1.0
+        return (line + share * (means - line)).float()
 
     @property
     def any(self) -> int:
@@ -286,13 +313,13 @@ class Prototypes:
 
     def to(self, device: torch.device) -> "Prototypes":
         """The same with the means on `device`."""
-        return Prototypes(self.means.to(device), self.cells)
+        return Prototypes(self.means.to(device), self.cells, self.spread)
 
     def save(self, folder: Path) -> None:
         """Write averages and counts into `folder` as one file, ``prototypes.safetensors``."""
         cells = self.cells.to_json(orient="records")
         with atomic_file(folder / "prototypes.safetensors") as file:
-            file.write(save({"means": self.means.contiguous()}, {"cells": cells}))
+            file.write(save({"means": self.means.contiguous(), "spread": torch.tensor(self.spread)}, {"cells": cells}))
 
     @classmethod
     def load(cls, folder: Path, **made_from: str) -> "Prototypes":
@@ -309,7 +336,8 @@ class Prototypes:
         path = folder / "prototypes.safetensors"
         try:
             with safe_open(path, framework="pt") as file:
-                return cls(file.get_tensor("means"), pd.DataFrame(json.loads(file.metadata()["cells"])))
+                cells = pd.DataFrame(json.loads(file.metadata()["cells"]))
+                return cls(file.get_tensor("means"), cells, float(file.get_tensor("spread")))
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}): run 03_prototypes.ipynb again") from None
 
@@ -336,21 +364,21 @@ def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int, 
     Raises:
         ParameterError: faces without ages, an age group without any training face, or an attribute the faces do not have.
     """
-    table = latents.table
+    table, labels = latents.table, latents.age_groups.labels
     unknown = [name for name in attributes if name not in table or table[name].isna().all()]
     if unknown:
         raise ParameterError(f"attributes = {attributes}: the faces have no {', '.join(unknown)}; leave that out")
     rows = latents.rows(split="train")
-    absent = [name for group, name in enumerate(AGE_GROUPS) if not (table["group"].iloc[rows] == group).any()]
+    absent = [name for group, name in enumerate(labels) if not (table["group"].iloc[rows] == group).any()]
     if absent:
         raise ParameterError(f"no training face is in the age groups {', '.join(absent)}: there is nothing to average")
     keys = ["group", *attributes]
     finest = table.iloc[rows].groupby(keys, dropna=False)  # every average, fallbacks included, is a sum of these
-    sums = _sums(latents, rows, finest.ngroup().to_numpy(), finest.ngroups, progress)
+    sums, squares = _sums(latents, rows, finest.ngroup().to_numpy(), finest.ngroups, progress)
     counts = finest.size().reset_index(name="count")
     combinations = list(itertools.product(*(sorted(table[name].iloc[rows].dropna().unique()) for name in attributes)))
     means, cells = [], []
-    for group, combination in itertools.product(range(len(AGE_GROUPS)), [*(combinations if attributes else ()), ()]):
+    for group, combination in itertools.product(range(len(labels)), [*(combinations if attributes else ()), ()]):
         # Which of the finest cells it is of, by its first attributes; and so with one attribute less, and less again.
         inside = [
             (counts[keys[: 1 + kept]] == [group, *combination[:kept]]).all(axis=1).to_numpy()
@@ -360,37 +388,42 @@ def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int, 
         kept = max(kept for kept, count in enumerate(faces) if count >= min_cell or kept == 0)
         means.append(sums[torch.tensor(inside[kept])].sum(0) / faces[kept])
         average_of = "cell" if kept == len(combination) else " × ".join(keys[: 1 + kept])
-        cells.append((AGE_GROUPS[group], *(combination or ("any",) * len(attributes)), faces[-1], average_of))
+        cells.append((labels[group], *(combination or ("any",) * len(attributes)), faces[-1], average_of))
     cells = pd.DataFrame(cells, columns=[*keys, "count", "average_of"])
     if attributes and (uneven := cells.groupby([*attributes])["average_of"].nunique() > 1).any():
         named = f"fewer than min_cell = {min_cell} training faces in some groups of {[*uneven.index[uneven]]}"
         warnings.warn(f"{named}: directions between these and others change the attributes as well", stacklevel=3)
-    return Prototypes(torch.stack(means).unflatten(0, (len(AGE_GROUPS), -1)).float(), cells)
+    between = float((sums.square().sum(1) / torch.tensor(counts["count"].to_numpy())).sum())
+    spread = (squares - between) / max(1, len(rows) - len(counts))
+    return Prototypes(torch.stack(means).unflatten(0, (len(labels), -1)).float(), cells, spread)
 
 
-def _sums(latents: Latents, rows: np.ndarray, cells: np.ndarray, count: int, progress: bool) -> Tensor:
-    """The sum of each cell's latents, float64 [count, D], in one pass over the files."""
-    sums = torch.zeros(count, latents.dimensions, dtype=torch.float64)
+def _sums(latents: Latents, rows: np.ndarray, cells: np.ndarray, count: int, progress: bool) -> tuple[Tensor, float]:
+    """The sum of each cell's latents, float64 [count, D], and of all their squares, in one pass over the files."""
+    sums, squares = torch.zeros(count, latents.dimensions, dtype=torch.float64), 0.0
     with progress_bar(total=len(rows), title="average", unit="latent", show=progress) as bar:
         for start in range(0, len(rows), _CHUNK):
             some = slice(start, start + _CHUNK)
-            sums.index_add_(0, torch.tensor(cells[some]), latents.batch(rows[some]).double())
+            batch = latents.batch(rows[some]).double()
+            sums.index_add_(0, torch.tensor(cells[some]), batch)
+            squares += float(batch.square().sum())
             bar.update(len(rows[some]))
-    return sums
+    return sums, squares
 
 
 def direction_lengths(prototypes: Prototypes) -> pd.DataFrame:
     """Lengths of the directions between neighbouring age groups, beside what chance alone would give.
 
-    Averages of n standard normal latents of the same distribution lie √(D/n_s + D/n_t) apart by chance; a `ratio`
-    near 1 says that the direction is mostly noise. Cells that fell back are left out.
+    Averages of n latents of the same distribution lie √(σ²/n_s + σ²/n_t) apart by chance, with their `spread` σ²; a
+    `ratio` near 1 says that the direction is mostly noise. Cells that fell back are left out.
     """
-    groups, named, dimensions = prototypes.means.shape
+    groups, named, _ = prototypes.means.shape
     cells = prototypes.cells
     own = (cells["average_of"] == "cell").to_numpy().reshape(groups, named)
-    variance = dimensions / cells["count"].clip(lower=1).to_numpy().reshape(groups, named)
+    variance = prototypes.spread / cells["count"].clip(lower=1).to_numpy().reshape(groups, named)
     steps = cells[[*prototypes.attributes]].iloc[named:].reset_index(drop=True)
-    steps["direction"] = np.repeat([" → ".join(pair) for pair in itertools.pairwise(AGE_GROUPS)], named)
+    pairs = itertools.pairwise(prototypes.age_groups.labels)
+    steps["direction"] = np.repeat([" → ".join(pair) for pair in pairs], named)
     steps["length"] = prototypes.means.diff(dim=0).norm(dim=2).flatten().cpu().numpy()
     steps["by_chance"] = np.sqrt(variance[1:] + variance[:-1]).ravel()
     steps["ratio"] = steps["length"] / steps["by_chance"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ageflow.data.faces import Faces, shard_file
-from ageflow.data.records import age_group
+from ageflow.data.records import PAPER_GROUPS
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_a_misspelt_selection_is_an_error(sharded):
 
 
 def test_labels(sharded):
-    assert np.array_equal(sharded.groups, age_group(sharded.table["age"]))
+    assert np.array_equal(sharded.groups, PAPER_GROUPS.of(sharded.table["age"]))
     assert sharded.groups.dtype == np.int64
     assert sharded.identities[0] == "000000"
     assert sharded.attributes == ["gender"], "race is unknown in this set, so it is no attribute"

@@ -12,15 +12,16 @@ from torch.nn.functional import normalize
 
 import ageflow
 from ageflow.data.faces import Faces
-from ageflow.data.records import AGE_GROUPS
+from ageflow.data.records import PAPER_GROUPS
 from ageflow.evaluation import protocol
 from ageflow.evaluation.identity import DlibEmbedder
 from ageflow.evaluation.judges import Judges, SecondAgeJudge
-from ageflow.evaluation.protocol import STOPS, cycle_errors, in_batches, spread_evenly
+from ageflow.evaluation.protocol import cycle_errors, in_batches, spread_evenly
 from ageflow.evaluation.scores import (
     age_scores,
     attribute_scores,
     identity_scores,
+    in_groups,
     judged_attributes,
     monotonicity,
     vectors,
@@ -34,7 +35,7 @@ from tests.tiny import BRIGHTNESS
 class ByBrightness(nn.Module):
     """Recognises the age group of a tiny face by its mean brightness."""
 
-    labels = AGE_GROUPS
+    age_groups = PAPER_GROUPS
 
     def __init__(self):
         super().__init__()
@@ -58,7 +59,7 @@ class ByTint(nn.Module):
 class Painter:
     """A method that paints faces by a function of the faces, their targets and their own groups; keeps what it was asked."""
 
-    name = "m"
+    name, age_groups = "m", PAPER_GROUPS
 
     def __init__(self, paint):
         self.paint, self.asked = paint, []
@@ -231,9 +232,8 @@ def test_the_expected_age_lies_between_the_groups_centres(faces, judges, real):
 def test_ages_of_a_method_that_ages_are_monotone(faces, judges, batches):
     rows = protocol.predicted_ages(Painter(of_the_age), take(faces, range(3)), judges, batches(7))
     assert list(rows.columns[:6]) == ["method", "face", "identity", "source", "target_age", "predicted_age"]
-    assert rows.groupby("face", sort=False)["target_age"].apply(tuple).tolist() == [STOPS] * 3
-    assert tuple(range(20, 71, 5)) == STOPS
-    scored = monotonicity(rows)
+    assert rows.groupby("face", sort=False)["target_age"].apply(tuple).tolist() == [tuple(range(20, 71, 5))] * 3
+    scored = monotonicity(in_groups(rows, PAPER_GROUPS))
     assert scored["rho"].tolist() == [1.0] * 3
     assert scored["monotone"].all()
 

@@ -5,13 +5,15 @@ import pandas as pd
 import pytest
 import torch
 
-from ageflow.evaluation.protocol import STOPS
-from ageflow.evaluation.scores import kernel_distance, kid_by_group, monotonicity
+from ageflow.data.records import PAPER_GROUPS
+from ageflow.evaluation.scores import in_groups, kernel_distance, kid_by_group, monotonicity
+
+STOPS = PAPER_GROUPS.stops
 
 
 def of_one_face(ages):
     face = {"method": "m", "face": "f", "identity": "i", "source": 0, "target_age": STOPS, "predicted_age": ages}
-    return monotonicity(pd.DataFrame(face))["rho"].iloc[0]
+    return monotonicity(in_groups(pd.DataFrame(face), PAPER_GROUPS))["rho"].iloc[0]
 
 
 def test_rounding_is_no_age():
@@ -42,7 +44,7 @@ def test_kid_by_group_compares_with_real_faces_of_the_target_group():
     rng, groups, targets = np.random.default_rng(0), np.repeat(range(4), 50), np.repeat([1, 3], 50)
     real = pd.DataFrame({"target": groups, "feature": list(rng.normal(size=(200, 8)) + groups[:, None])})
     made = pd.DataFrame({"target": targets, "feature": list(rng.normal(size=(100, 8)) + 1)})  # all look like group 1
-    found = pd.DataFrame(kid_by_group(made, real)).set_index("target")
+    found = pd.DataFrame(kid_by_group(made, real, 4)).set_index("target")
     assert abs(found.loc[1, "kid"]) < 1
     assert found.loc[3, "kid"] > 100
     assert found.loc[3, "faces"] == 50

@@ -15,7 +15,7 @@ from PIL import Image
 import ageflow
 from ageflow.batch.run import NOTEBOOKS
 from ageflow.data.faces import Faces
-from ageflow.data.records import AGE_GROUPS
+from ageflow.data.records import PAPER_GROUPS
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.run import files_state
 from ageflow.training.metrics import read_metrics
@@ -58,7 +58,7 @@ def test_03_prototypes_are_the_averages_of_the_latents(smoke_run: Run, faces: Fa
     torch.testing.assert_close(latents.batch([4]), glow.encode(faces.images([4])), atol=1e-4, rtol=1e-4)
     prototypes = Prototypes.load(workspace.path("prototypes"))
     assert prototypes.attributes == ("gender",)
-    for group in range(len(AGE_GROUPS)):
+    for group in range(len(PAPER_GROUPS)):
         mean = latents.batch(latents.rows(split="train", group=group)).mean(0)
         torch.testing.assert_close(prototypes.means[group, prototypes.any], mean, atol=1e-4, rtol=1e-4)
 
@@ -75,7 +75,7 @@ def test_04_ictm_is_trained_and_inverts(smoke_run: Run, faces: Faces):
 
 def test_05_classifiers_judge_age_and_gender(smoke_run: Run, faces: Faces):
     folder = smoke_run.workspace.path("classifiers")
-    for name, labels in (("age", AGE_GROUPS), ("gender", ("female", "male"))):
+    for name, labels in (("age", PAPER_GROUPS.labels), ("gender", ("female", "male"))):
         classifier = load_classifier(folder / name, "cpu")
         assert classifier.labels == labels
         logits = classifier(faces.images([0, 1]))
@@ -123,7 +123,9 @@ def test_07_tables_hold_the_papers_numbers_and_this_runs(smoke_run: Run):
     paper = table[(table["source"] == "paper, MORPH, as published") & (table["method"] == "AgeFlow")]
     assert paper[paper["metric"] == "age_accuracy"]["value"].tolist() == [87.19, 91.85, 90.68, 90.71]
     ours = table[table["source"].str.startswith("this run") & (table["metric"] == "cosine")].set_index("group")["value"]
-    assert ours[[*AGE_GROUPS]].tolist() == pytest.approx(rows.groupby("target")["cosine"].mean().tolist(), abs=1e-3)
+    assert ours[[*PAPER_GROUPS.labels]].tolist() == pytest.approx(
+        rows.groupby("target")["cosine"].mean().tolist(), abs=1e-3
+    )
 
 
 def test_08_figures_are_drawn(smoke_run: Run):

@@ -35,6 +35,7 @@ def judged_rows(landed, cosine, kept=1.0, groups=range(4)):
             "gender": GENDERS[who % 2],
             "predicted": np.where(right, target, (target + 1) % 4),
             "second_age": CENTRES[target],
+            "second": target,
             "cosine": np.asarray(cosine)[target],
             "cosine_centred": np.asarray(cosine)[target] - 0.4,
             "verified": who < 0.7 * PEOPLE,

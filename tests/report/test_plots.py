@@ -142,7 +142,7 @@ def strengths():
     for place, method in enumerate(METHODS):
         for strength in STRENGTHS:
             part = judged_rows((0.1 * place + 0.2 * strength,) * 4, (1,) * 4).assign(method=method, strength=strength)
-            parts.append(part.assign(cosine_centred=1 - 0.2 * strength, second_age=25.0, verified=True))
+            parts.append(part.assign(cosine_centred=1 - 0.2 * strength, second=0, verified=True))
     return pd.concat(parts, ignore_index=True)
 
 

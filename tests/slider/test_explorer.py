@@ -9,8 +9,9 @@ import torch
 
 import ageflow
 from ageflow.config import ParameterError
+from ageflow.data.records import PAPER_GROUPS
 from ageflow.slider import AgeSlider, Explorer, View
-from ageflow.translation.ages import GROUP_CENTRES, age_to_weights
+from ageflow.translation.ages import age_to_weights
 from ageflow.translation.methods import METHODS, load_method
 from tests import tiny
 from tests.conftest import Run
@@ -23,7 +24,7 @@ def apart(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def test_weights_are_one_hot_at_the_centres_and_linear_between():
-    weights = torch.stack([age_to_weights(age) for age in (*GROUP_CENTRES, 20, 65, 28.5, 51.25)])
+    weights = torch.stack([age_to_weights(age) for age in (*PAPER_GROUPS.centres, 20, 65, 28.5, 51.25)])
     expected = [*np.eye(4), [1, 0, 0, 0], [0, 0, 0, 1], [2 / 3, 1 / 3, 0, 0], [0, 0, 0.5, 0.5]]
     torch.testing.assert_close(weights, torch.tensor(np.array(expected), dtype=torch.float32))
 
@@ -79,7 +80,7 @@ def test_the_judges_measure_what_is_shown(explorer: Explorer):
     assert explorer.cosine(portrait, portrait.image) == pytest.approx(1, abs=1e-5)
     assert explorer.cosine(portrait, other.image) < 0.999
     age, attributes = explorer.estimate(portrait.image)
-    assert GROUP_CENTRES[0] <= age <= GROUP_CENTRES[-1]
+    assert PAPER_GROUPS.centres[0] <= age <= PAPER_GROUPS.centres[-1]
     assert set(attributes) == {"gender"}
 
 

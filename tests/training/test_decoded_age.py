@@ -9,6 +9,7 @@ import ageflow
 from ageflow.checkpoint import CheckpointError, ConfigChangedError, fingerprint, latest, load_state, release
 from ageflow.config import ParameterError
 from ageflow.data.faces import Faces
+from ageflow.data.records import PAPER_GROUPS
 from ageflow.run import Workspace
 from ageflow.training.classifier import ClassifierTask, augmented, train_classifiers
 from ageflow.training.ictm import TranslatorTask, train_age_classifier, train_translator, train_without_ictm
@@ -16,7 +17,7 @@ from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
 from ageflow.training.task import MicroBatch, micro_batches
 from ageflow.translation import losses
-from ageflow.translation.calibration import AIMS, condition_of, expected_age
+from ageflow.translation.calibration import condition_of, expected_age
 from ageflow.translation.classifier import load_classifier
 from ageflow.translation.prototypes import compute_prototypes, encode_faces
 from tests.tiny import BRIGHTNESS, copy_of, settings_of
@@ -151,10 +152,12 @@ def test_a_t_that_knows_the_source_begins_as_its_teacher_and_learns_the_way_back
     task.start()
     z, _, combination = task.batch(part)
     source, target = task._read(task.batch_rows(part)), torch.arange(64) % 4
-    step = task.visible.only(task.settings.scale * condition_of(torch.eye(4)[target], source) @ task.prototypes.finest)
+    step = task.visible.only(
+        task.settings.scale * condition_of(torch.eye(4)[target], source) @ task.prototypes.smoothed
+    )
     teacher, told = task._teacher(z, source, target, combination)
-    ages = [expected_age(task.decoded_age(latents).softmax(1)) for latents in (teacher, z, z + step)]
-    off, *others = ((age - torch.tensor(AIMS)[target]).abs().mean() for age in ages)
+    ages = [expected_age(task.decoded_age(latents).softmax(1), PAPER_GROUPS) for latents in (teacher, z, z + step)]
+    off, *others = ((age - torch.tensor(PAPER_GROUPS.aims)[target]).abs().mean() for age in ages)
     assert off < (0.7 if latent == "all" else 1.0) * min(others)
     torch.testing.assert_close(task.modules["translator"](z, target, **told)[0], teacher, rtol=1e-4, atol=1e-5)
     train(task, task.settings, tmp_path)

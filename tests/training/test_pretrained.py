@@ -8,7 +8,7 @@ import ageflow
 from ageflow.checkpoint import PRETRAINED, find_weights, read_weights
 from ageflow.data.align import Aligner
 from ageflow.data.prepare import prepare
-from ageflow.data.records import AGE_GROUPS
+from ageflow.data.records import PAPER_GROUPS
 from ageflow.flows.glow import Glow, GlowConfig, to_uint8
 from ageflow.training.glow import glow_config
 from ageflow.translation.classifier import Classifier
@@ -67,7 +67,7 @@ def test_the_classifiers_predict_ages_and_genders_of_people_they_never_saw(tmp_p
     classifier.load_state_dict(weights.state)
     ages, others = classifier.eval().split_logits(classifier(faces.images(slice(None))))
     assert (ages.argmax(1).numpy() == faces.groups).mean() > least, "of four"
-    assert classifier.labels == AGE_GROUPS
+    assert classifier.labels == PAPER_GROUPS.labels
     genders = np.array(classifier.also["gender"])[others["gender"].argmax(1)]
     assert (genders == faces.table["gender"]).mean() > 0.85
 

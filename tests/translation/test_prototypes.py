@@ -11,7 +11,7 @@ import torch
 from ageflow.checkpoint import CheckpointError
 from ageflow.config import ParameterError
 from ageflow.data.faces import Faces
-from ageflow.data.records import AGE_GROUPS
+from ageflow.data.records import PAPER_GROUPS
 from ageflow.run import Workspace
 from ageflow.training.ictm import train_translator
 from ageflow.translation.ages import as_weights
@@ -52,7 +52,7 @@ def test_every_average_is_of_the_faces_that_its_row_names(attributes, min_cell):
         enough = [kept for kept, some in enumerate(inside) if len(some) >= min_cell or kept == 0]
         kept = enough[-1]
         torch.testing.assert_close(mean, of.batch(inside[kept].index.to_numpy()).double().mean(0).float())
-        assert (cell["group"], cell["count"]) == (AGE_GROUPS[group], len(inside[-1]))
+        assert (cell["group"], cell["count"]) == (PAPER_GROUPS.labels[group], len(inside[-1]))
         fallback = " × ".join(["group", *attributes[:kept]])
         assert cell["average_of"] == ("cell" if kept == len(combination) else fallback)
 
@@ -85,13 +85,30 @@ def test_the_direction_s_length_stands_beside_what_chance_alone_gives():
     lengths = direction_lengths(prototypes).set_index(["direction", "gender"])
     cells = prototypes.cells.assign(mean=list(prototypes.means.flatten(0, 1))).set_index(["gender", "group"])
     assert 0 < len(lengths) < 9
-    for gender, pair in itertools.product(("female", "male", "any"), itertools.pairwise(AGE_GROUPS)):
+    for gender, pair in itertools.product(("female", "male", "any"), itertools.pairwise(PAPER_GROUPS.labels)):
         both, named = cells.loc[gender].loc[[*pair]], (" → ".join(pair), gender)
         assert (named in lengths.index) == both["average_of"].eq("cell").all()
         if named in lengths.index:
             expected = [float((both["mean"].iloc[1] - both["mean"].iloc[0]).norm())]
-            expected.append((DIMENSIONS / both["count"]).sum() ** 0.5)
+            expected.append((prototypes.spread / both["count"]).sum() ** 0.5)
             assert lengths.loc[named].tolist() == pytest.approx([*expected, expected[0] / expected[1]])
+
+
+def test_smoothed_directions_are_nearer_the_true_ones_and_with_many_faces_those_of_the_averages():
+    """Faces that age along a bent line: few, of which chance hides the bend, and so many that it shows."""
+    bends = zip(PAPER_GROUPS.centres, (0, 1, 0, 1), strict=True)
+    true = torch.tensor([[0.1 * age, 0.5, bend, 0, 0, 0] for age, bend in bends])
+    apart = {60: [], 40_000: []}
+    for count, seed in [*itertools.product([60], range(20)), (40_000, 0)]:
+        rng = np.random.default_rng(seed)
+        table = pd.DataFrame({"group": rng.integers(4, size=count), "split": "train"})
+        faces = true[torch.tensor(table["group"].to_numpy())].numpy() + rng.normal(0, 3, (count, DIMENSIONS))
+        found = average_latents(Latents(table, [faces.astype(np.float32)], "glow", "faces"), [], 1)
+        assert found.spread == pytest.approx(9 * DIMENSIONS, rel=0.3)
+        apart[count].append([float((some - true).diff(dim=0).norm()) for some in (found.means[:, 0], found.smoothed)])
+    few, many = (np.mean(each, axis=0) for each in apart.values())
+    assert few[1] < 0.7 * few[0]
+    assert many[1] < min(1.1 * many[0], 0.2), "the bend is not smoothed away"
 
 
 def test_a_run_s_averages_come_back_as_they_were_and_gender_is_taken_where_faces_have_it(encoded, tmp_path):
@@ -114,8 +131,8 @@ def test_a_run_s_averages_come_back_as_they_were_and_gender_is_taken_where_faces
 
 def prototypes() -> Prototypes:
     means = torch.arange(4 * 3 * 2, dtype=torch.float32).view(4, 3, 2)
-    rows = itertools.product(AGE_GROUPS, ("female", "male", "any"))
-    return Prototypes(means, pd.DataFrame(rows, columns=["group", "gender"]).assign(count=9, average_of="cell"))
+    rows = itertools.product(PAPER_GROUPS.labels, ("female", "male", "any"))
+    return Prototypes(means, pd.DataFrame(rows, columns=["group", "gender"]).assign(count=9, average_of="cell"), 1.0)
 
 
 def test_direction_is_target_average_minus_source_average_of_the_same_attributes():
@@ -149,7 +166,7 @@ def test_missing_attributes_are_unknown_one_string_is_of_all_and_a_new_value_is_
     assert p.combination_of({"gender": None}, 2).tolist() == [p.any] * 2
     assert p.combination_of({"gender": "male"}, 3).tolist() == [1, 1, 1]
     races = Prototypes(
-        p.means, p.cells.rename(columns={"gender": "race"}).replace({"female": "black", "male": "white"})
+        p.means, p.cells.rename(columns={"gender": "race"}).replace({"female": "black", "male": "white"}), p.spread
     )
     with pytest.warns(UserWarning, match=r"race \['asian'\] is of no training face: taken as unknown"):
         assert races.combination_of({"race": ["asian", "white"]}, 2).tolist() == [races.any, 1]

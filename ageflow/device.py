@@ -1,21 +1,19 @@
-"""Devices by name, and the memory of this process (on Linux with glibc)."""
+"""Devices by name, what goes there and how exactly it is computed, and the memory of this process (on Linux with glibc)."""
 
+import contextlib
 import ctypes
 import functools
 import gc
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import torch
+from torch import Tensor
 
 from ageflow.config import ParameterError
-
-# PyTorch lets a GPU's convolutions round to TF32's ten bits unless told otherwise. A 1×1 convolution and its inverse then
-# do not undo each other, and `reversible` finds other gradients than `plain`. Set for the whole process, as a backward
-# pass runs outside of any block.
-torch.backends.cudnn.allow_tf32 = False
 
 
 def device_of(name: str) -> torch.device:
@@ -43,6 +41,39 @@ def devices_of(name: str) -> list[torch.device]:
     return [device]
 
 
+@contextlib.contextmanager
+def exact_products(device: torch.device) -> Iterator[None]:
+    """While the block lasts, fp32 products and convolutions are computed in fp32, whatever this session rounds them to.
+
+    A GPU's convolutions round to TF32's ten bits by default, and `torch.set_float32_matmul_precision` rounds on either
+    device: an invertible convolution and its inverse then do not undo each other. Everything else may be rounded so.
+    """
+    on_gpu, backends = device.type == "cuda", torch.backends
+    operations = (
+        (backends.cuda.matmul, backends.cudnn.conv) if on_gpu else (backends.mkldnn.matmul, backends.mkldnn.conv)
+    )
+    rounded = [(each, each.fp32_precision) for each in operations if each.fp32_precision not in ("ieee", "none")]
+    try:
+        for operation, _ in rounded:
+            operation.fp32_precision = "ieee"
+        yield
+    finally:
+        for operation, before in rounded:
+            operation.fp32_precision = before
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor on `device`: a GPU copies it from pinned memory when it comes to that, and the host goes on."""
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+@functools.cache
+def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A tensor that is made on a device once, as the host waits for the device each time."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device, dtype=dtype)
+
+
 def processors() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0))
@@ -58,6 +89,12 @@ def keep_freed_memory() -> None:
     # M_MMAP_MAX, M_TRIM_THRESHOLD and M_TOP_PAD of glibc's malloc.h
     for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 64 * 2**20)):
         ctypes.CDLL(None).mallopt(option, value)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of a GPU that this process may still take, with what torch keeps for the next tensors."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def peak_memory(device: torch.device | str = "cpu") -> int:

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="what the flows' tests run on: cpu or cuda")
     group = parser.getgroup("the age slider")
     group.addoption("--screenshots", type=Path, help="folder to keep the slider's screenshots in")
     group.addoption("--screenshots-of", type=Path, help="run to show in them, runs/<data set>/<run>; else a smoke run")
@@ -46,6 +47,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
             return group_of(nodeid)
 
     return ByGroup(config, log)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    import torch
+
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("no CUDA GPU here: these run where there is one")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -35,11 +35,11 @@ from ageflow.data.people import look, lookalikes, one_spelling, remarks, togethe
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.readers import READERS
 from ageflow.data.records import NO_GROUP, PAPER_GROUPS, AgeGroups, Reading, Rejection, checked, split_faces
-from ageflow.device import devices_of, keep_freed_memory, processors
+from ageflow.device import devices_of, exact_products, free_memory, keep_freed_memory, processors
 from ageflow.run import Manifest, Workspace, atomic_file, digest, files_state, remove_leftovers, sole_writer
 from ageflow.work import resumable_map
 
-_PROCESSES_A_GPU = 4
+_OF_A_PROCESS = 2 * 2**30  # bytes of a GPU: CUDA's own, and MTCNN on a batch
 _MUCH_OUTSIDE, _UPRIGHT = 0.1, 45.0  # the data card counts faces with more outside their picture, and turned further
 _LEFT_OUT = {"runs_root", "progress", "workers", "scheduler"}  # they change nothing in what is made
 _DECIDING = ("dataset", "data_root", "image_size", "groups", "shard_size", "test_share", "seed")
@@ -299,12 +299,13 @@ def _align(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: Re
 
 
 def _processes(settings: PrepareData) -> int:
-    """How many shards this machine makes best at a time: one a processor, or a few a GPU where these find the faces.
+    """How many shards this machine makes best at a time: one a processor, as many as GPUs have memory for.
 
-    Reading and cutting the pictures is the processors' all the same: one process alone leaves a GPU waiting.
+    Reading and cutting the pictures is the processors' where GPUs find the faces, too: a few processes leave those waiting.
     """
     gpus = [device for device in devices_of(settings.device) if device.type != "cpu"]
-    return max(len(gpus), min(processors(), _PROCESSES_A_GPU * len(gpus))) if gpus else processors()
+    fit = sum(int(free_memory(device) // _OF_A_PROCESS) for device in gpus)
+    return max(len(gpus), min(processors(), fit)) if gpus else processors()
 
 
 def make_shard(shard: Shard) -> dict[str, Any]:
@@ -328,10 +329,11 @@ def make_shard(shard: Shard) -> dict[str, Any]:
                 f"a worker does not see {folder}: data_root, runs_root and cache must be paths of a shared disk"
             )
     devices, side = devices_of(shard.device), shard.image_size
-    aligner = _aligner(side, devices[shard.number % len(devices)])
+    own = devices[shard.number % len(devices)]
+    aligner = _aligner(side, own)
     positions, names = list(shard.files), list(shard.files.values())
     faces, rejected, outside, turned = [], [], 0, 0
-    with atomic_file(shard.path) as file:
+    with exact_products(own), atomic_file(shard.path) as file:  # a GPU finds what a CPU does
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(names), side, side, 3)}
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, len(names), DETECTION_BATCH):

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ageflow.data.align import EYES
-from ageflow.device import device_of
+from ageflow.device import constant, device_of
 from ageflow.downloads import not_downloaded
 from ageflow.flows.glow import to_uint8
 from ageflow.run import digest
@@ -327,7 +327,7 @@ class DlibResNet:
             return F.conv2d(x, weight, bias, stride, padding=weight.shape[-1] // 2 if stride == 1 else 0)
 
         x = chips.to(self._device).float()
-        x = convolve(((x - x.new_tensor(RGB_MEAN)) / 256).permute(0, 3, 1, 2), 2)
+        x = convolve(((x - constant(RGB_MEAN, x.device, x.dtype)) / 256).permute(0, 3, 1, 2), 2)
         x = F.max_pool2d(F.relu(x), 3, 2)
         for block in range(len(_CHANNELS)):
             y = convolve(F.relu(convolve(x, 2 if block in _HALVING else 1)))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ageflow.config import Ablations, ParameterError
-from ageflow.device import device_of
+from ageflow.device import constant, device_of
 from ageflow.downloads import not_downloaded
 from ageflow.evaluation.identity import RGB_MEAN, Embedder, Eyes, chips, load_embedder
 from ageflow.run import Manifest, digest
@@ -66,7 +66,7 @@ class SecondAgeJudge:
     def features(self, images: Tensor) -> Tensor:
         """What the age is read from: faces, uint8 or float in [0, 1], [B,3,S,S] → [B,512] float32, on the CPU."""
         faces = torch.from_numpy(chips(images, _BOX_EYES, 112)).to(self._device).float()
-        x = ((faces - faces.new_tensor(RGB_MEAN)) / 255).permute(0, 3, 1, 2)
+        x = ((faces - constant(RGB_MEAN, faces.device, faces.dtype)) / 255).permute(0, 3, 1, 2)
         x = F.pad(x.contiguous(memory_format=torch.channels_last), _SAME)
         x = F.relu(self._convolution(x, "entry_flow.conv_in"))
         x = self._reduction(x, x, "entry_flow.reduction_block_0")

@@ -34,9 +34,10 @@ class CouplingNetwork(nn.Module):
     Arguments:
         inputs, outputs: channels in and out.
         hidden: channels between.
-        precision: arithmetic inside: ``fp32`` (the parameters' own) or ``bf16``, which rounds only inside this
-            network; what comes out is of the input's dtype. As the same input gives the same output in either
-            direction, the coupling stays exactly invertible.
+        precision: arithmetic inside: ``fp32`` (the parameters' own; while training on a GPU, products in TF32, as torch
+            has it: `ageflow.device.exact_products`) or ``bf16``, which rounds only inside this network; what comes out is
+            of the input's dtype. As the same input gives the same output in either direction, the coupling stays
+            exactly invertible.
         edges: see `zero_convolution`.
     """
 

@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Generator, Tensor
 
 from ageflow.checkpoint import CheckpointError, latest, load_state
-from ageflow.device import device_of
+from ageflow.device import device_of, exact_products, free_memory
 from ageflow.flows.prior import ConditionalWhitening, ConstantWhitening
 from ageflow.flows.step import Chain, FlowStep
 from ageflow.flows.transform import ShapeError, Squeeze, Transform
 
-_AT_ONCE = 2**29  # bytes that a coupling network may take where no gradient is asked for
+_AT_ONCE = 2**29  # bytes that a coupling network may take on a CPU where no gradient is asked for
+_MOST_AT_ONCE = 2**33  # and on a GPU, whose kernels count a tensor's values in 32 bits
 _BEYOND = 16  # no float picture in [0, 1] reaches this, whatever was done to it; one in 0 … 255 does
 
 
@@ -267,19 +268,22 @@ class Glow(Transform):
         """`count` faces [count, 3, S, S], float, from z ~ N(0, temperature²)."""
         parameter = next(self.parameters())
         generator = Generator().manual_seed(seed)
-        z = torch.randn(count, self.dimensions, generator=generator) * temperature
+        z = torch.randn(count, self.dimensions, generator=generator, device="cpu") * temperature
         return self.decode(z.to(parameter))
 
     def _in_pieces(self, compute: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """`compute` of x [B, …]; without a gradient no more of it at once than memory is for (8 faces at paper size).
+        """`compute` of x [B, …] in full fp32; without a gradient no more of it at once than memory is for.
 
-        So whoever looks at faces, many at a time, needs no more memory than training does, a few at a time.
+        On a CPU 8 faces at paper size, on a GPU what fits into a quarter of its free memory. So whoever looks at faces,
+        many at a time, needs no more memory than training does, a few at a time.
         """
-        if torch.is_grad_enabled():
-            return compute(x)
-        # Its first hidden layer is the widest at the full resolution, and its second stands beside it.
-        of_one = 2 * self.config.hidden * (self.config.image_size // 2) ** 2 * x.element_size()
-        return torch.cat([compute(some) for some in x.split(max(1, _AT_ONCE // of_one))])
+        with exact_products(x.device):
+            if torch.is_grad_enabled():
+                return compute(x)
+            at_once = _AT_ONCE if x.device.type == "cpu" else min(_MOST_AT_ONCE, free_memory(x.device) // 4)
+            # Its first hidden layer is the widest at the full resolution, and its second stands beside it.
+            of_one = 2 * self.config.hidden * (self.config.image_size // 2) ** 2 * x.element_size()
+            return torch.cat([compute(some) for some in x.split(max(1, at_once // of_one))])
 
     # -- latents ------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ageflow.device import exact_products
 from ageflow.flows.transform import Transform, over_pixels
 
 
@@ -24,16 +25,17 @@ class InvertibleConv1x1(Transform):
 
     def __init__(self, channels: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        # The decomposition is done once and in float64, whatever the default dtype is.
-        rotation, _ = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64, generator=generator))
+        # The decomposition is done once, on the CPU and in float64, whatever the defaults are.
+        normal = torch.randn(channels, channels, dtype=torch.float64, device="cpu", generator=generator)
+        rotation, _ = torch.linalg.qr(normal)
         permutation, lower, upper = torch.linalg.lu(rotation)
         diagonal = upper.diagonal()
-        dtype = torch.get_default_dtype()
-        self.lower = nn.Parameter(lower.tril(-1).to(dtype))
-        self.upper = nn.Parameter(upper.triu(1).to(dtype))
-        self.log_abs = nn.Parameter(diagonal.abs().log().to(dtype))
-        self.register_buffer("permutation", permutation.to(dtype))
-        self.register_buffer("sign", diagonal.sign().to(dtype))
+        like = torch.empty(())
+        self.lower = nn.Parameter(lower.tril(-1).to(like))
+        self.upper = nn.Parameter(upper.triu(1).to(like))
+        self.log_abs = nn.Parameter(diagonal.abs().log().to(like))
+        self.register_buffer("permutation", permutation.to(like))
+        self.register_buffer("sign", diagonal.sign().to(like))
 
     def _factors(self) -> tuple[Tensor, Tensor]:
         identity = torch.eye(len(self.sign), dtype=self.sign.dtype, device=self.sign.device)
@@ -52,7 +54,9 @@ class InvertibleConv1x1(Transform):
         return torch.linalg.solve_triangular(upper, half, upper=True)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return F.conv2d(x, self.weight()[:, :, None, None]), over_pixels(self.log_abs.sum(), x)
+        with exact_products(x.device):
+            return F.conv2d(x, self.weight()[:, :, None, None]), over_pixels(self.log_abs.sum(), x)
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        return F.conv2d(y, self.inverse_weight()[:, :, None, None]), -over_pixels(self.log_abs.sum(), y)
+        with exact_products(y.device):
+            return F.conv2d(y, self.inverse_weight()[:, :, None, None]), -over_pixels(self.log_abs.sum(), y)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from ageflow.device import exact_products
 from ageflow.flows.actnorm import ActNorm
 from ageflow.flows.coupling import AdditiveCoupling, AffineCoupling
 from ageflow.flows.linear import InvertibleConv1x1
@@ -82,11 +83,13 @@ class FlowStep(Transform):
 
     def mix(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """ActNorm and the 1×1 convolution of x [B, C, H, W], with their log-determinant [B]."""
-        return F.conv2d(x, *self._cached(self.folded)), self._mix_log_det(x)
+        with exact_products(x.device):
+            return F.conv2d(x, *self._cached(self.folded)), self._mix_log_det(x)
 
     def unmix(self, y: Tensor) -> Tensor:
         """`mix` undone, [B, C, H, W]."""
-        return F.conv2d(y, *self._cached(self.folded_inverse))
+        with exact_products(y.device):
+            return F.conv2d(y, *self._cached(self.folded_inverse))
 
     def _mix_log_det(self, x: Tensor) -> Tensor:
         return over_pixels(self.actnorm.log_scale.sum() + self.linear.log_abs.sum(), x)

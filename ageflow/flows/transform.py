@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import ageflow.device  # noqa: F401  (switches TF32 off)
-
 
 class NotInitializedError(RuntimeError):
     """A transform with data-dependent parameters was used before `initialize`."""

@@ -15,7 +15,7 @@ from ageflow.checkpoint import CheckpointError, Weights
 from ageflow.config import TrainClassifiers
 from ageflow.data.faces import Faces
 from ageflow.data.records import AgeGroups
-from ageflow.device import device_of
+from ageflow.device import device_of, sent
 from ageflow.run import MANIFEST, Manifest, Workspace, digest
 from ageflow.training.distributed import launched, processes
 from ageflow.training.loop import train
@@ -98,17 +98,17 @@ class ClassifierTask(Task):
     def loss(self, part: MicroBatch) -> tuple[Tensor, Values]:
         """Weighted cross-entropy of a micro-batch."""
         rows = self.rows["train"][part.choose(len(self.rows["train"]), self.settings.seed).numpy()]
-        images = augmented(self.faces.images(rows).to(self.device).float() / 255, part)
+        images = augmented(sent(self.faces.images(rows), self.device).float() / 255, part)
         classifier = self.modules["classifier"]
         logits = classifier(images).split(classifier.sizes, dim=1)
-        targets = [target[rows].to(self.device) for target in self.targets.values()]
+        targets = [sent(target[rows], self.device) for target in self.targets.values()]
         accuracy = (logits[0].detach().argmax(1) == targets[0]).float().mean()
         # Not its own mean, which divides by the weights of the faces at hand: a batch cut up would be another loss.
         losses = sum(
             F.cross_entropy(scores, target, reduction="none", ignore_index=-1)
             for scores, target in zip(logits, targets, strict=True)
         )
-        return (losses * self.weights[rows].to(self.device)).mean(), {"accuracy": accuracy}
+        return (losses * sent(self.weights[rows], self.device)).mean(), {"accuracy": accuracy}
 
     @torch.inference_mode()
     def preview(self, averaged: nn.ModuleDict, folder: Path, iteration: int) -> dict[str, float]:

@@ -30,7 +30,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ageflow.config import ParameterError, Training
-from ageflow.device import device_of, peak_memory, processors, reset_peak_memory
+from ageflow.device import device_of, free_memory, peak_memory, processors, reset_peak_memory
 from ageflow.training.task import MicroBatch, Objective, Task, Values, freeze_spectral_norms
 
 # The first process alone draws samples and writes checkpoints, while the others wait.
@@ -69,9 +69,13 @@ class Processes:
         return int(message)
 
     def sum(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite each process's tensors with their sums over the processes."""
-        for tensor in tensors if self.count > 1 else ():
-            dist.all_reduce(tensor)
+        """Overwrite each process's tensors, of one dtype, with their sums over the processes: in one exchange."""
+        tensors = list(tensors)
+        if self.count > 1 and tensors:
+            flat = torch.cat([tensor.flatten() for tensor in tensors])
+            dist.all_reduce(flat)
+            for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+                tensor.copy_(total.view_as(tensor))
 
 
 class _Loss(nn.Module):
@@ -99,23 +103,39 @@ def as_module(objective: Objective, together: Processes) -> nn.Module:
 def accumulate(modules: nn.Module, losses: nn.Module, mine: list[MicroBatch], seed: int) -> Values:
     """Gradients of an objective over the whole batch; the values to log, of this process's rows.
 
-    Gradients are exchanged in the last pass only. The same seed before every micro-batch: what a loss draws, it draws for
+    What another objective updates gets no gradient, so that none is computed for it (D's, while T learns). Gradients are
+    exchanged in the last pass only. The same seed before every micro-batch: what a loss draws, it draws for
     the whole batch, and takes its rows.
     """
     modules.zero_grad()
     modules.train()
     sums: Values = {}
-    for part in mine:
-        if part is not mine[0]:
-            freeze_spectral_norms(modules)
-        torch.manual_seed(seed)
-        alone = part is not mine[-1] and isinstance(losses, nn.parallel.DistributedDataParallel)
-        with losses.no_sync() if alone else contextlib.nullcontext():
-            loss, values = losses(part)
-            loss.backward()
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0) + value * part.share
+    with _learning(losses, modules):
+        for part in mine:
+            if part is not mine[0]:
+                freeze_spectral_norms(modules)
+            torch.manual_seed(seed)
+            alone = part is not mine[-1] and isinstance(losses, nn.parallel.DistributedDataParallel)
+            with losses.no_sync() if alone else contextlib.nullcontext():
+                loss, values = losses(part)
+                loss.backward()
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0) + value * part.share
     return sums
+
+
+@contextlib.contextmanager
+def _learning(losses: nn.Module, modules: nn.Module) -> Iterator[None]:
+    """While the block lasts, of `modules` only the parameters of `losses` ask for gradients."""
+    own = {*losses.parameters()}
+    others = [each for each in modules.parameters() if each.requires_grad and each not in own]
+    try:
+        for parameter in others:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in others:
+            parameter.requires_grad_(True)
 
 
 # -- joining ---------------------------------------------------------------------------------------------------------
@@ -202,8 +222,7 @@ def choose_micro_batch(task: Task, settings: Training, together: Processes, devi
 def _free_memory(device: torch.device, together: Processes) -> float:
     """Bytes that this process may still take."""
     if device.type == "cuda":
-        torch.cuda.empty_cache()  # what torch keeps of the passes that were measured is free, too
-        return torch.cuda.mem_get_info(device)[0]
+        return free_memory(device)
     from distributed.system import memory_limit  # slow to import
 
     # A container's limit holds for all processes in it together; the page cache is given back when memory is needed.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ageflow.config import TrainGlow, validated
 from ageflow.data.faces import Faces
-from ageflow.device import device_of
+from ageflow.device import device_of, sent
 from ageflow.flows.glow import Glow, GlowConfig, to_uint8
 from ageflow.flows.released import load_released
 from ageflow.run import Manifest, Workspace
@@ -45,8 +45,7 @@ class GlowTask(Task):
 
     def loss(self, part: MicroBatch) -> tuple[Tensor, Values]:
         """Mean bits per dimension of a micro-batch."""
-        images = self.training.images(part.choose(len(self.training), self.settings.seed))
-        images = images.to(self.device, non_blocking=True)
+        images = sent(self.training.images(part.choose(len(self.training), self.settings.seed)), self.device)
         noise = part.rows(torch.rand((part.size, *images.shape[1:]), device=self.device))
         if self.settings.flip:
             mirrored = part.rows(torch.rand(part.size, device=self.device)) < 0.5

@@ -18,7 +18,7 @@ from ageflow.checkpoint import ConfigChangedError, find_weights, fingerprint, la
 from ageflow.config import TrainICTM, validated
 from ageflow.data.faces import Faces
 from ageflow.data.records import PAPER_GROUPS
-from ageflow.device import device_of
+from ageflow.device import device_of, free_memory, sent
 from ageflow.flows.glow import load_glow
 from ageflow.parameters import settings as settings_of
 from ageflow.run import Manifest, Workspace
@@ -72,12 +72,16 @@ class TranslatorTask(Task):
         self.groups = torch.tensor(faces.table["group"].to_numpy(dtype=np.int64))
         self.combinations = prototypes.combination_of(faces.table, len(faces))
         self.prototypes = prototypes.to(self.device)
+        size = 4 * len(self.latents) * self.latents.dimensions
+        self.held = None  # all latents, on a GPU that has room for them
+        if self.device.type == "cuda" and size < free_memory(self.device) / 4:
+            self.held = torch.cat([torch.tensor(shard, device=self.device) for shard in self.latents.shards])
         self.glow = load_glow(glow_folder, settings.device)
         self.count = len(prototypes.means)
         inputs = made_from | {"prototypes": prototypes.fingerprint}
         self.decoded_age = None
         if age_classifier is not None:
-            self.decoded_age = DecodedAge(self.glow, load_classifier(age_classifier, settings.device)).to(self.device)
+            self.decoded_age = DecodedAge(self.glow, load_classifier(age_classifier, settings.device))
             inputs[DECODED_AGE] = fingerprint(age_classifier)
             # What each face is to stay, −1 where it is not known.
             also = self.decoded_age.classifier.also
@@ -129,8 +133,10 @@ class TranslatorTask(Task):
     def batch(self, part: MicroBatch) -> tuple[Tensor, Tensor, Tensor]:
         """A micro-batch: latents [B, D], their groups [B] and attribute combinations [B]."""
         rows = self.batch_rows(part)
-        found = self.latents.batch(rows), self.groups[rows], self.combinations[rows]
-        return tuple(tensor.to(self.device) for tensor in found)
+        group, combination = (sent(numbers[rows], self.device) for numbers in (self.groups, self.combinations))
+        if self.held is not None:
+            return self.held[sent(torch.from_numpy(rows), self.device)], group, combination
+        return sent(self.latents.batch(rows), self.device), group, combination
 
     def translator_loss(self, part: MicroBatch) -> tuple[Tensor, Values]:
         """L_T, Eq. 10, and ours."""
@@ -184,7 +190,7 @@ class TranslatorTask(Task):
 
     def _read(self, rows: np.ndarray) -> Tensor:
         """What C reads in faces, weights [B, groups · K]."""
-        return self.reader(self.faces.images(rows).to(self.device))
+        return self.reader(sent(self.faces.images(rows), self.device))
 
     def _decoded_losses(self, part: MicroBatch, z_t: Tensor) -> tuple[Tensor, Tensor]:
         """A's logits [B, groups] of the decoded faces, and their attributes' loss (ours).
@@ -193,7 +199,7 @@ class TranslatorTask(Task):
         """
         classifier, rows = self.decoded_age.classifier, self.batch_rows(part)
         age, attributes = classifier.split_logits(classifier(augmented(self.decoded_age.decode(z_t), part, _MOVED)))
-        values = {name: self.values[name][rows].to(self.device) for name in attributes}
+        values = {name: sent(self.values[name][rows], self.device) for name in attributes}
         return age, losses.attributes(attributes, values)
 
     def discriminator_loss(self, part: MicroBatch) -> tuple[Tensor, Values]:

@@ -203,9 +203,9 @@ def _update(state: State, losses: list[nn.Module], settings: Training, micro_bat
         any_skipped = torch.maximum(any_skipped, skip)
         logged = logged | {"gradient_norm": norm}
         values |= {f"{objective.name}/{name}": value for name, value in logged.items()}
-    together.sum(running_statistics(task.modules))
-    for statistic in running_statistics(task.modules):  # each process saw its own faces
-        statistic /= together.count
+    if together.count > 1 and (statistics := running_statistics(task.modules)):  # each process saw its own faces
+        together.sum(statistics)
+        torch._foreach_div_(statistics, together.count)
     state.count(any_skipped)
     state.update_average()
     return values

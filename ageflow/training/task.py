@@ -167,6 +167,7 @@ class State:
         self.skipped = torch.zeros(3, device=self.device, dtype=torch.int64)
         # Not by torch.optim.swa_utils.AveragedModel: that waits for the device in every update, to read its own counter.
         self.averaged = copy.deepcopy(self.task.modules).requires_grad_(False)
+        self._followed = [changing_buffers(modules) for modules in (self.averaged, self.task.modules)]
 
     def count(self, skip: Tensor) -> None:
         """One more update: `skip` is 1 where it was skipped, else 0."""
@@ -181,7 +182,7 @@ class State:
         decay = min(self.ema, (1 + self.iteration) / (10 + self.iteration))
         averaged, weights = (list(modules.parameters()) for modules in (self.averaged, self.task.modules))
         torch._foreach_lerp_(averaged, weights, 1 - decay)
-        for buffer, newest in zip(self.averaged.buffers(), self.task.modules.buffers(), strict=True):
+        for buffer, newest in zip(*self._followed, strict=True):
             buffer.copy_(newest)
 
     def save(self, folder: Path) -> None:
@@ -241,6 +242,12 @@ def running_statistics(modules: nn.Module) -> list[Tensor]:
     """The running means and variances of batch normalisation: what a forward pass in training changes."""
     layers = [layer for layer in modules.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     return [statistic for layer in layers for statistic in (layer.running_mean, layer.running_var)]
+
+
+def changing_buffers(modules: nn.Module) -> list[Tensor]:
+    """The buffers that a forward pass in training changes: batch and spectral normalisation's. All others are constants."""
+    kinds = (nn.modules.batchnorm._BatchNorm, nn.utils.parametrizations._SpectralNorm)
+    return [buffer for layer in modules.modules() if isinstance(layer, kinds) for buffer in layer.buffers()]
 
 
 def freeze_spectral_norms(modules: nn.Module) -> None:

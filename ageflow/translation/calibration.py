@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ageflow.data.records import AgeGroups
+from ageflow.device import constant
 from ageflow.flows.glow import Glow
 from ageflow.translation.classifier import Classifier
 from ageflow.translation.prototypes import Prototypes
@@ -58,7 +59,7 @@ def condition_of(target: Tensor, source: Tensor) -> Tensor:
 
 def expected_age(probabilities: Tensor, age_groups: AgeGroups) -> Tensor:
     """Years [B]: the groups' centres, weighted by their probabilities [B, groups]."""
-    return probabilities @ probabilities.new_tensor(age_groups.centres)
+    return probabilities @ constant(age_groups.centres, probabilities.device, probabilities.dtype)
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ class Reader:
         likely = ages.new_ones(len(ages), len(combinations) or 1)
         for place, name in enumerate(self.prototypes.attributes):
             if name in others:
-                columns = [classifier.also[name].index(values[place]) for values in combinations]
-                likely = likely * others[name].softmax(1)[:, columns]
+                columns = tuple(classifier.also[name].index(values[place]) for values in combinations)
+                likely = likely * others[name].softmax(1)[:, constant(columns, likely.device, torch.int64)]
         likely = likely / likely.sum(1, keepdim=True)
         return (ages.softmax(1)[:, :, None] * likely[:, None]).flatten(1)
 
@@ -108,7 +109,7 @@ class Reader:
             [B], from 0 to 1.75; 1.75 where no shorter step reaches the age.
         """
         age_groups = self.prototypes.age_groups
-        step, aim = self.step(source, target), target @ target.new_tensor(age_groups.aims)
+        step, aim = self.step(source, target), target @ constant(age_groups.aims, target.device, target.dtype)
         start = expected_age(of_groups(source, target.shape[1]), age_groups)
         low, high = torch.zeros_like(aim), torch.full_like(aim, _LONGEST)
         age_low, age_high = start, aim

@@ -14,7 +14,7 @@ from torch import Tensor
 from ageflow.checkpoint import CheckpointError, fingerprint, latest, load_state
 from ageflow.config import default_runs_root
 from ageflow.data.records import PAPER_GROUPS, AgeGroups
-from ageflow.device import device_of
+from ageflow.device import device_of, exact_products
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.parameters import settings
 from ageflow.run import Manifest, Workspace
@@ -210,12 +210,14 @@ class TranslatorMethod(LatentMethod):
         self.invertible = isinstance(translator, ICTM)
 
     def move(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
-        return self._moved(z, target, source)[0]
+        with exact_products(z.device):
+            return self._moved(z, target, source)[0]
 
     def round_trip(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
         if not self.invertible:
             raise ValueError(f"{METHODS[self.name]} has no inverse: its network cannot be run backwards")
-        return self.translator.inverse(*self._moved(z, target, source), self.strength)[0]
+        with exact_products(z.device):
+            return self.translator.inverse(*self._moved(z, target, source), self.strength)[0]
 
     def _moved(self, z: Tensor, target: Tensor, source: Tensor | None) -> tuple[Tensor, ...]:
         if self.reader is None:

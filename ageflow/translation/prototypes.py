@@ -313,7 +313,9 @@ class Prototypes:
 
     def to(self, device: torch.device) -> "Prototypes":
         """The same with the means on `device`."""
-        return Prototypes(self.means.to(device), self.cells, self.spread)
+        moved = Prototypes(self.means.to(device), self.cells, self.spread)
+        vars(moved)["smoothed"] = self.smoothed.to(device)  # fitted on the CPU: a GPU would be waited for
+        return moved
 
     def save(self, folder: Path) -> None:
         """Write averages and counts into `folder` as one file, ``prototypes.safetensors``."""

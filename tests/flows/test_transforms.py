@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ageflow.device import exact_products
 from ageflow.flows.actnorm import ActNorm
 from ageflow.flows.coupling import AdditiveCoupling, AffineCoupling, CouplingNetwork
 from ageflow.flows.linear import InvertibleConv1x1
@@ -189,9 +190,28 @@ def test_a_latent_far_from_any_face_is_decoded_to_finite_values():
     assert torch.isfinite(far.grad).all()
 
 
-def test_a_gpus_convolutions_compute_in_fp32_and_not_in_tf32():
-    """Ten bits of what they multiply are not enough for an inverse; no GPU is needed to see what was asked for."""
-    assert not torch.backends.cudnn.allow_tf32
+def test_a_gpu_computes_in_fp32_what_has_to_be_undone_and_the_rest_as_the_session_has_it():
+    """Ten bits of what is multiplied are not enough for an inverse; no GPU is needed to see what is asked for."""
+    operations = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = [each.fp32_precision for each in operations]
+    assert "tf32" in before, "networks that nothing undoes are not slowed down"
+    with exact_products(torch.device("cuda")):
+        assert {each.fp32_precision for each in operations} <= {"ieee", "none"}
+    assert [each.fp32_precision for each in operations] == before
+
+
+def test_a_session_that_rounds_its_products_does_not_break_the_inverse():
+    step, x = make("step, additive")
+    step, x = step.float().eval(), x.float()
+    with torch.no_grad():
+        expected = step.mix(x)[0]
+        torch.set_float32_matmul_precision("medium")  # on a CPU with bf16, 1×1 convolutions round, too
+        try:
+            found, back = step.mix(x)[0], step.inverse(step(x)[0])[0]
+        finally:
+            torch.set_float32_matmul_precision("highest")
+    assert torch.equal(found, expected)
+    torch.testing.assert_close(back, x, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -9,11 +9,13 @@ from ageflow.checkpoint import CheckpointError, ConfigChangedError, latest
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.run import MissingArtefactError, Workspace
+from ageflow.training.classifier import ClassifierTask
+from ageflow.training.distributed import Processes, accumulate, as_module
 from ageflow.training.glow import GlowTask, describe_glow, train_glow
 from ageflow.training.ictm import TranslatorTask, train_translator, train_without_ictm
-from ageflow.training.loop import train
+from ageflow.training.loop import _update, train
 from ageflow.training.metrics import read_metrics
-from ageflow.training.task import MicroBatch
+from ageflow.training.task import MicroBatch, State
 from ageflow.translation.methods import load_method
 from ageflow.translation.prototypes import compute_prototypes, encode_faces
 from tests.tiny import STRONG, copy_of, settings_of
@@ -52,6 +54,28 @@ def test_a_step_does_not_wait_for_the_device(encoded, tmp_path, step):
             train(task, settings, tmp_path / str(iterations))
         reads[iterations] = counter.count
     assert reads[2] == reads[4] > 0
+
+
+def test_t_learns_the_same_without_gradients_for_d(encoded):
+    tasks, part = [TranslatorTask(settings_of("train_ictm", encoded)) for _ in range(2)], MicroBatch(0, 0, 8, 8)
+    accumulate(tasks[0].modules, as_module(tasks[0].objectives[0], Processes()), [part], seed=1)
+    torch.manual_seed(1)
+    tasks[1].modules.train()
+    tasks[1].translator_loss(part)[0].backward()
+    mine, whole = ([parameter.grad for parameter in task.modules["translator"].parameters()] for task in tasks)
+    assert all(torch.equal(*pair) for pair in zip(mine, whole, strict=True))
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in tasks[0].objectives[1].parameters)
+
+
+@pytest.mark.parametrize("step", ["train_ictm", "train_classifiers"])
+def test_averages_hold_the_newest_of_every_buffer(encoded, tmp_path, step):
+    settings, faces = settings_of(step, encoded, iterations=2), Faces.open(workspace(encoded).path("faces"))
+    task = TranslatorTask(settings) if step == "train_ictm" else ClassifierTask(settings, faces, "age")
+    state = State(task, 0.9, task.device)
+    before = [buffer.clone() for buffer in task.modules.buffers()]
+    _update(state, [as_module(each, Processes()) for each in task.objectives], settings, 8, Processes())
+    assert not all(map(torch.equal, before, task.modules.buffers()))
+    assert all(map(torch.equal, state.averaged.buffers(), task.modules.buffers()))
 
 
 def test_glow_learns_faces_and_gives_them_back(encoded):

@@ -330,7 +330,7 @@ def read_folder(settings: PrepareData) -> Reading:
         notes = [
             f"Labels are those in the files' names, {form}." if form else "There are no labels, as there is no table."
         ]
-        table = table.reindex(columns=[*columns.OWN, "reason"])
+        table = table.reindex(columns=[*columns.OWN, "reason"]).astype(object)
         table["gender"] = files.genders(table["gender"])
     dated = table[["birth", "taken"]].notna().all(axis=1) & (table["age"].isna() | ("birth" in asked))
     dates = table.loc[dated, ["birth", "taken"]].itertuples(index=False)

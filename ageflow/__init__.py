@@ -14,7 +14,8 @@ _NAMES = {
     "ageflow.flows.released": ("load_released",),
     "ageflow.translation.ages": ("age_to_weights",),
     "ageflow.translation.ictm": ("ICTM", "ICTMConfig"),
-    "ageflow.translation.methods": ("load_method",),
+    "ageflow.translation.methods": ("Method",),
+    "ageflow.evaluation.methods": ("load_method",),
 }
 __all__ = [name for names in _NAMES.values() for name in names]
 __version__ = "0.1.0"

@@ -52,6 +52,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f": did you mean {near[0]!r}?" if near else ""
 
 
+def check_method(name: str) -> str:
+    """The name of a method, if it can be one.
+
+    Raises:
+        ValueError: it is neither one of the kit's methods nor a baseline.
+    """
+    known = (*METHODS, *BASELINES)
+    if name not in known:
+        raise ValueError(f"no method {name!r}{nearest(name, known)}: the methods are {', '.join(known)}")
+    return name
+
+
 def default_runs_root(start: Path | None = None) -> Path:
     """The folder that holds all runs.
 

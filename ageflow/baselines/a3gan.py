@@ -43,7 +43,11 @@ class A3GAN(Baseline):
         batch.made = {"faces": y.detach()}
         with without_gradients(self.critic):
             scores = self.score(y, torch.cat([batch.target, batch.attributes], 1))[0]
-        return {"adversarial": 2 * lsgan(scores, 1), "pixel": F.mse_loss(y, batch.x), "identity": batch.c.distance(y, batch.x)}
+        return {
+            "adversarial": 2 * lsgan(scores, 1),
+            "pixel": F.mse_loss(y, batch.x),
+            "identity": batch.c.distance(y, batch.x),
+        }
 
     def critic_losses(self, batch: Batch) -> Losses:
         """Real faces against wrong groups, wrong attributes and made faces."""

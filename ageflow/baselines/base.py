@@ -107,6 +107,11 @@ class Baseline(nn.Module, ABC):
         """The arguments that build it again."""
         return {name: getattr(self, name) for name in ("image_size", "groups", "attributes", "width", "stages")}
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What of `needs` the faces it learned from had."""
+        return tuple(needed for needed in self.needs if needed != "attributes" or self.attributes)
+
     @abstractmethod
     def build(self, attributes: int) -> None:
         """Make the networks; `attributes` numbers a face come with the age."""
@@ -128,9 +133,10 @@ class Baseline(nn.Module, ABC):
     def objectives(self) -> dict[str, tuple[nn.Module, Callable[[Batch], Losses]]]:
         """In the order of their updates: what each trains, and its losses. The first is the generator's."""
 
-    def can(self, source: Tensor, target: Tensor) -> Tensor:
-        """Which pairs of groups, int [B], it was made for, bool [B]."""
-        return torch.ones_like(source, dtype=torch.bool)
+    @property
+    def pairs(self) -> frozenset[tuple[int, int]] | None:
+        """The (source, target) groups that it was made for; None: all."""
+        return None
 
 
 class without_gradients:
@@ -148,7 +154,9 @@ class without_gradients:
             network.requires_grad_(True)
 
 
-def conditional(critic: nn.Module, batch: Batch, condition: Callable[[Tensor], Tensor] = lambda groups: groups) -> Losses:
+def conditional(
+    critic: nn.Module, batch: Batch, condition: Callable[[Tensor], Tensor] = lambda groups: groups
+) -> Losses:
     """IPCGAN's discriminator: real faces of the target group against others' labels and the made faces, LSGAN.
 
     ½(D(y|t) − 1)² + ½·½(D(y|f)² + D(G|t)²).

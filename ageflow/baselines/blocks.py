@@ -146,6 +146,16 @@ def with_maps(x: Tensor, values: Tensor) -> Tensor:
     return torch.cat([x, values[:, :, None, None].expand(-1, -1, *x.shape[2:])], dim=1)
 
 
+def as_signed(images: Tensor) -> Tensor:
+    """Faces, uint8 or float in [0, 1], as float in [−1, 1]."""
+    return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else 2 * images.float() - 1
+
+
+def one_hot(numbers: Tensor, count: int) -> Tensor:
+    """int [N] → float [N, count]; −1 as zeros."""
+    return F.one_hot(numbers + 1, count + 1)[:, 1:].float()
+
+
 def haar(x: Tensor) -> Tensor:
     """One level of the Haar wavelet packet transform, orthonormal: [B, C, H, W] → [B, 4C, H/2, W/2].
 

@@ -28,7 +28,9 @@ class _ImageCritic(nn.Module):
         sizes = [3, *channels_of(width, 16, 32, 64, 128)]
         self.layers = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(before + (labels if number == 1 else 0), after, 5, 2, 2), normalisation("batch", after), nn.ReLU()
+                nn.Conv2d(before + (labels if number == 1 else 0), after, 5, 2, 2),
+                normalisation("batch", after),
+                nn.ReLU(),
             )
             for number, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False))
         )
@@ -106,7 +108,10 @@ class CAAE(Baseline):
     def critic_losses(self, batch: Batch) -> Losses:
         """Dimg: real faces with their labels against the drawn ones."""
         labels = batch.made["labels"]
-        return {"real": _bce(self.critic(batch.x, labels), 1), "fake": _bce(self.critic(batch.made["faces"], labels), 0)}
+        return {
+            "real": _bce(self.critic(batch.x, labels), 1),
+            "fake": _bce(self.critic(batch.made["faces"], labels), 0),
+        }
 
     def critic_z_losses(self, batch: Batch) -> Losses:
         """Dz: uniform numbers in (−1, 1) against z."""

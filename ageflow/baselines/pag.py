@@ -36,7 +36,8 @@ class PyramidD(nn.Module):
 class PAG(Baseline):
     """Pyramid architecture of GANs: the youngest group's faces to each older one, a G and a D for each.
 
-    It neither makes faces younger nor begins from another group: `can` says which pairs it was made for. All its models
+    It neither makes faces younger nor begins from another group: `pairs` says so, and tables
+    say of how many faces they speak. All its models
     are trained in every update. C stands in for the VGG-16 whose features D sees, and for VGG-Face. λ_p is the paper's on
     0-255, λ_i ours.
     """
@@ -63,8 +64,9 @@ class PAG(Baseline):
         # Up to 150/127.5, so that white is reached; pixels end at ±1 (ours).
         return (network(x)[0].tanh() * (150 / 127.5)).clamp(-1, 1)
 
-    def can(self, source: Tensor, target: Tensor) -> Tensor:
-        return (source == 0) & (target > 0)
+    @property
+    def pairs(self) -> frozenset[tuple[int, int]]:
+        return frozenset((0, target) for target in range(1, self.groups))
 
     def objectives(self):
         return {"G": (self.generator, self.generator_losses), "D": (self.critic, self.critic_losses)}

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ageflow.baselines.base import Baseline, Batch, Losses, baseline_class
-from ageflow.baselines.blocks import FrozenC
+from ageflow.baselines.blocks import FrozenC, as_signed, one_hot
 from ageflow.checkpoint import fingerprint
 from ageflow.config import ParameterError, TrainBaselines, nearest, validated
 from ageflow.data.faces import Faces
@@ -64,7 +63,7 @@ class BaselineTask(Task):
         labels = {attribute: labelled(faces, attribute)[0] for attribute in faces.attributes}
         self.groups = torch.tensor(faces.groups)
         self.count = len(labelled(faces, "age")[0])
-        one_hot = [_one_hot(numbered(faces.table[each], values), len(values)) for each, values in labels.items()]
+        one_hot = [one_hot(numbered(faces.table[each], values), len(values)) for each, values in labels.items()]
         self.attributes = torch.cat([*one_hot, torch.zeros(len(faces), 0)], 1)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(settings.seed)  # the CPU's, which is put back
@@ -77,7 +76,9 @@ class BaselineTask(Task):
         self.shown = held_out if len(held_out) else self.rows
         self.of_group = [np.flatnonzero((split == "train") & (self.groups.numpy() == g)) for g in range(self.count)]
         if empty := [labelled(faces, "age")[0][group] for group, rows in enumerate(self.of_group) if len(rows) == 0]:
-            raise ParameterError(f"no training face is of the age group {', '.join(empty)}: {name} takes some of every one")
+            raise ParameterError(
+                f"no training face is of the age group {', '.join(empty)}: {name} takes some of every one"
+            )
         if (weights := initial_weights(settings, f"baselines/{name}", "baseline", faces)) is not None:
             weights.fill(model, model.shape)
         self.modules = nn.ModuleDict({"baseline": model})
@@ -135,7 +136,7 @@ class BaselineTask(Task):
         )
 
     def _groups(self, groups: Tensor) -> Tensor:
-        return _one_hot(groups, self.count).to(self.device)
+        return one_hot(groups, self.count).to(self.device)
 
     def _images(self, rows: np.ndarray, part: MicroBatch) -> Tensor:
         """Faces in [−1, 1], half of them mirrored."""
@@ -151,10 +152,15 @@ class BaselineTask(Task):
         columns, right, change = [x[:_PREVIEW_FACES]], [], []
         for group in range(self.count):
             target = torch.full_like(source, group)
-            can = model.can(source, target) & (source != target)
+            asked = zip(source.tolist(), target.tolist(), strict=True)
+            can = (source != target) & torch.tensor([model.pairs is None or pair in model.pairs for pair in asked])
             y = x.clone()
             if can.any():
-                about = (self._groups(target[can]), self._groups(source[can]), self.attributes[rows][can].to(self.device))
+                about = (
+                    self._groups(target[can]),
+                    self._groups(source[can]),
+                    self.attributes[rows][can].to(self.device),
+                )
                 y[can] = model.generate(x[can], *about)
                 right.append(self.c.ages((y[can] + 1) / 2).argmax(1) == group)
                 change.append((y[can] - x[can]).abs().mean((1, 2, 3)))
@@ -168,16 +174,6 @@ class BaselineTask(Task):
 def total_loss(losses: Losses, weights: dict[str, float]) -> Tensor:
     """Σ weight · loss; a loss without a weight counts once, one of weight 0 not at all."""
     return sum(weights.get(name, 1.0) * loss for name, loss in losses.items() if weights.get(name, 1.0) != 0)
-
-
-def as_signed(images: Tensor) -> Tensor:
-    """uint8, or float in [0, 1], as float in [−1, 1]."""
-    return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else 2 * images.float() - 1
-
-
-def _one_hot(numbers: Tensor, count: int) -> Tensor:
-    """float [N, count]; −1 as zeros."""
-    return F.one_hot(numbers + 1, count + 1)[:, 1:].float()
 
 
 def train_baselines(settings: TrainBaselines) -> dict[str, Path]:

@@ -1,6 +1,5 @@
 """WGLCA-GAN (Li et al. 2019): GLCA-GAN on wavelet coefficients."""
 
-
 from torch import Tensor
 
 from ageflow.baselines.base import Recipe

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ageflow import batch
-from ageflow.batch.run import NOTEBOOKS, READS, NotebookFailedError, Plan, plan_runs, run_many, run_notebooks, write_summary
+from ageflow.batch.run import (
+    NOTEBOOKS,
+    READS,
+    NotebookFailedError,
+    Plan,
+    plan_runs,
+    run_many,
+    run_notebooks,
+    write_summary,
+)
 from ageflow.config import DATASETS, STEPS, ParameterError, Settings
 from ageflow.parameters import as_typed, describe_parameters, settings
 from ageflow.work import WorkersLostError
@@ -99,7 +108,9 @@ def _notebooks(text: str) -> list[str]:
         first, _, last = part.strip().partition("-")
         found = [name for name in READS if first.zfill(2) <= name[:2] <= (last or first).zfill(2)]
         if not found:
-            raise argparse.ArgumentTypeError(f"{part!r}: expected numbers from 01 to 08, or 11, such as 01-08 or 02,04-06")
+            raise argparse.ArgumentTypeError(
+                f"{part!r}: expected numbers from 01 to 08, or 11, such as 01-08 or 02,04-06"
+            )
         wanted += found
     return [name for name in READS if name in wanted]
 

@@ -16,9 +16,10 @@ from ageflow.config import Ablations
 from ageflow.data.faces import Faces
 from ageflow.evaluation import protocol
 from ageflow.evaluation.judges import Judges
+from ageflow.evaluation.methods import load_method
 from ageflow.evaluation.scores import kid_by_group, monotonicity, strength_curves, summary
 from ageflow.run import Manifest, Workspace, atomic_file, digest
-from ageflow.translation.methods import METHODS, PARTS, load_method
+from ageflow.translation.methods import METHODS, PARTS
 
 GATHERED = ("cycle", "continuous", "strength")  # measured of all methods together
 

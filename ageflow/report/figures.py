@@ -16,13 +16,14 @@ from ageflow.data.align import Aligner
 from ageflow.data.faces import Faces
 from ageflow.data.files import is_picture, list_files
 from ageflow.data.pictures import open_image, read_picture
+from ageflow.evaluation.methods import load_method
 from ageflow.evaluation.scores import strength_curves
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.report import grids, plots
 from ageflow.report.drawing import COLUMN, Figure
 from ageflow.report.results import Results, trainings
 from ageflow.run import Manifest, Workspace, digest
-from ageflow.translation.methods import METHODS, PARTS, LatentMethod, load_method
+from ageflow.translation.methods import METHODS, PARTS, LatentMethod
 from ageflow.translation.prototypes import Latents, Prototypes
 from ageflow.work import progress_bar
 

@@ -20,11 +20,12 @@ from ageflow.data.paste import paste_change
 from ageflow.data.pictures import open_image
 from ageflow.device import device_of
 from ageflow.evaluation.identity import Embedder, load_embedder, refuse_alike
+from ageflow.evaluation.methods import load_method
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.run import Manifest, Workspace
 from ageflow.translation.ages import GROUP_CENTRES, OLDEST, YOUNGEST, age_to_weights
 from ageflow.translation.classifier import Classifier, load_classifier
-from ageflow.translation.methods import METHODS, PARTS, LatentMethod, load_method
+from ageflow.translation.methods import METHODS, PARTS, LatentMethod
 
 AGE_STEP = 0.5  # of the slider, years
 _ATTRIBUTES = ("gender", "race")  # columns of the faces' table

@@ -1,4 +1,4 @@
-"""The methods of the ablation (3.4), and two of ours that need no training, behind one call: images in, images out."""
+"""What a method is, images in, images out; the methods of the ablation (3.4) and two of ours that need no training."""
 
 import copy
 import math
@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Self
+from types import MappingProxyType
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ageflow.checkpoint import CheckpointError, fingerprint, latest, load_state
-from ageflow.config import default_runs_root
+from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.device import device_of
 from ageflow.flows.glow import Glow, load_glow
@@ -47,25 +49,92 @@ PARTS = {
 Attributes = Mapping[str, Sequence] | None  # by name, one value a face
 
 
-class LatentMethod(ABC):
+class Method(ABC):
+    """Anybody's method: faces in, faces at another age out. A subclass needs `translate`; the rest says what it can do.
+
+    Attributes:
+        name: as the `methods` parameters have it.
+        title: what tables and legends call it.
+        weights: fingerprints of what it is made of, so that a result can name them and is made again when they change.
+        needs: what `translate` needs to know of the faces: ``source``, their own age groups, and ``attributes``.
+        reader: the classifier C that a method reads the faces' own ages with; None: it takes `source`.
+        invertible: whether it moves latents, and by `LatentMethod.round_trip` back.
+        adjustable: whether `at` has other strengths than 1.
+        continuous: whether a target may be weights over the groups, any age between.
+        live: whether it translates any face; False: it has pictures of some faces, made elsewhere.
+        pairs: the (source, target) groups that it can do; None: all.
+        strength: how much of the way a face is moved: 1 as far as the method does; `at` has others.
+    """
+
+    name: str = ""
+    title: str = ""
+    weights: Mapping[str, str] = MappingProxyType({})
+    needs: tuple[str, ...] = ()
+    reader: Reader | None = None
+    invertible = False
+    adjustable = False
+    continuous = False
+    live = True
+    pairs: frozenset[tuple[int, int]] | None = None
+    strength = 1.0
+
+    def at(self, strength: float) -> Self:
+        """This method at another strength.
+
+        Raises:
+            ValueError: it has one strength alone, or the strength is no number of 0 or more.
+        """
+        if strength != 1:
+            raise ValueError(f"strength = {strength!r}: {self.title} has no strengths; expected 1, the method as it is")
+        return self
+
+    @abstractmethod
+    def translate(
+        self, images: Tensor, target: Tensor, source: Tensor | None = None, attributes: Attributes = None
+    ) -> Tensor:
+        """Faces at another age.
+
+        Arguments:
+            images: uint8, or float in [0, 1], [B, 3, S, S].
+            target: age groups, int [B]; where it is `continuous`, or weights over the groups, float [B, groups].
+            source: the faces' own age groups, int [B], where they are known.
+            attributes: by name (gender, race), one value a face, where they are known.
+
+        Returns:
+            Faces, float, [0, 1] up to rounding, [B, 3, S, S].
+        """
+
+    def translate_faces(self, faces: Faces, rows: np.ndarray, target: Tensor, known: Mapping[str, Any]) -> Tensor:
+        """`translate` of prepared faces, rows [B] of them, of whom `known` has `source` and `attributes`."""
+        return self.translate(faces.images(rows), target, **known)
+
+    def can(self, faces: Faces, rows: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Which of some prepared faces, rows [B], it can translate to their targets, groups [B]: bool [B]."""
+        if self.pairs is None:
+            return np.ones(len(rows), bool)
+        asked = zip(faces.groups[rows].tolist(), targets.tolist(), strict=True)
+        return np.array([pair in self.pairs for pair in asked], bool)
+
+    def own_ages(self, images: Tensor, source: Tensor | None = None) -> Tensor | None:
+        """The ages of faces [B, 3, S, S] as this method takes them: what the reader reads in them, or `source`."""
+        return source
+
+
+class LatentMethod(Method):
     """Encode, move the latent, decode.
 
     Attributes:
         name: a key of `METHODS`.
         glow: the trained flow.
-        weights: fingerprints of what it is made of, so that a result can name them.
-        needs: what `translate` needs to know of the faces: ``source``, their own age groups, and ``attributes``.
-        reader: the classifier C that a method reads the faces' own ages with; None: it takes `source`.
-        invertible: whether `round_trip` has an exact inverse to go back by.
-        strength: how much of the way a face is moved (ours): 1 as far as the method does; `at` has others.
+        strength: ours; see `at`.
     """
 
-    needs: tuple[str, ...] = ()
-    reader: Reader | None = None
     invertible = True
+    adjustable = True
+    continuous = True
 
     def __init__(self, name: str, glow: Glow, weights: dict[str, str]) -> None:
-        self.name, self.glow, self.weights, self.strength = name, glow, weights, 1.0
+        self.name, self.title, self.glow, self.weights = name, METHODS[name], glow, weights
 
     def at(self, strength: float) -> Self:
         """This method at another strength; the weights are shared.
@@ -118,7 +187,7 @@ class LatentMethod(ABC):
         """
         for needed in self.needs:
             if {"source": source, "attributes": attributes}[needed] is None:
-                raise ValueError(f"{METHODS[self.name]} needs the faces' own age groups or attributes: pass {needed}")
+                raise ValueError(f"{self.title} needs the faces' own age groups or attributes: pass {needed}")
         images = torch.as_tensor(images)
         # A translation's values may lie below 0 here and there.
         if images.is_floating_point() and images.numel() and (images < 0).float().mean() > 0.2:
@@ -211,7 +280,7 @@ class TranslatorMethod(LatentMethod):
 
     def round_trip(self, z: Tensor, target: Tensor, source: Tensor | None, attributes: Attributes) -> Tensor:
         if not self.invertible:
-            raise ValueError(f"{METHODS[self.name]} has no inverse: its network cannot be run backwards")
+            raise ValueError(f"{self.title} has no inverse: its network cannot be run backwards")
         return self.translator.inverse(*self._moved(z, target, source), self.strength)[0]
 
     def _moved(self, z: Tensor, target: Tensor, source: Tensor | None) -> tuple[Tensor, ...]:
@@ -221,33 +290,10 @@ class TranslatorMethod(LatentMethod):
         return self.translator(z, target, self.strength, source, self.reader.lengths(z, source, target))
 
 
-def load_method(
-    name: str,
-    dataset: str = "demo",
-    run: str | None = None,
-    runs_root: Path | str | None = None,
-    device: str = "auto",
-    scale: float | None = None,
+def load_latent_method(
+    name: str, workspace: Workspace, device: str = "auto", scale: float | None = None
 ) -> LatentMethod:
-    """A trained method of a run.
-
-    Arguments:
-        name: a key of `METHODS`: ``ageflow``, ``glow``…
-        dataset, run: the run; by default ``demo/demo``, or ``<dataset>/paper``.
-        runs_root: folder of all runs; None: the project's.
-        device: ``auto``, ``cpu``, ``cuda``…
-        scale: s of Eq. 5 for the methods without a translator; None: the s that the run's ICTM was trained with, and
-            where it has none, the data set's.
-
-    Raises:
-        ValueError: a name that is no method.
-        MissingArtefactError: the run lacks a part; the message names the notebook that makes it.
-        CheckpointError: its parts are of different GLOWs.
-    """
-    if name not in METHODS:
-        raise ValueError(f"no method {name!r}: the methods are {', '.join(METHODS)}")
-    run = run or ("demo" if dataset == "demo" else "paper")
-    workspace = Workspace(Path(runs_root).expanduser() if runs_root else default_runs_root(), dataset, run)
+    """A trained method of a run that moves latents; arguments and errors as of `ageflow.load_method`."""
     glow_folder = workspace.require("glow")
     weights = {"glow": fingerprint(glow_folder)}
     glow, folder = load_glow(glow_folder, device), workspace.require(PARTS[name])
@@ -278,7 +324,7 @@ def load_method(
         return TranslatorMethod(name, glow, weights | {PARTS[name]: fingerprint(folder)}, translator, reader)
     if scale is None:
         trained = Manifest.read(workspace.path("ictm"))
-        scale = trained.settings["scale"] if trained else settings("train_ictm", {"dataset": dataset}).scale
+        scale = trained.settings["scale"] if trained else settings("train_ictm", {"dataset": workspace.dataset}).scale
     prototypes = load_prototypes()
     if name in ("soft_source", "calibrated"):
         reader, weights["decoded_age"] = read_by(folder, scale)

@@ -16,11 +16,12 @@ import ageflow
 from ageflow.batch.run import NOTEBOOKS
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
+from ageflow.evaluation.methods import load_method
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.run import files_state
 from ageflow.training.metrics import read_metrics
 from ageflow.translation.classifier import load_classifier
-from ageflow.translation.methods import METHODS, load_method
+from ageflow.translation.methods import METHODS
 from ageflow.translation.prototypes import Latents, Prototypes
 from tests.conftest import ROOT, Run
 

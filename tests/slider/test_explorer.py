@@ -9,9 +9,10 @@ import torch
 
 import ageflow
 from ageflow.config import ParameterError
+from ageflow.evaluation.methods import load_method
 from ageflow.slider import AgeSlider, Explorer, View
 from ageflow.translation.ages import GROUP_CENTRES, age_to_weights
-from ageflow.translation.methods import METHODS, load_method
+from ageflow.translation.methods import METHODS
 from tests import tiny
 from tests.conftest import Run
 from tests.slider.conftest import astronaut, in_format, two_faces

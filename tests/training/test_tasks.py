@@ -7,6 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ageflow.checkpoint import CheckpointError, ConfigChangedError, latest
 from ageflow.data.faces import Faces
+from ageflow.evaluation.methods import load_method
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.run import MissingArtefactError, Workspace
 from ageflow.training.glow import GlowTask, describe_glow, train_glow
@@ -14,7 +15,6 @@ from ageflow.training.ictm import TranslatorTask, train_translator, train_withou
 from ageflow.training.loop import train
 from ageflow.training.metrics import read_metrics
 from ageflow.training.task import MicroBatch
-from ageflow.translation.methods import load_method
 from ageflow.translation.prototypes import compute_prototypes, encode_faces
 from tests.tiny import STRONG, copy_of, settings_of
 from tests.training.processes import different, interrupted_at

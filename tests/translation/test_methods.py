@@ -6,9 +6,10 @@ import torch
 import ageflow
 from ageflow.checkpoint import CheckpointError
 from ageflow.data.faces import Faces
+from ageflow.evaluation.methods import load_method
 from ageflow.run import MissingArtefactError, Workspace
 from ageflow.training.glow import train_glow
-from ageflow.translation.methods import METHODS, load_method
+from ageflow.translation.methods import METHODS
 from tests.tiny import copy_of, settings_of
 
 

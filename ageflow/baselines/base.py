@@ -1,12 +1,12 @@
 """What every baseline is: networks, losses, the paper's numbers; and the faces of an update."""
 
+import contextlib
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -139,19 +139,14 @@ class Baseline(nn.Module, ABC):
         return None
 
 
-class without_gradients:
+@contextlib.contextmanager
+def without_gradients(*networks: nn.Module) -> Iterator[None]:
     """While the block lasts, networks are as fixed: a loss's gradient goes through them and not into them."""
-
-    def __init__(self, *networks: nn.Module) -> None:
-        self.networks = networks
-
-    def __enter__(self) -> None:
-        for network in self.networks:
-            network.requires_grad_(False)
-
-    def __exit__(self, *error: object) -> None:
-        for network in self.networks:
-            network.requires_grad_(True)
+    for network in networks:
+        network.requires_grad_(False)
+    yield
+    for network in networks:
+        network.requires_grad_(True)
 
 
 def conditional(

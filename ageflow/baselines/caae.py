@@ -1,5 +1,7 @@
 """CAAE (Zhang, Song, Qi 2017): a face is z, and a decoder draws z at any age."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,7 +34,7 @@ class _ImageCritic(nn.Module):
                 normalisation("batch", after),
                 nn.ReLU(),
             )
-            for number, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False))
+            for number, (before, after) in enumerate(pairwise(sizes))
         )
         (hidden,) = channels_of(width, 1024)
         side = image_size // 16

@@ -185,8 +185,8 @@ def total_variation(x: Tensor) -> Tensor:
 class FrozenC:
     """The kit's classifier C of faces, fixed, in place of the papers' AlexNet, VGG and LightCNN.
 
-    Those cannot be had offline. C predicts age group and attributes (gender) and never saw what the judges are judged on;
-    its first stages serve as perceptual and identity features. Gradients reach the faces, never C.
+    Those cannot be had offline. C predicts age group and attributes (gender), and is none of the judges; its first stages
+    serve as perceptual and identity features. Gradients reach the faces, never C.
 
     Arguments:
         classifier: C, in evaluation mode.

@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--run", help="name of the run; left out: the preset's name; --seed and --vary add to it")
     add("--data-root", **many, metavar="FOLDER", help="folder of the raw data set, or DATASET=FOLDER for each")
     add("--runs-root", help="folder of all runs; left out: the project's runs/")
-    add("--notebooks", type=_notebooks, help="which: 01-08, or 02,04-06")
+    add("--notebooks", type=_notebooks, help="which: 01-08, 02,04-06, or 01-05,11,06-08")
     add("--notebooks-folder", type=Path, help="where they lie; left out: the project's notebooks/")
     add("--force", action="store_true", help="run also what has not changed")
     add("--workers", type=int, default=1, help="several runs: how many at a time, a process each")

@@ -300,7 +300,9 @@ class TrainBaselines(Training):
     learning_rate: Positive | dict[BaselineName, Positive] | None = Field(
         None, description="Adam's learning rate: a number, or one by method; None: each method's own"
     )
-    width: float = Field(1.0, gt=0, le=1, description="share of the papers' channels")
+    width: Positive | dict[BaselineName, Positive] = Field(
+        1.0, description="share of the papers' channels: a number, or one by method; 1 for a method that is not in it"
+    )
     weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
         {}, description="weights of the generator's losses by name, in place of the methods' own"
     )

@@ -46,7 +46,7 @@ class A3GAN(Baseline):
         return {
             "adversarial": 2 * lsgan(scores, 1),
             "pixel": F.mse_loss(y, batch.x),
-            "identity": batch.c.distance(y, batch.x),
+            "identity": batch.identity_loss(y),
         }
 
     def critic_losses(self, batch: Batch) -> Losses:

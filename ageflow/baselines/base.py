@@ -5,12 +5,14 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ageflow.baselines.blocks import FrozenC, lsgan
+from ageflow.baselines.blocks import FrozenC, feature_distance, lsgan
 from ageflow.config import BASELINES
 
 Losses = dict[str, Tensor]  # scalars, without their weights
@@ -59,6 +61,16 @@ class Batch:
     ages: Callable[[Tensor], Tensor]
     c: FrozenC
     made: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def x_stages(self) -> list[Tensor]:
+        """C's stages of `x`."""
+        with torch.no_grad():
+            return self.c.stages(self.x)
+
+    def identity_loss(self, faces: Tensor) -> Tensor:
+        """How far C's features are from those of `x`."""
+        return feature_distance(self.c.stages(faces), self.x_stages)
 
     def age_loss(self, faces: Tensor) -> Tensor:
         """Cross-entropy of C's groups with the target's."""

@@ -182,6 +182,16 @@ def total_variation(x: Tensor) -> Tensor:
     return 0.5 * (x.diff(dim=2).square().mean() + x.diff(dim=3).square().mean())
 
 
+def feature_distance(made: Sequence[Tensor], own: Sequence[Tensor]) -> Tensor:
+    """Mean squared difference of two faces' features, as a share of their mean square; the mean over the first three stages.
+
+    The papers' weights are for sums of other networks' features; as a share it has the same size for every C. The last
+    stage tells age, so it is left out.
+    """
+    pairs = list(zip(made, own, strict=True))[:3]
+    return sum((a - b).square().mean() / b.square().mean().clamp_min(1e-6) for a, b in pairs) / len(pairs)
+
+
 class FrozenC:
     """The kit's classifier C of faces, fixed, in place of the papers' AlexNet, VGG and LightCNN.
 
@@ -195,28 +205,19 @@ class FrozenC:
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier.eval().requires_grad_(False)
 
-    def stages(self, x: Tensor, count: int = 4) -> list[Tensor]:
-        """The first `count` of its stem's and three stages' maps of faces [B, 3, S, S] in [−1, 1]."""
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """Its stem's and its first three stages' maps of faces [B, 3, S, S] in [−1, 1]."""
         c = self.classifier
         x = ((x + 1) / 2 - c.mean) / c.deviation
         found = [c.network.relu(c.network.bn1(c.network.conv1(x)))]
-        for number, stage in enumerate((c.network.layer1, c.network.layer2, c.network.layer3)[: count - 1]):
-            found.append(stage(c.network.maxpool(found[-1]) if number == 0 else found[-1]))
+        found.append(c.network.layer1(c.network.maxpool(found[0])))
+        for stage in (c.network.layer2, c.network.layer3):
+            found.append(stage(found[-1]))
         return found
 
     def ages(self, x: Tensor) -> Tensor:
         """Logits [B, groups] of faces in [0, 1]."""
         return self.classifier.split_logits(self.classifier(x))[0]
-
-    def distance(self, y: Tensor, x: Tensor, stages: int = 3) -> Tensor:
-        """Mean squared difference of the features of two faces, as a share of their mean square, the mean over stages.
-
-        The papers' weights are for sums of other networks' features; as a share it has the same size for every C.
-        """
-        with torch.no_grad():
-            wanted = self.stages(x, stages)
-        pairs = zip(self.stages(y, stages), wanted, strict=True)
-        return sum((a - b).square().mean() / b.square().mean().clamp_min(1e-6) for a, b in pairs) / stages
 
     @torch.no_grad()
     def shapes(self, image_size: int) -> list[list[int]]:

@@ -93,5 +93,5 @@ class GLCA(Baseline):
         batch.made = {"faces": y.detach()}
         with without_gradients(self.critic):
             losses = {"adversarial": lsgan(self._score(y, batch.target)[0], 1)}
-        losses |= {"identity": batch.c.distance(y, batch.x), "age": batch.age_loss(y), "pixel": F.l1_loss(y, batch.x)}
+        losses |= {"identity": batch.identity_loss(y), "age": batch.age_loss(y), "pixel": F.l1_loss(y, batch.x)}
         return losses | {"variation": total_variation(y)}

@@ -36,4 +36,4 @@ class IPCGAN(Baseline):
         batch.made = {"faces": y.detach()}
         with without_gradients(self.critic):
             adversarial = lsgan(self.critic(y, batch.target)[0], 1)
-        return {"adversarial": adversarial, "identity": batch.c.distance(y, batch.x), "age": batch.age_loss(y)}
+        return {"adversarial": adversarial, "identity": batch.identity_loss(y), "age": batch.age_loss(y)}

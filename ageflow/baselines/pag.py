@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ageflow.baselines.base import Baseline, Batch, Losses, Recipe, without_gradients
-from ageflow.baselines.blocks import Translator, channels_of, lsgan
+from ageflow.baselines.blocks import Translator, channels_of, feature_distance, lsgan
 
 
 class PyramidD(nn.Module):
@@ -79,9 +79,10 @@ class PAG(Baseline):
             y = self._aged(network, batch.x)
             batch.made["faces"].append(y.detach())
             with without_gradients(critic):
-                losses["adversarial"] += 2 * lsgan(critic(batch.c.stages(y)), 1)
+                stages = batch.c.stages(y)
+                losses["adversarial"] += 2 * lsgan(critic(stages), 1)
             losses["pixel"] += F.mse_loss(y, batch.x)
-            losses["identity"] += batch.c.distance(y, batch.x)
+            losses["identity"] += feature_distance(stages, batch.x_stages)
         return losses
 
     def critic_losses(self, batch: Batch) -> Losses:
@@ -89,8 +90,8 @@ class PAG(Baseline):
         losses = dict.fromkeys(("real", "fake", "young"), 0.0)
         for number, (critic, made) in enumerate(zip(self.critic, batch.made["faces"], strict=True), 1):
             old = batch.real(torch.full((len(made),), number))
-            for name, faces, aim in (("real", old, 1), ("fake", made, 0), ("young", batch.x, 0)):
-                with torch.no_grad():
-                    stages = batch.c.stages(faces)
-                losses[name] += lsgan(critic(stages), aim)
+            with torch.no_grad():
+                stages = {"real": batch.c.stages(old), "fake": batch.c.stages(made), "young": batch.x_stages}
+            for name, found in stages.items():
+                losses[name] += lsgan(critic(found), 1 if name == "real" else 0)
         return losses

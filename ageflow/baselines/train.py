@@ -35,10 +35,10 @@ def own_settings(settings: TrainBaselines, name: str) -> TrainBaselines:
         ParameterError: a weight that the method does not have.
     """
     recipe, chosen = baseline_class(name).recipe, {}
-    for value in ("iterations", "batch_size", "learning_rate"):
+    for value in ("iterations", "batch_size", "learning_rate", "width"):
         given = getattr(settings, value)
         given = given.get(name) if isinstance(given, dict) else given
-        chosen[value] = getattr(recipe, value) if given is None else given
+        chosen[value] = getattr(recipe, value, 1.0) if given is None else given
     if unknown := sorted(settings.weights.keys() - recipe.weights.keys()):
         known = ", ".join(recipe.weights)
         what = f"weights: {name} has no loss {unknown[0]!r}{nearest(unknown[0], recipe.weights)}"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ageflow.baselines.blocks import FrozenC, feature_distance, lsgan
 from ageflow.config import BASELINES
+from ageflow.training.task import MicroBatch
 
 Losses = dict[str, Tensor]  # scalars, without their weights
 
@@ -41,6 +42,7 @@ class Batch:
     """The faces of one micro-batch; images are in [−1, 1], [B, 3, S, S], age groups and attributes one-hot.
 
     Arguments:
+        part: which rows of the update's batch they are.
         x, source, attributes: faces, their groups [B, groups] and attributes [B, A].
         y, target, y_attributes: real faces of other groups, one for each, and theirs.
         wrong: groups that are not `target`.
@@ -50,6 +52,7 @@ class Batch:
         made: what the generator's losses leave to the discriminator's, detached.
     """
 
+    part: MicroBatch
     x: Tensor
     source: Tensor
     attributes: Tensor

@@ -54,7 +54,7 @@ class PAG(Baseline):
         self.critic = nn.ModuleList(PyramidD(self.stages, self.width) for _ in older)
 
     def generate(self, x: Tensor, target: Tensor, source: Tensor | None, attributes: Tensor) -> Tensor:
-        y, chosen = torch.empty_like(x), target.argmax(1)
+        y, chosen = x.clone(), target.argmax(1)
         for number, network in enumerate(self.generator, 1):
             if (mine := chosen == number).any():
                 y[mine] = self._aged(network, x[mine])

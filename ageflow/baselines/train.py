@@ -123,6 +123,7 @@ class BaselineTask(Task):
 
         chosen = others(target)
         return Batch(
+            part=part,
             x=self._images(rows, part),
             source=self._groups(self.groups[rows]),
             attributes=self.attributes[rows].to(self.device),
@@ -195,7 +196,7 @@ def train_baselines(settings: TrainBaselines) -> dict[str, Path]:
     if launched(settings, workspace.path("baselines")):
         return folders
     if not workspace.has(DECODED_AGE):
-        common = {"dataset", "preset", "run", "runs_root", "device", "progress", "gpus", "nodes", "rendezvous"}
+        common = {"dataset", "preset", "run", "runs_root", "seed", "device", "progress", "gpus", "nodes", "rendezvous"}
         wanted = settings.model_dump(include=common) | {"age_classifier": "decoded"}
         train_age_classifier(settings_of("train_ictm", wanted), faces)
     for name, folder in folders.items():

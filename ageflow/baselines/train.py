@@ -63,8 +63,8 @@ class BaselineTask(Task):
         labels = {attribute: labelled(faces, attribute)[0] for attribute in faces.attributes}
         self.groups = torch.tensor(faces.groups)
         self.count = len(labelled(faces, "age")[0])
-        one_hot = [one_hot(numbered(faces.table[each], values), len(values)) for each, values in labels.items()]
-        self.attributes = torch.cat([*one_hot, torch.zeros(len(faces), 0)], 1)
+        coded = [one_hot(numbered(faces.table[each], values), len(values)) for each, values in labels.items()]
+        self.attributes = torch.cat([*coded, torch.zeros(len(faces), 0)], 1)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(settings.seed)  # the CPU's, which is put back
             kind = baseline_class(name)
@@ -82,14 +82,9 @@ class BaselineTask(Task):
         if (weights := initial_weights(settings, f"baselines/{name}", "baseline", faces)) is not None:
             weights.fill(model, model.shape)
         self.modules = nn.ModuleDict({"baseline": model})
+        common = {"learning_rate": settings.learning_rate, "betas": kind.recipe.betas}
         self.objectives = [
-            Objective(
-                key,
-                list(network.parameters()),
-                partial(self.loss, key),
-                settings.learning_rate,
-                betas=kind.recipe.betas,
-            )
+            Objective(key, list(network.parameters()), partial(self.loss, key), **common)
             for key, (network, _) in model.objectives().items()
         ]
         inputs = {"faces": faces.fingerprint, DECODED_AGE: fingerprint(classifier)}

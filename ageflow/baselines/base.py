@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ageflow.baselines.blocks import FrozenC, feature_distance, lsgan
-from ageflow.config import BASELINES
+from ageflow.config import BASELINES, ParameterError
 from ageflow.training.task import MicroBatch
 
 Losses = dict[str, Tensor]  # scalars, without their weights
@@ -113,6 +113,9 @@ class Baseline(nn.Module, ABC):
         stages: Sequence[Sequence[int]],
     ) -> None:
         super().__init__()
+        if image_size < 32 or image_size & (image_size - 1):
+            what = f"faces of {image_size}×{image_size}: the published methods halve them down to 4×4"
+            raise ParameterError(f"{what}; prepare faces with image_size = 32, 64, 128 or 256")
         self.image_size, self.groups, self.width, self.stages = image_size, groups, width, stages
         self.attributes = {name: list(labels) for name, labels in attributes.items()}
         self.build(sum(map(len, self.attributes.values())) if "attributes" in self.needs else 0)

@@ -10,12 +10,11 @@ from ageflow.baselines.base import Baseline, Batch, Losses, Recipe, without_grad
 from ageflow.baselines.blocks import channels_of, normalisation, total_variation, with_maps
 
 _Z = 50
-_COPIES = {"age": 48, "attributes": 48}  # numbers about which each label is tiled to, so that it weighs as much as z
 
 
 def _coded(one_hot: Tensor) -> Tensor:
-    """One-hot or weights [B, n] as −1 … +1, tiled to about z's length."""
-    return (2 * one_hot - 1).repeat(1, max(1, _COPIES["age"] // max(1, one_hot.shape[1])))
+    """One-hot or weights [B, n] as −1 … +1, tiled to about z's length, so that they weigh as much."""
+    return (2 * one_hot - 1).repeat(1, _Z // max(1, one_hot.shape[1]))
 
 
 def _bce(logits: Tensor, aim: float) -> Tensor:

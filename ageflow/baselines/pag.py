@@ -36,10 +36,9 @@ class PyramidD(nn.Module):
 class PAG(Baseline):
     """Pyramid architecture of GANs: the youngest group's faces to each older one, a G and a D for each.
 
-    It neither makes faces younger nor begins from another group: `pairs` says so, and tables
-    say of how many faces they speak. All its models
-    are trained in every update. C stands in for the VGG-16 whose features D sees, and for VGG-Face. λ_p is the paper's on
-    0-255, λ_i ours.
+    It neither makes faces younger nor begins from another group: `pairs` says so, and tables say of how many faces they
+    speak. All its models are trained in every update. C stands in for the VGG-16 whose features D sees, and for VGG-Face.
+    λ_p is the paper's on 0-255, λ_i ours.
     """
 
     needs = ("source",)

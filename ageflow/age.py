@@ -302,7 +302,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--dataset", help="of the run; left out: demo")
     add("--run", help="name of the run; left out: demo, or paper for another data set")
     add("--runs-root", help="folder of all runs; left out: the project's runs/")
-    add("--method", help="glow, glow+attribute, soft_source, calibrated, no_ictm or ageflow; left out: ageflow")
+    add("--method", help="one of the kit's or a baseline, or module:Class, one's own; left out: ageflow")
     add("--strength", type=float, help="0 moves a face not at all, 1, the default, as the method does, at most 2")
     add("--device", help="auto, cpu, cuda, cuda:1; left out: auto")
     add("--embedder", help="of the cosine: dlib, or the path of an ArcFace ONNX file; left out: dlib")

@@ -1,15 +1,17 @@
 """Every parameter of every notebook, with its type, default and description: one `Settings` class a step."""
 
 import ast
-import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic.functional_validators import AfterValidator
+
+from ageflow.names import any_method, nearest
 
 Dataset = Literal["demo", "morph", "cacd", "fgnet", "celeba", "utkface", "folder"]
 Preset = Literal["smoke", "demo", "paper"]
@@ -46,22 +48,12 @@ class ParameterError(ValueError):
     """A parameter of a notebook that cannot be used; the message names it and what was expected."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``": did you mean 'morph'?"`` for the nearest of the `known` names; nothing where none is near."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f": did you mean {near[0]!r}?" if near else ""
-
-
 def check_method(name: str) -> str:
-    """The name of a method, if it can be one.
+    """The name of a method, if it can be one (`any_method`)."""
+    return any_method(name, (*METHODS, *BASELINES))
 
-    Raises:
-        ValueError: it is neither one of the kit's methods nor a baseline.
-    """
-    known = (*METHODS, *BASELINES)
-    if name not in known:
-        raise ValueError(f"no method {name!r}{nearest(name, known)}: the methods are {', '.join(known)}")
-    return name
+
+AnyMethod = Annotated[str, AfterValidator(check_method)]
 
 
 def default_runs_root(start: Path | None = None) -> Path:
@@ -313,7 +305,7 @@ class Ablations(Settings):
 
     step: ClassVar[str] = "ablations"
 
-    methods: list[MethodName] = Field(list(METHODS), min_length=1, description="the methods to judge")
+    methods: list[AnyMethod] = Field(list(METHODS), min_length=1, description="the methods to judge")
     no_ictm_width: int | None = Field(None, ge=4, description="hidden channels of the network without ICTM; None: T's")
     restart: bool = Field(False, description="train it anew, once; what was there is kept under a number")
     embedder: str = Field("dlib", description="identity: dlib, or the path of an ArcFace ONNX file")
@@ -352,7 +344,7 @@ class Slider(Settings):
 
     step: ClassVar[str] = "age_slider"
 
-    method: MethodName = Field("ageflow", description="the method")
+    method: AnyMethod = Field("ageflow", description="the method; any but a folder of pictures")
     strength: float = Field(1.0, ge=0, le=2, description="strength: 0 moves the face not at all, 1 as the method does")
     face: int = Field(0, ge=0, description="the test face shown first, counted from 0")
     photo: Path | None = Field(None, description="picture file to show first instead of a test face")

@@ -30,8 +30,8 @@ COMMANDS = {
     "ageflow.batch.__main__": (["--dataset", "morf"], "did you mean 'morph'"),
 }
 # From the ground up; files and folders of one line may not import each other.
-FLOORS = """config, parameters, downloads run, work checkpoint device, data, flows, translation, training, baselines, evaluation, report,
-slider, batch train benchmark age"""
+FLOORS = """names, config, parameters, downloads run, work checkpoint device, data, flows, translation, training, baselines, evaluation, report,
+slider, batch train benchmark age protocol"""
 FLOOR = {name: height for height, names in enumerate(FLOORS.split(",")) for name in names.split()}
 
 

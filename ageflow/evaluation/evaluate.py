@@ -1,11 +1,12 @@
 """The evaluation of a run by the paper's protocol (3.3): every test face into the other three groups, and judged."""
 
-import itertools
+import re
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +18,14 @@ from ageflow.data.faces import Faces
 from ageflow.evaluation import protocol
 from ageflow.evaluation.judges import Judges
 from ageflow.evaluation.methods import load_method
+from ageflow.evaluation.pictures import FolderMethod
 from ageflow.evaluation.scores import kid_by_group, monotonicity, strength_curves, summary
-from ageflow.run import Manifest, Workspace, atomic_file, digest
-from ageflow.translation.methods import METHODS, PARTS
+from ageflow.run import Manifest, Workspace, atomic_file, digest, write_atomically
+from ageflow.translation.methods import METHODS, Method
 
 GATHERED = ("cycle", "continuous", "strength")  # measured of all methods together
+_OF_AGES = ("target_age", "predicted_age", "second_age")
+_COLUMNS = ("method", "face", "identity", "source", "target", "strength", *protocol.CYCLE_COLUMNS, *_OF_AGES)
 
 
 class Judged(NamedTuple):
@@ -37,18 +41,23 @@ class Judged(NamedTuple):
     about: dict[str, Any]
 
 
+def file_of(name: str) -> str:
+    """What a method's file is called: its name, or of one that names no file its letters and its digest."""
+    return name if re.fullmatch(r"[\w+. -]+", name) else f"{re.sub(r'[^A-Za-z0-9]+', '_', name)[-40:]}-{digest(name)}"
+
+
 def write_judged(folder: Path, name: str, rows: pd.DataFrame, about: dict[str, Any]) -> Judged:
-    """Keep judged faces as ``<name>.parquet``, whole or not at all; `about` goes into the file's own metadata."""
+    """Keep judged faces as ``<name>.parquet`` (`file_of`), whole or not at all; `about` goes into the file's own metadata."""
     noted = rows.copy(deep=False)
     noted.attrs = about
-    with atomic_file(folder / f"{name}.parquet") as file:
+    with atomic_file(folder / f"{file_of(name)}.parquet") as file:
         noted.to_parquet(file, index=False, compression="zstd")
     return Judged(rows, about)
 
 
 def read_judged(folder: Path, name: str) -> Judged:
     """Read what `write_judged` wrote."""
-    rows = pd.read_parquet(folder / f"{name}.parquet")
+    rows = pd.read_parquet(folder / f"{file_of(name)}.parquet")
     about, rows.attrs = rows.attrs, {}
     return Judged(rows, about)
 
@@ -94,7 +103,7 @@ class Evaluation:
         The real faces are the most that a method can reach, and the scale on which its cosines are read.
 
         Arguments:
-            name: ``real``, ``glow``, ``glow+attribute``, ``no_ictm`` or ``ageflow``; they are kept as ``<name>.parquet``.
+            name: ``real``, or of a method; they are kept as ``<name>.parquet``.
 
         Raises:
             MissingArtefactError: an earlier notebook has not run; the message says which.
@@ -111,12 +120,13 @@ class Evaluation:
                 return rows, self._kid(rows.iloc[row].assign(target=target), rows)
             real = self.judged("real").rows
             rows = protocol.judge_method(self._load(name), self.faces, self.judges, real, batches)
-            return rows.drop(columns="feature"), self._kid(rows, real)
+            asked = {"asked": len(protocol.other_groups(self.faces)[0])}
+            return rows.drop(columns="feature"), self._kid(rows, real) | asked
 
         return self._kept(name, made_from, make)
 
     def gathered(self, file: str) -> Judged:
-        """One measure of every method of the settings; those judged from the same as before are not measured again.
+        """One measure of every method of the settings that can do it; what was judged from the same is not measured again.
 
         Arguments:
             file: ``cycle``, `protocol.cycle_errors`; ``continuous``, `protocol.predicted_ages`; or ``strength``, every
@@ -125,7 +135,8 @@ class Evaluation:
         wanted = getattr(self.settings, f"{file}_faces")
         faces = protocol.spread_evenly(self.faces, wanted, self.settings.seed)
         strengths = sorted({1.0, *self.settings.strengths}) if file == "strength" else [1.0]
-        pairs = itertools.product(self.settings.methods, strengths)
+        able = [(name, self._load(name)) for name in self.settings.methods if _measurable(file, self._load(name))]
+        pairs = [(name, strength) for name, of in able for strength in (strengths if of.adjustable else [1.0])]
         asked = {f"{name} at {strength}" if file == "strength" else name: (name, strength) for name, strength in pairs}
         judges = self.fingerprints | {"of these": self._choice(wanted)}
         made_from = {called: judges | self._load(name).weights for called, (name, _) in asked.items()}
@@ -138,7 +149,7 @@ class Evaluation:
                 else:
                     rows = self._measured(file, name, strength, faces, self._batches(made_from[called], file, called))
                     parts.append(rows.assign(strength=strength))
-            return pd.concat(parts, ignore_index=True), {}
+            return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=_COLUMNS), {}
 
         return self._kept(file, made_from, make)
 
@@ -165,12 +176,14 @@ class Evaluation:
             Of the real faces, identity is that of two photos of one person and the rest is what the judges get right.
         """
         settings = self.settings
-        for part in dict.fromkeys(["glow", *(PARTS[name] for name in settings.methods)]):
-            self.workspace.require(part)  # before hours are spent on the other methods
+        for name in settings.methods:  # before hours are spent on the other methods
+            protocol.pairs_of(self._load(name), self.faces)
+            self._report_problems(name)
         real, methods = self.judged("real"), {name: self.judged(name) for name in settings.methods}
         found = {"real faces": summary(real.rows, "_same")} | {name: summary(of.rows) for name, of in methods.items()}
         evaluated = max(of.about["evaluated"] for of in (real, *methods.values(), *map(self.gathered, GATHERED)))
         details = {"methods": settings.methods, "evaluated": evaluated, "summary": found, "external": settings.external}
+        details["titles"] = self.titles
         Manifest(self.fingerprints, fingerprint=digest(details), details=details).write(self.folder)
         return pd.DataFrame(found).T.rename_axis("method")
 
@@ -186,12 +199,16 @@ class Evaluation:
         cycles, continuous = (self.gathered(file).rows.groupby("method") for file in ("cycle", "continuous"))
         found = {"faces as they are": _mean_kid(self.judged("real"))}
         for name in self.settings.methods:
-            row = cycles.get_group(name)[list(protocol.CYCLE_COLUMNS)].mean().to_dict() | _mean_kid(self.judged(name))
-            for column, suffix in (("predicted_age", ""), ("second_age", "_second")):
+            row = _mean_kid(self.judged(name))
+            if name in cycles.groups:
+                row = cycles.get_group(name)[list(protocol.CYCLE_COLUMNS)].mean().to_dict() | row
+            judges = (("predicted_age", ""), ("second_age", "_second")) if name in continuous.groups else ()
+            for column, suffix in judges:
                 scored = monotonicity(continuous.get_group(name), column)
                 row |= {f"rho{suffix}": scored["rho"].mean(), f"monotone{suffix}": 100 * scored["monotone"].mean()}
-            found[METHODS[name]] = row
-        return pd.DataFrame.from_dict(found, orient="index", columns=list(row)).rename_axis("method")
+            found[self.titles[name]] = row
+        columns = max(found.values(), key=len)  # not every method can do all
+        return pd.DataFrame(found.values(), index=list(found), columns=list(columns)).rename_axis("method")
 
     def strengths(self) -> pd.DataFrame:
         """Every method of the settings moving faces less and more of the way; what `judge_all` kept is only read.
@@ -201,12 +218,33 @@ class Evaluation:
             second judge, cosine centred on the mean face, and the share (%) that the embedder verifies, each the mean
             of the target groups' means.
         """
-        curves = strength_curves(self.gathered("strength").rows).replace({"method": METHODS})
+        curves = strength_curves(self.gathered("strength").rows).replace({"method": self.titles})
         return curves.set_index(["method", "strength"])
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """What tables call the methods of the settings; of two that call themselves alike the second gets its name too."""
+        taken, titles = {title: name for name, title in METHODS.items()}, {}
+        for name in self.settings.methods:
+            title = self._load(name).title
+            titles[name] = title if taken.setdefault(title, name) == name else f"{title} ({name})"
+        return titles
+
+    def _report_problems(self, name: str) -> None:
+        """Of a folder of pictures, warn of what is wrong with it, and write down all of it."""
+        method, file = self._load(name), self.folder / f"{file_of(name)}.problems.csv"
+        file.unlink(missing_ok=True)
+        if not isinstance(method, FolderMethod) or (problems := method.problems(self.faces)).empty:
+            return
+        write_atomically(file, problems.to_csv(index=False).encode())
+        kinds = problems["problem"].str.partition(":")[0]
+        kinds = kinds.where(kinds.isin(["missing", "extra", "wrongly sized"]), "unreadable")
+        named = [f"{len(own)} {kind}, first {', '.join(own[:3])}" for kind, own in problems["file"].groupby(kinds)]
+        warnings.warn(f"{method.folder}: {'; '.join(named)}; the rest is judged, and {file} names all", stacklevel=3)
 
     def _kept(self, file: str, made_from: dict[str, Any], make: Callable[[Judged | None], tuple]) -> Judged:
         """What a file holds, if it was made from the same; otherwise what `make` makes, given what is there."""
-        judged = read_judged(self.folder, file) if (self.folder / f"{file}.parquet").is_file() else None
+        judged = read_judged(self.folder, file) if (self.folder / f"{file_of(file)}.parquet").is_file() else None
         if judged is None or judged.about.get("fingerprints") != made_from:
             rows, more = make(judged)
             about = self.settings.model_dump(include={"dataset", "run", "preset", "external"}) | {
@@ -219,12 +257,12 @@ class Evaluation:
                 "fingerprints": made_from,
             }
             judged = write_judged(self.folder, file, rows, about | more)
-        shutil.rmtree(self.folder / f"{file}.parts", ignore_errors=True)
+        shutil.rmtree(self.folder / f"{file_of(file)}.parts", ignore_errors=True)
         return judged
 
     def _batches(self, made_from: dict[str, str], file: str, part: str = "") -> protocol.Batches:
         """Batches of a file or of a part of it, kept in ``<file>.parts`` until it is written."""
-        folder, size = self.folder / f"{file}.parts" / part, self.settings.evaluation_batch
+        folder, size = self.folder / f"{file_of(file)}.parts" / (part and file_of(part)), self.settings.evaluation_batch
         return protocol.in_batches(folder, made_from, size, f"{file} {part}", self.settings.progress)
 
     def _choice(self, wanted: int | None) -> str:
@@ -236,3 +274,11 @@ class Evaluation:
 
 def _mean_kid(judged: Judged) -> dict[str, float]:
     return {judged.about["features"]: pd.DataFrame(judged.about["kid"])["kid"].mean()}
+
+
+def _measurable(file: str, method: Method) -> bool:
+    """Whether a method can do what a file of `GATHERED` measures: a folder goes nowhere from a picture of its own."""
+    ways = method.pairs
+    if file == "cycle":
+        return method.live and (ways is None or any((target, source) in ways for source, target in ways))
+    return file == "strength" or (method.live and method.continuous and ways is None)

@@ -1,9 +1,13 @@
 """Every method by its name: the kit's, the baselines, a Python class of one's own, and a folder of pictures made elsewhere."""
 
+import inspect
 from pathlib import Path
 
-from ageflow.config import METHODS, check_method, default_runs_root
-from ageflow.run import Workspace
+from ageflow.config import BASELINES, METHODS, ParameterError, check_method, default_runs_root
+from ageflow.device import device_of
+from ageflow.evaluation.pictures import FolderMethod
+from ageflow.names import own_class
+from ageflow.run import Workspace, digest
 from ageflow.translation.methods import Method, load_latent_method
 
 
@@ -18,7 +22,8 @@ def load_method(
     """A method of a run.
 
     Arguments:
-        name: of the kit's methods (``ageflow``, ``glow``…) or of a baseline (``caae``…).
+        name: of the kit's methods (``ageflow``, ``glow``…), of a baseline (``caae``…), ``package.module:Class``, a
+            `Method` of one's own, which is made with the run's `Workspace` and the device; or ``folder:/path``.
         dataset, run: the run; by default ``demo/demo``, or ``<dataset>/paper``.
         runs_root: folder of all runs; None: the project's.
         device: ``auto``, ``cpu``, ``cuda``…
@@ -26,15 +31,31 @@ def load_method(
             and where it has none, the data set's.
 
     Raises:
-        ValueError: a name that is no method.
+        ValueError: a name that is no method, or a class that is no `Method`.
         MissingArtefactError: the run lacks a part; the message names the notebook that makes it.
         CheckpointError: its parts are of different GLOWs.
     """
-    check_method(name)
+    name = check_method(name)
     run = run or ("demo" if dataset == "demo" else "paper")
     workspace = Workspace(Path(runs_root).expanduser() if runs_root else default_runs_root(), dataset, run)
     if name in METHODS:
         return load_latent_method(name, workspace, device, scale)
-    from ageflow.baselines.method import load_baseline
+    if name in BASELINES:
+        from ageflow.baselines.method import load_baseline
 
-    return load_baseline(name, workspace, device)
+        return load_baseline(name, workspace, device)
+    method = FolderMethod(name) if name.startswith("folder:") else _own(name, workspace, device)
+    method.name = name
+    return method
+
+
+def _own(name: str, workspace: Workspace, device: str) -> Method:
+    kind = own_class(name)
+    if not issubclass(kind, Method):
+        raise ParameterError(f"{name!r} is no ageflow.Method: derive the class from it (docs/method.md)")
+    method = kind(workspace, device_of(device))
+    method.title = method.title or kind.__name__
+    source = digest(Path(inspect.getfile(kind)).read_bytes())
+    # By names that the evaluation's own fingerprints do not have.
+    method.weights = {"own/source": source} | {f"own/{part}": str(value) for part, value in method.weights.items()}
+    return method

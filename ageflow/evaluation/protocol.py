@@ -29,7 +29,7 @@ from ageflow.flows.glow import to_uint8
 from ageflow.run import Workspace, digest
 from ageflow.translation.ages import OLDEST, YOUNGEST, age_to_weights
 from ageflow.translation.calibration import of_groups
-from ageflow.translation.methods import LatentMethod
+from ageflow.translation.methods import LatentMethod, Method
 from ageflow.work import resumable_map
 
 Rows = pd.DataFrame  # one a face and target
@@ -121,7 +121,23 @@ def other_groups(faces: Faces) -> tuple[np.ndarray, np.ndarray]:
     return np.nonzero(faces.groups[:, None] != np.arange(len(AGE_GROUPS)))
 
 
-def translate(method: LatentMethod, faces: Faces, rows: np.ndarray, targets: Tensor) -> Tensor:
+def pairs_of(method: Method, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
+    """Those of `other_groups` that a method can do.
+
+    Raises:
+        NotJudgedError: it can do none.
+    """
+    rows, targets = other_groups(faces)
+    can = method.can(faces, rows, targets)
+    if not can.any():
+        raise NotJudgedError(
+            f"method {method.name!r} can do none of {len(rows)} translations: give it some, or leave it out"
+        )
+    return rows[can], targets[can]
+
+
+@torch.inference_mode()
+def translate(method: Method, faces: Faces, rows: np.ndarray, targets: Tensor) -> Tensor:
     """Prepared faces at another age.
 
     Arguments:
@@ -135,8 +151,15 @@ def translate(method: LatentMethod, faces: Faces, rows: np.ndarray, targets: Ten
 
     Raises:
         FloatingPointError: the method made a face that is not finite.
+        ValueError: what it made are no faces of this size with values in [0, 1].
     """
-    images = method.translate(faces.images(rows), targets, **_known(faces, rows))
+    images = method.translate_faces(faces, rows, targets, _known(faces, rows))
+    # A flow's values may lie outside, and are clamped.
+    outside = not isinstance(method, LatentMethod) and ((images < -0.1) | (images > 1.1)).float().mean() > 0.2
+    shape = (len(rows), 3, faces.image_size, faces.image_size)
+    if outside or not images.is_floating_point() or images.shape != shape:
+        found = f"{images.dtype} {tuple(images.shape)}, {images.min():g} to {images.max():g}"
+        raise ValueError(f"method {method.name!r} made {found}: expected float faces {shape} in [0, 1]")
     _refuse_non_finite(images, method, "translating", faces, rows)
     return images
 
@@ -147,7 +170,7 @@ def _known(faces: Faces, rows: np.ndarray) -> dict[str, Any]:
     return {"source": torch.from_numpy(faces.groups[rows]), "attributes": attributes}
 
 
-def _refuse_non_finite(images: Tensor, method: LatentMethod, doing: str, faces: Faces, rows: np.ndarray) -> None:
+def _refuse_non_finite(images: Tensor, method: Method, doing: str, faces: Faces, rows: np.ndarray) -> None:
     broken = ~torch.isfinite(images).flatten(1).all(dim=1).cpu().numpy()
     if broken.any():
         made = f"{broken.sum()} of {len(rows)} faces not finite, first {faces.table['face'].iloc[rows[broken][0]]}"
@@ -190,7 +213,7 @@ def judge_faces(faces: Faces, judges: Judges, batches: Batches) -> Rows:
     return _about("real", faces, np.arange(len(faces)), target=faces.groups).join(found).join(between)
 
 
-def judge_method(method: LatentMethod, faces: Faces, judges: Judges, real: Rows, batches: Batches) -> Rows:
+def judge_method(method: Method, faces: Faces, judges: Judges, real: Rows, batches: Batches) -> Rows:
     """Translate every face into the groups that are not its own and put the results before the judges.
 
     Arguments:
@@ -202,13 +225,13 @@ def judge_method(method: LatentMethod, faces: Faces, judges: Judges, real: Rows,
         batches: how many at a time, and where they are kept.
 
     Returns:
-        One row a face × target: method, face, identity, source, target, what `Judges.labels` says, and
-        cosine, cosine_centred and verified (bool) of the face before and after.
+        One row a face × target that the method can do: method, face, identity, source, target, what `Judges.labels` says,
+        and cosine, cosine_centred and verified (bool) of the face before and after.
 
     Raises:
         FloatingPointError: the method made a face that is not finite.
     """
-    rows, targets = other_groups(faces)
+    rows, targets = pairs_of(method, faces)
     centre = normalize(vectors(real["descriptor"]), dim=1).mean(dim=0) if len(real) > 2 else torch.nan
     descriptors = vectors(real.set_index("face").loc[faces.table["face"], "descriptor"])
 
@@ -226,7 +249,7 @@ def judge_method(method: LatentMethod, faces: Faces, judges: Judges, real: Rows,
 
 
 @torch.inference_mode()
-def cycle_errors(method: LatentMethod, faces: Faces, batches: Batches) -> Rows:
+def cycle_errors(method: Method, faces: Faces, batches: Batches) -> Rows:
     """Cycle error: faces into the groups that are not their own, and back. What comes back is the face, as far as nothing was lost.
 
     There are two ways back. By the *inverse*: the latent is moved, and moved back by the move's exact inverse (ICTM run
@@ -242,7 +265,10 @@ def cycle_errors(method: LatentMethod, faces: Faces, batches: Batches) -> Rows:
     Raises:
         FloatingPointError: the method made a face that is not finite.
     """
-    rows, targets = other_groups(faces)
+    rows, targets = pairs_of(method, faces)
+    if method.pairs is not None:  # of these, the ways that have a way back
+        back = [pair in method.pairs for pair in zip(targets.tolist(), faces.groups[rows].tolist(), strict=True)]
+        rows, targets = rows[back], targets[back]
 
     def measure(some: slice) -> Rows:
         own, images, target = rows[some], faces.images(rows[some]), torch.from_numpy(targets[some])
@@ -265,7 +291,7 @@ def cycle_errors(method: LatentMethod, faces: Faces, batches: Batches) -> Rows:
     return _about(method.name, faces, rows, target=targets).join(batches(measure, len(rows)))
 
 
-def predicted_ages(method: LatentMethod, faces: Faces, judges: Judges, batches: Batches) -> Rows:
+def predicted_ages(method: Method, faces: Faces, judges: Judges, batches: Batches) -> Rows:
     """Translate every face to every age of `STOPS` and ask the age judges.
 
     The paper shows ages between its groups (Fig. 1) and measures none; each is a weighting of the age groups here.

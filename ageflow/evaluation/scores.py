@@ -133,12 +133,12 @@ def strength_curves(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns method, strength, age_accuracy and second_accuracy (%), cosine_centred and verified (%): the means of the
-        target groups' means; methods in the order of `METHODS`, strengths rising.
+        target groups' means; methods in the order of `METHODS`, then others, strengths rising.
     """
     columns = ["age_accuracy", "second_accuracy", "cosine_centred", "verified"]
     return pd.DataFrame(
         {"method": method, "strength": float(strength), **by_group(own)[columns].mean()}
-        for method in METHODS
+        for method in dict.fromkeys([*METHODS, *rows["method"]])
         for strength, own in rows[rows["method"] == method].groupby("strength")
     )
 

@@ -1,6 +1,7 @@
 """Figures without pyplot's global state, faces in them, and one look for all: width, text, colours."""
 
 import io
+from collections.abc import Iterable
 from itertools import cycle
 from pathlib import Path
 
@@ -26,6 +27,13 @@ METHOD_LOOK: dict[str, dict[str, object]] = {
     "palette": dict(zip(METHODS.values(), cycle(("#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#0072b2")))),
     "dashes": dict(zip(METHODS.values(), cycle(((6, 1.5), (5, 1.5, 1, 1.5), (3, 1), (3, 1, 1, 1, 1, 1), (1, 1), "")))),
     "markers": dict(zip(METHODS.values(), cycle("s^vPDo"))),
+}
+
+# Those of other methods, in their order; as many as the baselines and one more, then again.
+_OTHERS = {
+    "palette": ("#000000", "#7f7f7f", "#8c564b", "#9467bd", "#bcbd22", "#17becf", "#e377c2", "#1b5e20"),
+    "dashes": ("", (4, 1), (1, 2), (6, 1, 1, 1)),
+    "markers": "Xp*<>hd8",
 }
 
 _SCREEN, _COLUMN_SCREEN = 96, 160  # CSS pixels an inch; more for a figure for one column, whose text is small
@@ -61,6 +69,12 @@ class Figure(matplotlib.figure.Figure):
         with rc_context(_OUTPUT):
             self.savefig(content, format=kind)
         return content.getvalue()
+
+
+def method_look(titles: Iterable[str]) -> dict[str, dict[str, object]]:
+    """`METHOD_LOOK`, and how any other of the methods looks, by the order in which they are given."""
+    others = [title for title in dict.fromkeys(titles) if title not in METHODS.values()]
+    return {kind: looks | dict(zip(others, cycle(_OTHERS[kind]))) for kind, looks in METHOD_LOOK.items()}
 
 
 def message(text: str) -> Figure:

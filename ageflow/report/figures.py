@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import pandas as pd
 import torch
 from IPython.display import Markdown
 from torch import Tensor
@@ -17,17 +18,17 @@ from ageflow.data.faces import Faces
 from ageflow.data.files import is_picture, list_files
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.evaluation.methods import load_method
-from ageflow.evaluation.scores import strength_curves
+from ageflow.evaluation.scores import by_group, strength_curves
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.report import grids, plots
 from ageflow.report.drawing import COLUMN, Figure
 from ageflow.report.results import Results, trainings
 from ageflow.run import Manifest, Workspace, digest
-from ageflow.translation.methods import METHODS, PARTS, LatentMethod
+from ageflow.translation.methods import METHODS, PARTS, Method
 from ageflow.translation.prototypes import Latents, Prototypes
 from ageflow.work import progress_bar
 
-FIGURES = [f"figure_{name}" for name in ("1_top", "1_bottom", "4", "6", "sheet", "ages", "trade_off", "a1", "a2")]
+FIGURES = [f"figure_{name}" for name in ("1_top", "1_bottom", "4", "5", "6", "sheet", "ages", "trade_off", "a1", "a2")]
 
 _ON_THE_SHEET = ("glow+attribute", "calibrated", "no_ictm", "ageflow")
 
@@ -84,6 +85,10 @@ class RunFigures:
         chosen = grids.choose_faces(self.shown, self.settings.rows, self.settings.seed)
         return grids.translation_grid(self._method("ageflow"), self.shown, chosen)
 
+    def figure_5(self) -> Figure | str:
+        """The same test faces by every method that was judged, where there are more than the ablation's."""
+        return self._judged(self._by_every_method)
+
     def figure_6(self) -> Figure:
         """The variants on a few test faces, less those that the run has not trained (`missing`)."""
         methods = {name: self._method(name) for name in METHODS if name not in self.missing}
@@ -98,11 +103,11 @@ class RunFigures:
 
     def figure_ages(self) -> Figure | str:
         """Predicted age against continuous target age, by method."""
-        return self._judged(lambda results: plots.age_plot(plots.age_curves(results.continuous.rows)))
+        return self._judged(lambda results: _ages(results))
 
     def figure_trade_off(self) -> Figure | str:
         """Identity against age accuracy, each method moving faces less and more of the way."""
-        return self._judged(lambda results: plots.trade_off_plot(strength_curves(results.strength.rows)))
+        return self._judged(_trade_off)
 
     def figure_a1(self) -> Figure | str:
         """Faces of another set in every age group, by AgeFlow."""
@@ -140,9 +145,41 @@ class RunFigures:
         results = Results.open(self.workspace)
         return results.trained_since or draw(results)
 
-    def _method(self, name: str) -> LatentMethod:
+    def _by_every_method(self, results: Results) -> Figure | str:
+        if not results.others:
+            return (
+                "only the ablation's methods were judged: name baselines or one's own in 06_ablations.ipynb (methods)"
+            )
+        try:
+            methods = {title: self._method(name) for name, title in results.titles.items()}
+        except (ValueError, FileNotFoundError) as error:  # one's own that is gone, or a baseline
+            return f"{error}; judge the methods again by 06_ablations.ipynb"
+        chosen = grids.choose_faces(self.shown, 2, self.settings.seed)
+        return grids.method_grid(methods, self.shown, chosen)
+
+    def _method(self, name: str) -> Method:
         chosen = self.settings
         return load_method(name, chosen.dataset, chosen.run, runs_root=chosen.runs_root, device=chosen.device)
+
+
+def _ages(results: Results) -> Figure | str:
+    curves = plots.age_curves(results.continuous.rows, titles=results.titles)
+    return "no method that was judged takes any age between" if curves.empty else plots.age_plot(curves)
+
+
+def _trade_off(results: Results) -> Figure:
+    """Identity, KID and cycle error against age accuracy; the last two where there are more than the ablation's methods."""
+    curves = strength_curves(results.strength.rows)
+    if not results.others:
+        return plots.trade_off_plot(curves, results.titles)
+    rows = []
+    for name, title in results.titles.items():
+        judged, cycle = results.methods[name], results.cycle.rows
+        accuracy = by_group(judged.rows)["age_accuracy"].mean()
+        kid = 1000 * pd.DataFrame(judged.about["kid"])["kid"].mean(skipna=False)
+        rows.append((title, accuracy, kid, cycle.loc[cycle["method"] == name, "cycle_error"].mean()))
+    points = pd.DataFrame(rows, columns=["method", "age_accuracy", "KID × 1000", "cycle error"])
+    return plots.trade_off_plot(curves, results.titles, points)
 
 
 def make_figures(settings: Figures) -> dict[str, Figure | Markdown]:

@@ -21,7 +21,7 @@ from ageflow.data.records import AGE_GROUPS, NO_GROUP
 from ageflow.evaluation.protocol import translate
 from ageflow.flows.glow import Glow
 from ageflow.report.drawing import COLUMN, INPUT, NORMAL, SMALL, Figure, bare, message, show_face
-from ageflow.translation.methods import METHODS, LatentMethod
+from ageflow.translation.methods import METHODS, LatentMethod, Method
 from ageflow.translation.prototypes import Prototypes
 
 SIDE = 1.05  # inches of one face on a sheet
@@ -150,6 +150,20 @@ def variant_grid(methods: Mapping[str, LatentMethod], faces: Faces, chosen: np.n
     return face_grid([row for block in blocks for row in block][:-1], AGE_GROUPS, ([*names, ""] * len(chosen))[:-1])
 
 
+def method_grid(methods: Mapping[str, Method], faces: Faces, chosen: np.ndarray) -> Figure:
+    """Figure 5: the same faces by every method: a row a method, and side by side the faces in the age groups.
+
+    Arguments:
+        methods: by what stands beside their rows.
+        faces: prepared faces.
+        chosen: which of them; the input is in a red frame. What a method cannot do is left empty.
+    """
+    rows = [[[*_in_all_groups(method, faces, face), None] for face in chosen] for method in methods.values()]
+    rows = [list(itertools.chain(*blocks))[:-1] for blocks in rows]
+    titles = [*AGE_GROUPS, ""] * len(chosen)
+    return face_grid(rows, titles[:-1], [textwrap.fill(name, 12) for name in methods], side=0.55)
+
+
 def method_sheet(methods: Mapping[str, LatentMethod], faces: Faces, chosen: np.ndarray) -> Figure:
     """Many faces, a row each: the input, and every method's four age groups; to look for what no number shows.
 
@@ -209,13 +223,16 @@ def age_labels(ages: pd.Series) -> list[str]:
     return ["" if pd.isna(age) else f"age {int(age)}" for age in ages]
 
 
-def _in_all_groups(method: LatentMethod, faces: Faces, face: int) -> list[Cell]:
-    """A face in every group; where that is its own group, as it is, in a frame."""
+def _in_all_groups(method: Method, faces: Faces, face: int) -> list[Cell | None]:
+    """A face in every group that the method can do; where that is its own group, as it is, in a frame."""
     own = int(faces.groups[face])
     others = [group for group in range(len(AGE_GROUPS)) if group != own]
-    made = list(translate(method, faces, np.full(len(others), face), torch.tensor(others)).cpu())
-    made.insert(own, faces.images([face])[0])
-    return [Cell(image, framed=group == own) for group, image in enumerate(made)]
+    can = method.can(faces, np.full(len(others), face), np.array(others))
+    others = [group for group, able in zip(others, can, strict=True) if able]
+    rows, cells = np.full(len(others), face), {own: Cell(faces.images([face])[0], framed=True)}
+    if others:
+        cells |= zip(others, map(Cell, translate(method, faces, rows, torch.tensor(others)).cpu()), strict=True)
+    return [cells.get(group) for group in range(len(AGE_GROUPS))]
 
 
 # -- what a person looks at after preparing a data set (notebook 01) ------------------------------------------------

@@ -20,6 +20,7 @@ from ageflow.training.metrics import read_metrics
 # The run's figures by the file's name, those of faces first.
 _FACES = {
     "figure_4": "Figure 4. Test faces (red frames) in every age group, by AgeFlow",
+    "figure_5": "Figure 5. The same faces (red frames) by every method that was judged",
     "figure_6": "Figure 6. The methods on the same faces (red frames)",
     "figure_sheet": "Not in the paper. Many test faces (first column) in every age group, by four methods",
 }
@@ -61,6 +62,7 @@ def write_page(workspace: Workspace, preset: str, executed: Sequence[Executed]) 
         for file in sorted(workspace.path("figures").glob("*.png"))
     }
     trainings = {name: name.removeprefix("training_") for name in drawn if name.startswith("training_")}
+    captions = _FACES | _CAPTIONS
     sections = {"faces": _FACES, "figures": _CAPTIONS, "trainings": trainings}
     figures, tables = (
         workspace.manifest(step).details if workspace.has(step) else {} for step in ("figures", "tables")
@@ -81,11 +83,11 @@ def write_page(workspace: Workspace, preset: str, executed: Sequence[Executed]) 
             for number, layout in LAYOUTS.items()
             if (file := workspace.path("tables", f"table{number}.html")).is_file()
         ],
-        left_out={_CAPTIONS[name].partition(":")[0]: why for name, why in figures.get("left_out", {}).items()},
+        left_out={captions[name].partition(":")[0]: why for name, why in figures.get("left_out", {}).items()},
         notebooks=[(entry, *_notebook(workspace, entry.notebook)) for entry in executed],
         **{
-            section: [(caption, drawn[name]) for name, caption in captions.items() if name in drawn]
-            for section, captions in sections.items()
+            section: [(caption, drawn[name]) for name, caption in of_section.items() if name in drawn]
+            for section, of_section in sections.items()
         },
     )
     path = workspace.folder("report") / "index.html"

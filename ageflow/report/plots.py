@@ -3,7 +3,7 @@
 Seaborn is imported where something is drawn: it brings pyplot, and takes two seconds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -169,19 +169,20 @@ def training_curves(folder: Path, columns: int = 4, side: float = 3.2) -> Figure
     return figure
 
 
-def age_curves(rows: pd.DataFrame, resamples: int = 500) -> pd.DataFrame:
+def age_curves(rows: pd.DataFrame, resamples: int = 500, titles: Mapping[str, str] = METHODS) -> pd.DataFrame:
     """The mean predicted age of each method at each target age, with its 95 % bootstrap interval over identities.
 
     Arguments:
         rows: judged faces at continuous targets: columns method, identity, target_age and predicted_age (years).
         resamples: of the bootstrap.
+        titles: of the methods, by name.
 
     Returns:
-        Columns method (its name), target_age, value, low and high (years; NaN where there is one identity), faces,
-        identities; methods in the order of `METHODS`, ages rising.
+        Columns method (its title), target_age, value, low and high (years; NaN where there is one identity), faces,
+        identities; methods in the order of `titles`, ages rising.
     """
     found = []
-    for method, name in METHODS.items():
+    for method, name in titles.items():
         for target, own in rows[rows["method"] == method].groupby("target_age"):
             mean = Bootstrap(resamples).mean(own.rename(columns={"predicted_age": "value"}))
             found.append({"method": name, "target_age": target} | asdict(mean))
@@ -201,7 +202,7 @@ def age_plot(curves: pd.DataFrame) -> Figure:
     axes.axline((40, 40), slope=1, color="0.35", linestyle=(0, (4, 3)), linewidth=0.9, zorder=1)
     _method_lines(curves, axes, "target_age", "value")
     for method, own in curves.groupby("method", sort=False):
-        colour = drawing.METHOD_LOOK["palette"][method]
+        colour = drawing.method_look(curves["method"])["palette"][method]
         axes.fill_between(own["target_age"], own["low"], own["high"], color=colour, alpha=0.2, linewidth=0)
     for edge in GROUP_EDGES:
         axes.axvline(edge + 0.5, color="0.6", linewidth=0.7, linestyle=":", zorder=0)
@@ -210,7 +211,9 @@ def age_plot(curves: pd.DataFrame) -> Figure:
     return figure
 
 
-def trade_off_plot(curves: pd.DataFrame) -> Figure:
+def trade_off_plot(
+    curves: pd.DataFrame, titles: Mapping[str, str] = METHODS, points: pd.DataFrame | None = None
+) -> Figure:
     """The identity–age trade-off: centred cosine against age accuracy, a line a method, a point a strength.
 
     Further right more ages are reached, further up more of the person is kept; large: the method as it is. Above by the
@@ -218,24 +221,40 @@ def trade_off_plot(curves: pd.DataFrame) -> Figure:
 
     Arguments:
         curves: of `ageflow.evaluation.evaluate.strength_curves`.
+        titles: of the methods, by name.
+        points: more panels below, against the age accuracy: method (its title), age_accuracy (%), and a column a panel,
+            named by what it is; NaN where a method has none.
     """
-    curves = curves.assign(method=curves["method"].map(METHODS))
-    figure = Figure(COLUMN, 4.6)
-    for axes, (column, judge) in zip(figure.subplots(2, 1, sharey=True), _JUDGES.items(), strict=True):
+    curves = curves.assign(method=curves["method"].map(titles))
+    look_of = drawing.method_look(curves["method"])
+    more = [] if points is None else list(points.columns[2:])
+    figure = Figure(COLUMN, 4.6 + 1.8 * len(more) + 0.1 * max(0, curves["method"].nunique() - 6))
+    panels = figure.subplots(2 + len(more), 1)
+    panels[1].sharey(panels[0])
+    for axes, (column, judge) in zip(panels, _JUDGES.items(), strict=False):
         _method_lines(curves, axes, column, "cosine_centred")
         for name, own in curves[np.isclose(curves["strength"], 1)].groupby("method"):
-            look = {"marker": drawing.METHOD_LOOK["markers"][name], "color": drawing.METHOD_LOOK["palette"][name]}
+            look = {"marker": look_of["markers"][name], "color": look_of["palette"][name]}
             axes.scatter(own[column], own["cosine_centred"], s=45, edgecolor="black", zorder=3, **look)
         tidy(axes, f"age accuracy by {judge}, %", "centred cosine")
     figure.axes[0].get_legend().remove()
-    drawing.outside_legend(figure, ncols=2, handlelength=3.2)
+    handles = figure.axes[1].get_legend_handles_labels()
+    figure.axes[1].get_legend().remove()
+    for axes, column in zip(panels[2:], more, strict=True):
+        for name, own in points.groupby("method"):
+            look = {"marker": look_of["markers"][name], "color": look_of["palette"][name]}
+            axes.scatter(own["age_accuracy"], own[column], s=45, edgecolor="black", **look)
+        tidy(axes, f"age accuracy by {_JUDGES['age_accuracy']}, %", column)
+    figure.legend(*handles, loc="outside lower center", fontsize=SMALL, frameon=False, ncols=2, handlelength=3.2)
     return figure
 
 
 def _method_lines(table: pd.DataFrame, axes: Axes, x: str, y: str) -> None:
     import seaborn
 
-    look = {"hue": "method", "style": "method", "linewidth": 1.4, "markersize": 4, **drawing.METHOD_LOOK}
+    look = {"hue": "method", "style": "method", "linewidth": 1.4, "markersize": 4} | drawing.method_look(
+        table["method"]
+    )
     seaborn.lineplot(table, x=x, y=y, ax=axes, sort=False, estimator=None, **look)
 
 

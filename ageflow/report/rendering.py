@@ -11,6 +11,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from ageflow.report.results import METRICS
+from ageflow.report.statistics import NOT_MEASURED
 
 MISSING = "n/a"
 _LATEX_SPECIAL = re.compile(r"([&%$#_{}])")
@@ -75,7 +76,7 @@ class Table:
 
     def _cell(self, row: tuple) -> str:
         if pd.isna(row.value):
-            return MISSING
+            return "–" if row.note == NOT_MEASURED.note else MISSING
         form = partial(METRICS[row.metric].format, low=row.low, sign="+" if self.signed else "")
         return form(row.value) + ("" if pd.isna(row.low) else f" [{form(row.low)}, {form(row.high)}]")
 

@@ -112,6 +112,7 @@ class Results:
         workspace: of the run.
         real: the real test faces.
         methods: the judged methods, by name.
+        titles: what the tables call them, by name.
         cycle, continuous, strength: what was measured of all methods together: faces translated there and back, to
             a continuous age, and less and more of the way.
 
@@ -122,6 +123,7 @@ class Results:
     workspace: Workspace
     real: Judged
     methods: dict[str, Judged]
+    titles: dict[str, str]
     cycle: Judged
     continuous: Judged
     strength: Judged
@@ -134,12 +136,14 @@ class Results:
             MissingArtefactError: notebook 06 has not run to its end.
             MixedResultsError: the methods were judged differently.
         """
-        folder, methods = workspace.require("evaluation"), workspace.manifest("evaluation").details["methods"]
+        folder, details = workspace.require("evaluation"), workspace.manifest("evaluation").details
+        methods = details["methods"]
         found = {name: read_judged(folder, name) for name in ("real", *methods, *GATHERED)}
         made_from = {name: judged.about["fingerprints"] for name, judged in found.items()}
         pairs = [(name, made_from[name], made_from["real"]) for name in methods]
         for part in GATHERED:  # at each strength by itself: "glow at 0.5"
-            of = {called: called.partition(" at ")[0] for called in made_from[part]}
+            at = " at " if part == "strength" else None
+            of = {called: (at and called.rpartition(at)[0]) or called for called in made_from[part]}
             pairs += [(f"{part} of {of[name]}", made_from[part][name], made_from.get(of[name], {})) for name in of]
         for name, theirs, wanted in pairs:
             if differing := [what for what in wanted if theirs.get(what) != wanted[what]]:
@@ -148,12 +152,19 @@ class Results:
                     "run 06_ablations.ipynb again"
                 )
         of_all = {name: found[name] for name in ("real", *GATHERED)}
-        return cls(workspace, methods={name: found[name] for name in methods}, **of_all)
+        titles = METHODS | details.get("titles", {})
+        titles = {name: titles.get(name, name) for name in sorted(methods, key=[*METHODS, *methods].index)}
+        return cls(workspace, methods={name: found[name] for name in methods}, titles=titles, **of_all)
 
     @property
     def run(self) -> str:
         """The run's name, with its data set."""
         return f"{self.workspace.dataset}/{self.workspace.run}"
+
+    @property
+    def others(self) -> list[str]:
+        """The titles of the methods beyond the ablation's: baselines, one's own, folders of pictures."""
+        return [title for name, title in self.titles.items() if name not in METHODS]
 
     @property
     def evaluated(self) -> str:
@@ -184,7 +195,8 @@ class Results:
 def scores(name: str, results: Results) -> dict[tuple[str, str], pd.DataFrame]:
     """What each face scores in a metric, see `Metric.scores`, by source (`OWN` or `REAL`) and by method or row.
 
-    A method that has no such number is not in it; nor is anything, where no classifier judged an attribute.
+    A method that has no such number is not in it; nor is anything, where no classifier judged an attribute. Rows of a
+    method that are of one translation are indexed by its face and target, so that two methods can be paired.
     """
     metric, found = METRICS[name], {}
     if name in ATTRIBUTES and name not in results.attributes:
@@ -194,7 +206,11 @@ def scores(name: str, results: Results) -> dict[tuple[str, str], pd.DataFrame]:
         if metric.part is not None:
             rows = getattr(results, metric.part).rows
             rows = rows[rows["method"] == method]
-        found[OWN, METHODS[method]] = metric.scores(rows)
+            if rows.empty:
+                continue
+        if "target" in rows and rows["target"].notna().all():
+            rows = rows.set_index(["face", "target"], drop=False).rename_axis([None, None])
+        found[OWN, results.titles[method]] = metric.scores(rows)
     found = {key: part for key, part in found.items() if part.empty or part["value"].notna().any()}  # else it has none
     return found | {(REAL, row): of_real(results.real.rows) for row, of_real in metric.real.items()}
 

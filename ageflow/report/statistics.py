@@ -34,6 +34,7 @@ class Estimate:
     note: str = ""
 
 
+NOT_MEASURED = Estimate(note="not measured: the method cannot do it")
 NO_FACES = Estimate(note="no such test faces")
 _ONE_IDENTITY = "one identity: no interval"
 

@@ -18,7 +18,7 @@ from ageflow.data.records import AGE_GROUPS
 from ageflow.evaluation.judges import ATTRIBUTES
 from ageflow.report.rendering import Table
 from ageflow.report.results import IDENTITY, METRICS, OWN, REAL, TWO_PEOPLE, Results, scores
-from ageflow.report.statistics import Bootstrap, Estimate
+from ageflow.report.statistics import NOT_MEASURED, Bootstrap, Estimate
 from ageflow.run import Manifest, Workspace, digest, write_atomically
 from ageflow.translation.methods import METHODS
 from ageflow.work import progress_bar
@@ -28,8 +28,10 @@ PAPER_DATASETS = ("morph", "cacd")
 _FILES = resources.files("ageflow.report")
 _ALL = tuple(range(len(AGE_GROUPS)))
 _PAPER = ("age_accuracy", *IDENTITY)
-_BEYOND = ("second_accuracy", "agreement", *(name for name, metric in METRICS.items() if metric.part))
+_GATHERED = tuple(name for name, metric in METRICS.items() if metric.part)
+_BEYOND = ("age_accuracy", "cosine_centred", "second_accuracy", "agreement", *_GATHERED)
 _OURS = METHODS["ageflow"]
+_UNCHANGED = "of the other groups, as they are"
 _JUDGES = {
     "age_accuracy": "By the run's own age judge",
     "second_accuracy": "By the second age judge, which the run did not train",
@@ -40,13 +42,17 @@ Found = Mapping[tuple[str, str], pd.DataFrame]  # see `ageflow.report.results.sc
 
 @dataclass(frozen=True)
 class Layout:
-    """What a table has: metrics × methods × columns, each column a group, or the mean of all."""
+    """What a table has: metrics × methods × columns, each column a group, or the mean of all.
+
+    `others`: whether it has the methods beyond the ablation's too.
+    """
 
     title: str
     metrics: Sequence[str]
     methods: Sequence[str] = tuple(METHODS.values())
     groups: Sequence[int] = _ALL
     mean: bool = False
+    others: bool = False
 
     @property
     def columns(self) -> dict[str, Sequence[int]]:
@@ -55,14 +61,14 @@ class Layout:
 
 
 LAYOUTS = {
-    1: Layout("Age accuracy and identity preservation, by target group", _PAPER, (_OURS,)),
-    2: Layout("Attribute preservation when faces of 30- are aged", ATTRIBUTES, (_OURS,), _ALL[1:]),
+    1: Layout("Age accuracy and identity preservation, by target group", _PAPER, (_OURS,), others=True),
+    2: Layout("Attribute preservation when faces of 30- are aged", ATTRIBUTES, (_OURS,), _ALL[1:], others=True),
     3: Layout(
         "Age accuracy and identity preservation of the variants, by target group",
         (*_PAPER, "second_accuracy", "cycle_error"),
     ),
     4: Layout("Attribute preservation of the variants when faces of 30- are aged", ATTRIBUTES, groups=_ALL[1:]),
-    5: Layout("What the paper does not measure: a second age judge, cycles, ages between, realism", _BEYOND, mean=True),
+    5: Layout("All methods; a second age judge, cycles, ages between, realism", _BEYOND, mean=True, others=True),
     6: Layout("AgeFlow's lead over the other methods, paired", (*_PAPER, *ATTRIBUTES, "second_accuracy"), mean=True),
 }
 
@@ -99,11 +105,14 @@ def make_table(number: int, results: Results, settings: Tables) -> Table:
         settings: bootstrap, confidence and seed.
     """
     layout, bootstrap, rows = LAYOUTS[number], _bootstrap(settings), []
+    layout = replace(layout, methods=(*layout.methods, *results.others)) if layout.others else layout
     for metric in layout.metrics:
         found = scores(metric, results)
         rows += (_leads if number == 6 else _means)(metric, found, layout, bootstrap)
+        rows += _not_measured(metric, found, layout, results)
         rows += _paper_rows(number, metric, results.workspace.dataset) if number <= 4 else []
-    rows += [row for row in _kid_rows(results) if row["group"] in layout.columns] if number in (3, 5) else []
+    kid, shown = _kid_rows(results) if number in (3, 5) else [], (*layout.methods, _UNCHANGED)
+    rows += [row for row in kid if row["group"] in layout.columns and row["method"] in shown]
     rows = rows or [_row("age_accuracy", OWN, _OURS, MEAN, Estimate(note="no two methods were judged"))]
     numbers = pd.DataFrame(rows).replace({"source": {OWN: f"{OWN} ({results.run})"}})
     about = {"table": number, "run": results.run, "preset": results.real.about["preset"]}
@@ -146,7 +155,7 @@ def best_method(metric: str, values: Mapping, parts: Mapping, bootstrap: Bootstr
         return None
     first, second = sorted(known, key=lambda method: sign * values[method].value, reverse=True)[:2]
     # What is compared is what is printed: the mean over the faces, of whichever groups they are.
-    one, other = (parts[method].assign(group=0, value=sign * parts[method]["value"]) for method in (first, second))
+    one, other = (part.assign(group=0, value=sign * part["value"]) for part in _paired(parts[first], parts[second]))
     # What reads 1.000 beside 1.000 is not better.
     differs = shown(values[first].value, values[first].low) != shown(values[second].value, values[second].low)
     return first if differs and bootstrap.lead(one, other, [0]).low > 0 else None
@@ -164,7 +173,7 @@ def verdict(results: Results, bootstrap: Bootstrap) -> list[str]:
         for metric, judge in _JUDGES.items()
     ]
     leader = leaders["age_accuracy"]
-    kid = {METHODS[name]: _kid(judged.about["kid"]) for name, judged in results.methods.items()}
+    kid = {results.titles[name]: _kid(judged.about["kid"]) for name, judged in results.methods.items()}
     realism, others = kid.pop(leader), "".join(f", {name} {text}" for name, text in kid.items())
     identity = _compared("cosine_centred", leader, results, bootstrap)
     cost = f"a centred cosine of {identity}; a KID × 1000 of {realism} (± over subsets, lower is better{others})"
@@ -173,9 +182,9 @@ def verdict(results: Results, bootstrap: Bootstrap) -> list[str]:
 
 def tiles(results: Results) -> list[dict[str, str]]:
     """The main numbers of AgeFlow (or the first method judged) beside those of real faces: number, what, scale."""
-    method = "ageflow" if "ageflow" in results.methods else next(iter(results.methods))
-    of = METHODS[method]
-    found = []
+    means, found = _group_means("age_accuracy", results), []
+    of = _OURS if _OURS in means else next(iter(means))
+    method = {title: name for name, title in results.titles.items()}[of]
     for metric in (*_JUDGES, "cosine_centred"):
         real = [f"{row} {_text(metric, mean)}" for row, mean in _group_means(metric, results, REAL).items()]
         number, what = _text(metric, _group_means(metric, results)[of]), f"{METRICS[metric].label}, {of}"
@@ -225,16 +234,30 @@ def _leads(metric: str, found: Found, layout: Layout, bootstrap: Bootstrap) -> l
     rivals = [name for source, name in found if source == OWN and name != _OURS and (OWN, _OURS) in found]
     for rival in rivals:
         for label, groups in columns.items():
-            ahead = bootstrap.lead(found[OWN, _OURS], found[OWN, rival], groups)
+            ahead = bootstrap.lead(*_paired(found[OWN, _OURS], found[OWN, rival]), groups)
             reads_above_0 = float(METRICS[metric].format(ahead.low, ahead.low)) > 0
             rows.append(_row(metric, OWN, f"over {rival}", label, ahead, reads_above_0))
     return rows
 
 
+def _not_measured(metric: str, found: Found, layout: Layout, results: Results) -> list[dict]:
+    """Rows of the methods beyond the ablation's that have no such number."""
+    judged = metric not in ATTRIBUTES or metric in results.attributes
+    names = [name for name in results.others if judged and layout.others and (OWN, name) not in found]
+    return [_row(metric, OWN, name, label, NOT_MEASURED) for name in names for label in layout.columns]
+
+
+def _paired(one: pd.DataFrame, other: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Of two methods' scores those of the translations that both did."""
+    if one.index.equals(other.index) or min(one.index.nlevels, other.index.nlevels) < 2:
+        return one, other
+    return one[one.index.isin(other.index)], other[other.index.isin(one.index)]
+
+
 def _kid_rows(results: Results) -> list[dict]:
-    judged = {(OWN, METHODS[name]): part.about for name, part in results.methods.items()}
+    judged = {(OWN, results.titles[name]): part.about for name, part in results.methods.items()}
     rows = []
-    for key, about in (judged | {(REAL, "of the other groups, as they are"): results.real.about}).items():
+    for key, about in (judged | {(REAL, _UNCHANGED): results.real.about}).items():
         kid = pd.DataFrame(about["kid"]).set_index("target")[["kid", "faces"]].rename(index=dict(enumerate(AGE_GROUPS)))
         # Groups differ by more than methods do: a mean over fewer of them could not be compared.
         kid.loc[MEAN] = kid["kid"].mean(skipna=False), kid["faces"].sum()
@@ -262,16 +285,23 @@ def _notes(number: int, numbers: pd.DataFrame, results: Results, settings: Table
     missing = [name for method, name in METHODS.items() if method not in results.methods]
     missing += [name for name in ATTRIBUTES if number in (2, 4) and name not in results.attributes]
     found += [f"Not judged: {', '.join(missing)} (no such labels, or not asked for)."] if missing else []
+    for name, judged in results.methods.items() if number not in (3, 4) else ():
+        if (judged_on := len(judged.rows)) < (asked := judged.about.get("asked", 0)):
+            faces = f"{judged_on} of {asked} translations ({judged.about['faces']} faces), all that it has"
+            found.append(f"{results.titles[name]} is judged, and compared, on {faces}.")
     found += [results.trained_since] if results.trained_since else []
     for note, rows in numbers[numbers["note"] != ""].groupby("note", sort=False):
         labels = "; ".join(METRICS[metric].label for metric in rows["metric"].unique())
-        found.append(f"{'n/a' if rows['value'].isna().all() else 'No interval'}: {note} ({labels}).")
+        missing = "–" if note == NOT_MEASURED.note else "n/a"
+        found.append(f"{missing if rows['value'].isna().all() else 'No interval'}: {note} ({labels}).")
     return found
 
 
 def _group_means(metric: str, results: Results, source: str = OWN) -> dict[str, float]:
-    """The mean of the groups' means of each method, or row of real faces."""
+    """The mean of the groups' means of each method, or row of real faces; of methods that have all the groups."""
     parts = {name: part for (of, name), part in scores(metric, results).items() if of == source}
+    most = max((part["group"].nunique() for part in parts.values()), default=0)
+    parts = {name: part for name, part in parts.items() if part["group"].nunique() == most}
     return {name: float(part.groupby("group")["value"].mean().mean()) for name, part in parts.items()}
 
 
@@ -282,7 +312,7 @@ def _compared(metric: str, method: str, results: Results, bootstrap: Bootstrap) 
     if not means:
         return text
     other = max(means, key=means.get)
-    found = bootstrap.lead(parts[OWN, method], parts[OWN, other], _ALL)
+    found = bootstrap.lead(*_paired(parts[OWN, method], parts[OWN, other]), _ALL)
     lead, low, high = (METRICS[metric].format(number, sign="+") for number in (found.value, found.low, found.high))
     chance = ", within chance" if found.low <= 0 <= found.high else ""
     return f"{text}, {lead} [{low}, {high}] against {other}{chance}"

@@ -18,6 +18,7 @@ from ageflow.data.align import Aligned, Aligner
 from ageflow.data.faces import Faces
 from ageflow.data.paste import paste_change
 from ageflow.data.pictures import open_image
+from ageflow.data.records import AGE_GROUPS, age_group
 from ageflow.device import device_of
 from ageflow.evaluation.identity import Embedder, load_embedder, refuse_alike
 from ageflow.evaluation.methods import load_method
@@ -25,7 +26,7 @@ from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.run import Manifest, Workspace
 from ageflow.translation.ages import GROUP_CENTRES, OLDEST, YOUNGEST, age_to_weights
 from ageflow.translation.classifier import Classifier, load_classifier
-from ageflow.translation.methods import METHODS, PARTS, LatentMethod
+from ageflow.translation.methods import METHODS, PARTS, LatentMethod, Method
 
 AGE_STEP = 0.5  # of the slider, years
 _ATTRIBUTES = ("gender", "race")  # columns of the faces' table
@@ -63,7 +64,7 @@ class View:
     Arguments:
         portrait: the face.
         age: years; between two groups, their weights are mixed (`age_to_weights`).
-        method: a key of `METHODS`.
+        method: a name that `load_method` takes.
         strength: how much of the way it is moved (`LatentMethod.at`).
     """
 
@@ -156,7 +157,16 @@ class Explorer:
 
     @torch.inference_mode()
     def at_ages(self, view: View, ages: Sequence[float]) -> Tensor:
-        """The same at several ages in place of the view's, decoded together: uint8 [ages, 3, S, S]."""
+        """The same at several ages in place of the view's, made together: uint8 [ages, 3, S, S].
+
+        A method that has the groups alone makes each age's group.
+
+        Raises:
+            ParameterError: the method has no such strength, or does not go from the face's group to that.
+        """
+        method = self._method(view.method).at(view.strength)
+        if not isinstance(method, LatentMethod):
+            return self._translated(method, view.portrait, ages)
         method, arguments = self._prepared(view, ages)
         return to_uint8(self.glow.decode(method.move(*arguments))).cpu()
 
@@ -167,7 +177,10 @@ class Explorer:
             MissingArtefactError, CheckpointError, EmbedderError: what is missing or does not fit, and what to do.
         """
         judges = {name: fingerprint(self.workspace.path("classifiers", name)) for name in self._classifiers}
-        return self._method(self.settings.method).weights | judges | {"embedder": self.embedder.fingerprint}
+        method = self._method(self.settings.method).at(self.settings.strength)
+        if not method.live:
+            raise ParameterError(f"method = {method.name!r} has pictures of test faces alone: name another method")
+        return dict(method.weights) | judges | {"embedder": self.embedder.fingerprint}
 
     @staticmethod
     def paste(picture: Image.Image, portrait: Portrait, shown: Tensor) -> None:
@@ -180,8 +193,10 @@ class Explorer:
     @torch.inference_mode()
     def back(self, view: View) -> Tensor | None:
         """The face moved to the age and back by the exact inverse, float [3, S, S]; None: the method has none."""
+        if not self._method(view.method).invertible:
+            return None
         method, arguments = self._prepared(view, [view.age])
-        return self.glow.decode(method.round_trip(*arguments))[0].cpu() if method.invertible else None
+        return self.glow.decode(method.round_trip(*arguments))[0].cpu()
 
     @torch.inference_mode()
     def cosine(self, portrait: Portrait, shown: Tensor) -> float:
@@ -233,10 +248,25 @@ class Explorer:
             {name: [value] * count for name, value in view.portrait.attributes.items()},
         )
 
-    def _load_method(self, name: str) -> LatentMethod:
+    def title(self, name: str) -> str:
+        """What a method is called."""
+        return METHODS.get(name) or self._method(name).title
+
+    def _translated(self, method: Method, portrait: Portrait, ages: Sequence[float]) -> Tensor:
+        count, source = len(ages), int(age_group(portrait.own_age))
+        groups = age_group(np.array(ages)).astype(int)
+        if other := [target for target in groups.tolist() if method.pairs and (source, target) not in method.pairs]:
+            raise ParameterError(f"{method.title} does not go from {AGE_GROUPS[source]} to {AGE_GROUPS[other[0]]}")
+        target = torch.stack(list(map(age_to_weights, ages))) if method.continuous else torch.tensor(groups)
+        attributes = {name: [value] * count for name, value in portrait.attributes.items()}
+        images = portrait.image.expand(count, -1, -1, -1)
+        return to_uint8(method.translate(images, target, torch.full((count,), source), attributes)).cpu()
+
+    def _load_method(self, name: str) -> Method:
         chosen = self.settings
         method = load_method(name, chosen.dataset, chosen.run, chosen.runs_root, chosen.device)
-        method.glow = self.glow  # one for all
+        if isinstance(method, LatentMethod):
+            method.glow = self.glow  # one for all
         return method
 
     @torch.inference_mode()

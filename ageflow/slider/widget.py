@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from ageflow.checkpoint import CheckpointError
-from ageflow.config import Slider
+from ageflow.config import BASELINES, Slider
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.records import AGE_GROUPS
 from ageflow.flows.glow import to_uint8
@@ -76,6 +76,8 @@ class AgeSlider(widgets.VBox):
         ]
         super().__init__(rows)
         self.add_class("ageflow-slider").add_class(f"ageflow-{self.model_id}")
+        if (own := settings.method) not in METHODS:
+            of.method.options = (*of.method.options, (BASELINES.get(own, own), own))
         of.method.value, of.age.value, of.strength.value = settings.method, settings.age, settings.strength
         models = find_models(settings.runs_root)
         runs = list(zip(models["data set"], models["run"], strict=True))
@@ -131,7 +133,7 @@ class AgeSlider(widgets.VBox):
         faces = {"before": before, f"at {view.age:.1f}": self.shown, "difference": _difference(before, self.shown)}
         faces |= dict(zip(AGE_GROUPS, strip, strict=True))
         figure = Figure(10.0, 2.3)
-        figure.suptitle(f"{METHODS[view.method]}: {view.portrait.about}", fontsize=10)
+        figure.suptitle(f"{self.explorer.title(view.method)}: {view.portrait.about}", fontsize=10)
         figure.supxlabel(self.controls.readings.value, fontsize=8)
         for axes, (title, face) in zip(figure.subplots(1, len(faces)), faces.items(), strict=True):
             show_face(axes, face)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ageflow.checkpoint import CheckpointError, fingerprint, latest, load_state
+from ageflow.config import ParameterError
 from ageflow.data.faces import Faces
 from ageflow.data.records import AGE_GROUPS
 from ageflow.device import device_of
@@ -82,10 +83,10 @@ class Method(ABC):
         """This method at another strength.
 
         Raises:
-            ValueError: it has one strength alone, or the strength is no number of 0 or more.
+            ParameterError: it has one strength alone.
         """
         if strength != 1:
-            raise ValueError(f"strength = {strength!r}: {self.title} has no strengths; expected 1, the method as it is")
+            raise ParameterError(f"strength = {strength!r}: {self.title} has no strengths; expected 1")
         return self
 
     @abstractmethod

@@ -167,21 +167,15 @@ def without_gradients(*networks: nn.Module) -> Iterator[None]:
         network.requires_grad_(True)
 
 
-def conditional(
-    critic: nn.Module, batch: Batch, condition: Callable[[Tensor], Tensor] = lambda groups: groups
-) -> Losses:
+def conditional(score: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], batch: Batch) -> Losses:
     """IPCGAN's discriminator: real faces of the target group against others' labels and the made faces, LSGAN.
 
     ½(D(y|t) − 1)² + ½·½(D(y|f)² + D(G|t)²).
     """
-
-    def scores(faces: Tensor, groups: Tensor) -> Tensor:
-        return critic(faces, condition(groups))[0]
-
     return {
-        "real": lsgan(scores(batch.y, batch.target), 1),
-        "wrong": 0.5 * lsgan(scores(batch.y, batch.wrong), 0),
-        "fake": 0.5 * lsgan(scores(batch.made["faces"], batch.target), 0),
+        "real": lsgan(score(batch.y, batch.target)[0], 1),
+        "wrong": 0.5 * lsgan(score(batch.y, batch.wrong)[0], 0),
+        "fake": 0.5 * lsgan(score(batch.made["faces"], batch.target)[0], 0),
     }
 
 

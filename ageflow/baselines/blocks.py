@@ -30,10 +30,9 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int, norm: str) -> None:
         super().__init__()
-        halves = [
-            [nn.Conv2d(channels, channels, 3, padding=1, bias=False), normalisation(norm, channels)] for _ in "12"
-        ]
-        self.layers = nn.Sequential(*halves[0], nn.ReLU(), *halves[1])
+        first, second = (nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in "12")
+        norms = (normalisation(norm, channels) for _ in "12")
+        self.layers = nn.Sequential(first, next(norms), nn.ReLU(), second, next(norms))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)
@@ -119,7 +118,8 @@ class PatchD(nn.Module):
         joined: dict[int, int] | None = None,
     ) -> None:
         super().__init__()
-        more = {1: condition} if joined is None else {**joined, 1: joined.get(1, 0) + condition}
+        more = dict(joined or {})
+        more[1] = more.get(1, 0) + condition
         sizes = [channels, *(width + more.get(number, 0) for number, width in enumerate(widths, 1))]
         self.layers = nn.ModuleList()
         for number, (width, stride) in enumerate(zip(widths, strides, strict=True)):

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from ageflow.baselines.base import Baseline, Batch, Losses, Recipe, without_gradients
 from ageflow.baselines.blocks import PatchD, Translator, channels_of, lsgan, with_maps
 
+_WAYS = ("younger", "older")
+
 
 class _Critic(nn.Module):
     """A map of scores, and the age group that it reads."""
@@ -36,13 +38,8 @@ class DualAcGAN(Baseline):
 
     def build(self, attributes: int) -> None:
         (base,) = channels_of(self.width, 64)
-        self.generator, self.critic = (
-            nn.ModuleDict({way: make() for way in ("older", "younger")})
-            for make in (
-                lambda: Translator(3 + self.groups, base, 6, (1, 3), kernel=4),
-                lambda: _Critic(self.image_size, self.width, self.groups),
-            )
-        )
+        self.generator = nn.ModuleDict({way: Translator(3 + self.groups, base, 6, (1, 3), kernel=4) for way in _WAYS})
+        self.critic = nn.ModuleDict({way: _Critic(self.image_size, self.width, self.groups) for way in _WAYS})
 
     def generate(self, x: Tensor, target: Tensor, source: Tensor | None, attributes: Tensor) -> Tensor:
         places = torch.arange(self.groups, device=x.device).float()
@@ -70,12 +67,10 @@ class DualAcGAN(Baseline):
             young = x_is_younger.view(-1, *[1] * (x.ndim - 1))
             return torch.where(young, x, y), torch.where(young, y, x)
 
-        faces, labels = (
-            dict(zip(("younger", "older"), ordered(*pair), strict=True))
-            for pair in ((batch.x, batch.y), (batch.source, batch.target))
-        )
+        pairs = (batch.x, batch.y), (batch.source, batch.target)
+        faces, labels = (dict(zip(_WAYS, ordered(*pair), strict=True)) for pair in pairs)
         batch.made = {"real": faces, "labels": labels}
-        for way, back in (("older", "younger"), ("younger", "older")):
+        for way, back in zip(_WAYS, reversed(_WAYS), strict=True):
             made, there = self._drawn(way, faces[back], labels[way])
             again, home = self._drawn(back, made, labels[back])
             batch.made[way] = made.detach()

@@ -56,7 +56,7 @@ class GLCA(Baseline):
     """
 
     recipe = Recipe(
-        100_000, 16, 1e-4, weights={"adversarial": 10.0, "identity": 5.0, "age": 5.0, "pixel": 10.0, "variation": 0.0}
+        100_000, 16, 1e-4, weights={"adversarial": 10.0, "identity": 20.0, "age": 5.0, "pixel": 30.0, "variation": 0.0}
     )
     bands = 3  # channels that the networks see
 

@@ -13,7 +13,7 @@ class IPCGAN(Baseline):
     one channel of scores (the authors' 512 collapse), and its label maps come after the first convolution.
     """
 
-    recipe = Recipe(200_000, 32, 1e-3, weights={"adversarial": 75.0, "identity": 30.0, "age": 30.0})
+    recipe = Recipe(200_000, 32, 1e-3, weights={"adversarial": 75.0, "identity": 100.0, "age": 30.0})
 
     def build(self, attributes: int) -> None:
         (base,) = channels_of(self.width, 32)

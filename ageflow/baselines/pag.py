@@ -44,7 +44,7 @@ class PAG(Baseline):
     needs = ("source",)
     sources = (0,)
     mixes = False
-    recipe = Recipe(50_000, 8, 1e-4, weights={"adversarial": 750.0, "pixel": 3251.0, "identity": 100.0})
+    recipe = Recipe(50_000, 8, 1e-4, weights={"adversarial": 750.0, "pixel": 3251.0, "identity": 200.0})
 
     def build(self, attributes: int) -> None:
         (base,) = channels_of(self.width, 32)

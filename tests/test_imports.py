@@ -28,6 +28,7 @@ COMMANDS = {
     "ageflow.train": (["train_glow", "-p", "iteration", "5"], "unknown parameter 'iteration'"),
     "ageflow.age": (["README.md", "--to", "30", "--out", "README.md"], "--out README.md is a file"),
     "ageflow.batch.__main__": (["--dataset", "morf"], "did you mean 'morph'"),
+    "ageflow.protocol": (["export", "--dataset", "morf"], "did you mean 'morph'"),
 }
 # From the ground up; files and folders of one line may not import each other.
 FLOORS = """names, config, parameters, downloads run, work checkpoint device, data, flows, translation, training, baselines, evaluation, report,

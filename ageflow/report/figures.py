@@ -154,8 +154,11 @@ class RunFigures:
             methods = {title: self._method(name) for name, title in results.titles.items()}
         except (ValueError, FileNotFoundError) as error:  # one's own that is gone, or a baseline
             return f"{error}; judge the methods again by 06_ablations.ipynb"
-        chosen = grids.choose_faces(self.shown, 2, self.settings.seed)
-        return grids.method_grid(methods, self.shown, chosen)
+        # The faces that were judged: a folder has pictures of no others.
+        external = results.real.about.get("external")
+        faces = Faces.find(external, self.settings.runs_root) if external else self.shown
+        faces = Faces(faces.folder, faces.table[faces.table["face"].isin(results.real.rows["face"])])
+        return grids.method_grid(methods, faces, grids.choose_faces(faces, 2, self.settings.seed))
 
     def _method(self, name: str) -> Method:
         chosen = self.settings

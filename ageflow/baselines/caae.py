@@ -56,7 +56,7 @@ class CAAE(Baseline):
     """
 
     needs = ("attributes",)
-    recipe = Recipe(12_000, 100, 2e-4, weights={"adversarial": 1e-4, "uniform": 0.0, "variation": 0.0})
+    recipe = Recipe(12_000, 100, 2e-4, weights={"pixel": 1.0, "adversarial": 1e-4, "uniform": 0.0, "variation": 0.0})
 
     def build(self, attributes: int) -> None:
         halvings = self.image_size.bit_length() - 3  # to 4×4

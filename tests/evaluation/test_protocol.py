@@ -55,7 +55,7 @@ class ByTint(nn.Module):
         return torch.stack([red, -red], dim=1)
 
 
-class Painter:
+class Painter(ageflow.Method):
     """A method that paints faces by a function of the faces, their targets and their own groups; keeps what it was asked."""
 
     name = "m"

@@ -5,6 +5,7 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
+import ageflow
 from ageflow.flows.glow import to_uint8
 from ageflow.report.grids import (
     choose_faces,
@@ -20,7 +21,7 @@ from tests.tiny import SIDE
 GROUPS = ["30-", "31-40", "41-50", "51+"]
 
 
-class Invert:
+class Invert(ageflow.Method):
     """A method whose every translation is the negative."""
 
     def translate(self, images, target, source=None, attributes=None):

@@ -42,6 +42,7 @@ OF_DECODED = {
 DATASETS: tuple[str, ...] = Dataset.__args__
 PAPER_BOUNDS = (30, 40, 50)  # age groups by their last completed years; the last group has no end
 Positive = Annotated[float, Field(gt=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
 
 
 class ParameterError(ValueError):
@@ -197,7 +198,7 @@ class Training(Settings):
     @model_validator(mode="after")
     def _check_processes(self) -> Self:
         processes = self.gpus * self.nodes
-        if self.batch_size < processes:
+        if isinstance(self.batch_size, int) and self.batch_size < processes:
             raise ValueError(f"batch_size = {self.batch_size} is less than a face for each of {processes} processes")
         if self.nodes > 1 and not re.fullmatch(r"[^:\s]+:\d+", self.rendezvous or ""):
             raise ValueError(f"nodes = {self.nodes} need a rendezvous, host:port, not {self.rendezvous!r}")
@@ -288,6 +289,29 @@ class TrainClassifiers(Training):
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's weight decay")
 
 
+class TrainBaselines(Training):
+    """Notebook 11: the published methods. What is None, or a table without a method, is the method's own (`Recipe`)."""
+
+    step: ClassVar[str] = "baselines"
+
+    methods: list[BaselineName] = Field(list(BASELINES), min_length=1, description="the methods to train")
+    iterations: AtLeastOne | dict[BaselineName, AtLeastOne] | None = Field(
+        None, description="optimiser updates: a number, or one by method; None: each method's own"
+    )
+    batch_size: AtLeastOne | dict[BaselineName, AtLeastOne] | None = Field(
+        None, description="faces in one update: a number, or one by method; None: each method's own"
+    )
+    learning_rate: Positive | dict[BaselineName, Positive] | None = Field(
+        None, description="Adam's learning rate: a number, or one by method; None: each method's own"
+    )
+    width: Positive | dict[BaselineName, Positive] = Field(
+        1.0, description="share of the papers' channels: a number, or one by method; 1 for a method that is not in it"
+    )
+    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        {}, description="weights of the generator's losses by name, in place of the methods' own"
+    )
+
+
 class Ablations(Settings):
     """Notebook 06: train w/o ICTM as T was trained, then judge the methods."""
 
@@ -358,7 +382,7 @@ class Benchmarks(Settings):
 
 
 _CLASSES = (PrepareData, TrainGlow, Prototypes, TrainICTM, TrainClassifiers, Ablations, Tables, Figures)
-STEPS: dict[str, type[Settings]] = {cls.step: cls for cls in (*_CLASSES, Slider, Benchmarks)}
+STEPS: dict[str, type[Settings]] = {cls.step: cls for cls in (*_CLASSES, Slider, Benchmarks, TrainBaselines)}
 
 
 def literal(text: str) -> Any:
@@ -374,7 +398,10 @@ def _meant(value: Any, annotation: Any) -> Any:
     if annotation is str and isinstance(value, int | float) and not isinstance(value, bool):
         how = "papermill's -r in place of -p, quotation marks in a notebook, or a name that begins with a letter"
         raise ValueError(f"{value!r} came as a number, and how it was written is lost (007, 2024_06_01): use {how}")
-    if list not in {get_origin(one) for one in (annotation, *get_args(annotation))}:
+    kinds = {get_origin(one) for one in (annotation, *get_args(annotation))}
+    if dict in kinds and isinstance(value, str):
+        return literal(value.strip())
+    if list not in kinds:
         return value
     if isinstance(value, str) and value.strip().startswith(("[", "(")):
         return literal(value.strip())

@@ -19,7 +19,7 @@ from typing import IO, Any, Self
 
 from filelock import FileLock, Timeout
 
-from ageflow.config import ParameterError, Settings
+from ageflow.config import BASELINES, ParameterError, Settings
 
 MANIFEST = "manifest.json"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the disk, the quota, the largest file
@@ -222,6 +222,7 @@ ARTEFACTS: dict[str, Artefact] = {
     ),
     "ictm": Artefact("ictm", "04_train_ictm", "a trained ICTM"),
     "classifiers": Artefact("classifiers", "05_train_classifiers", "trained classifiers"),
+    **{f"baselines/{n}": Artefact(f"baselines/{n}", "11_baselines", f"a trained {t}") for n, t in BASELINES.items()},
     "no_ictm": Artefact("no_ictm", "06_ablations", "the trained network without ICTM"),
     "evaluation": Artefact("evaluation", "06_ablations", "the methods' evaluation"),
     "tables": Artefact("tables", "07_tables", "the tables"),

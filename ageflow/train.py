@@ -1,4 +1,4 @@
-"""``python -m ageflow.train``: one training, as notebooks 02, 04 and 05 run it; what torchrun starts.
+"""``python -m ageflow.train``: one training, as notebooks 02, 04, 05 and 11 run it; what torchrun starts.
 
 python -m ageflow.train train_glow -p dataset morph -p gpus 4
 torchrun --nproc-per-node 4 -m ageflow.train train_glow -p dataset morph
@@ -17,7 +17,7 @@ from ageflow.parameters import as_typed, describe_parameters
 from ageflow.parameters import settings as settings_of
 from ageflow.run import write_atomically
 
-_STEPS = ("train_glow", "train_ictm", "train_classifiers")
+_STEPS = ("train_glow", "train_ictm", "train_classifiers", "baselines")
 # torch is imported only when the parameters are known to be right: --help and a misspelt name do not wait for it.
 
 
@@ -60,9 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(settings: Training) -> None:
+    from ageflow.baselines.train import train_baselines
     from ageflow.training import classifier, distributed, glow, ictm
 
-    trainings = (glow.train_glow, ictm.train_translator, classifier.train_classifiers)
+    trainings = (glow.train_glow, ictm.train_translator, classifier.train_classifiers, train_baselines)
     training = dict(zip(_STEPS, trainings, strict=True))[settings.step]
     if not _among_several():
         training(settings)

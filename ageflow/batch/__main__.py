@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ageflow import batch
-from ageflow.batch.run import NOTEBOOKS, NotebookFailedError, Plan, plan_runs, run_many, run_notebooks, write_summary
+from ageflow.batch.run import (
+    NOTEBOOKS,
+    READS,
+    NotebookFailedError,
+    Plan,
+    plan_runs,
+    run_many,
+    run_notebooks,
+    write_summary,
+)
 from ageflow.config import DATASETS, STEPS, ParameterError, Settings
 from ageflow.parameters import as_typed, describe_parameters, settings
 from ageflow.work import WorkersLostError
@@ -93,15 +102,17 @@ def _described(plan: Plan, every: bool) -> str:
 
 
 def _notebooks(text: str) -> list[str]:
-    """The notebooks named by ``"01-08"`` or ``"02,04-06"``, in order."""
+    """The notebooks named by ``"01-08"`` or ``"02,04-06"``, in order: 11 comes before 06, which judges what it trains."""
     wanted: list[str] = []
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
-        found = [name for name in NOTEBOOKS if first.zfill(2) <= name[:2] <= (last or first).zfill(2)]
+        found = [name for name in READS if first.zfill(2) <= name[:2] <= (last or first).zfill(2)]
         if not found:
-            raise argparse.ArgumentTypeError(f"{part!r}: expected numbers from 01 to 08, such as 01-08 or 02,04-06")
+            raise argparse.ArgumentTypeError(
+                f"{part!r}: expected numbers from 01 to 08, or 11, such as 01-08 or 02,04-06"
+            )
         wanted += found
-    return sorted({*wanted})
+    return [name for name in READS if name in wanted]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -115,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--run", help="name of the run; left out: the preset's name; --seed and --vary add to it")
     add("--data-root", **many, metavar="FOLDER", help="folder of the raw data set, or DATASET=FOLDER for each")
     add("--runs-root", help="folder of all runs; left out: the project's runs/")
-    add("--notebooks", type=_notebooks, help="which: 01-08, or 02,04-06")
+    add("--notebooks", type=_notebooks, help="which: 01-08, 02,04-06, or 01-05,11,06-08")
     add("--notebooks-folder", type=Path, help="where they lie; left out: the project's notebooks/")
     add("--force", action="store_true", help="run also what has not changed")
     add("--workers", type=int, default=1, help="several runs: how many at a time, a process each")

@@ -23,12 +23,13 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from traitlets import Float
 
-from ageflow.config import STEPS, ParameterError, Settings, nearest
+from ageflow.config import BASELINES, STEPS, ParameterError, Settings, nearest
 from ageflow.parameters import settings
 from ageflow.run import ARTEFACTS, MANIFEST, Manifest, Workspace, digest, files_state
 from ageflow.work import WorkersLostError, in_any_order
 
 _TRAINED = ("faces", "glow", "latents", "prototypes", "ictm", "classifiers")
+_BASELINES = tuple(f"baselines/{name}" for name in BASELINES)
 # The notebooks in order, and the artefacts that each reads.
 READS: dict[str, tuple[str, ...]] = {
     "01_prepare_data": (),
@@ -36,11 +37,12 @@ READS: dict[str, tuple[str, ...]] = {
     "03_prototypes": ("faces", "glow"),
     "04_train_ictm": ("faces", "glow", "latents", "prototypes"),
     "05_train_classifiers": ("faces",),
-    "06_ablations": _TRAINED,
+    "11_baselines": ("faces",),  # and C, which it trains where notebook 04 has not
+    "06_ablations": (*_TRAINED, *_BASELINES),
     "07_tables": ("glow", "ictm", "classifiers", "evaluation"),
     "08_figures": (*_TRAINED, "no_ictm", "evaluation"),
 }
-NOTEBOOKS = tuple(READS)
+NOTEBOOKS = tuple(name for name in READS if name != "11_baselines")  # that one runs where it is asked for
 # Parameters that name a file, a folder or another run, and the words that do not.
 NAMES = ("init_from", "age_classifier_from", "embedder", "external")
 WORDS = ("pretrained", "nothing", "dlib")
@@ -98,6 +100,8 @@ def made_by(notebook: str, chosen: Settings) -> list[str]:
     made = [name for name, artefact in ARTEFACTS.items() if artefact.notebook == notebook]
     missing = {"decoded_age"} if getattr(chosen, "age_classifier", "") == "latent" else set()
     missing |= {"no_ictm"} - {*getattr(chosen, "methods", ["no_ictm"])}
+    if notebook == "11_baselines":
+        made, missing = ["decoded_age", *(f"baselines/{name}" for name in chosen.methods)], set()
     return [name for name in made if name not in missing]
 
 
@@ -332,7 +336,8 @@ def _outside(chosen: Settings) -> dict[str, str]:
 def _write_report(plan: Plan) -> Path:
     """Write ``report/index.html`` where a notebook has finished since; returns its path."""
     path = plan.workspace.path("report", "index.html")
-    records = {name: plan.workspace.path("notebooks", name) for name in NOTEBOOKS}
+    records = {name: plan.workspace.path("notebooks", name) for name in READS}
+    records = {name: record for name, record in records.items() if name in NOTEBOOKS or record.is_dir()}
     ended = [(record / MANIFEST).stat().st_mtime_ns for record in records.values() if (record / MANIFEST).is_file()]
     if not path.is_file() or path.stat().st_mtime_ns < max(ended):
         from ageflow.report import page  # slow to import, and a batch that skips everything does without
@@ -457,7 +462,7 @@ def write_summary(plans: Sequence[Plan], failures: Mapping[str, str]) -> None:
     from ageflow.report.summary import summarise
 
     # An evaluation that these runs did not come to may be of older weights than theirs.
-    finished = [plan for plan in plans if plan.name not in failures and max(plan.given) >= "06"]
+    finished = [plan for plan in plans if plan.name not in failures and {*NOTEBOOKS[5:]} & {*plan.given}]
     failed = [f"Failed, so not in here: {name}" for name in failures]
     runs = [(plan.workspace, plan.varied) for plan in finished]
     files = summarise(runs, plans[0].workspace.runs_root / "summary", failed)

@@ -74,6 +74,7 @@ class Objective:
         learning_rate: Adam's.
         weight_decay: AdamW's.
         reduce_metrics: makes what is logged from the values' means over the whole batch (a ratio, say).
+        betas: Adam's.
     """
 
     name: str
@@ -82,11 +83,12 @@ class Objective:
     learning_rate: float
     weight_decay: float = 0.0
     reduce_metrics: Callable[[Values], Values] = dict
+    betas: tuple[float, float] = (0.9, 0.999)
     optimizer: torch.optim.Optimizer = field(init=False)
 
     def __post_init__(self) -> None:
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+            self.parameters, lr=self.learning_rate, betas=self.betas, weight_decay=self.weight_decay, fused=True
         )
 
     def step(self, skip: Tensor, rate: float) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ageflow.batch.__main__ import main
+from ageflow.batch.__main__ import _notebooks, main
 from ageflow.batch.run import NOTEBOOKS, READS, made_by, plan_run, plan_runs, step_of
 from ageflow.config import STEPS
 from ageflow.run import ARTEFACTS
@@ -14,12 +14,20 @@ SMOKE = {"preset": "smoke"}
 
 
 def test_every_step_has_its_notebook_every_artefact_its_maker_and_is_made_before_it_is_read():
-    assert [step_of(name) for name in NOTEBOOKS] == [step for step in STEPS if step not in ("age_slider", "benchmarks")]
+    assert {step_of(name) for name in READS} == {*STEPS} - {"age_slider", "benchmarks"}
+    assert [*NOTEBOOKS] == [name for name in READS if name != "11_baselines"]
     made: set[str] = set()
-    for notebook, settings in ((name, plan_run(SMOKE).settings(name)) for name in NOTEBOOKS):
+    for notebook, settings in ((name, plan_run(SMOKE, [*READS]).settings(name)) for name in READS):
         assert set(READS[notebook]) <= made
         made |= set(made_by(notebook, settings))
     assert made == set(ARTEFACTS)
+
+
+def test_notebook_11_runs_where_it_is_asked_for_before_06_which_judges_what_it_trains():
+    assert [name[:2] for name in _notebooks("01-05,11,06-08")] == ["01", "02", "03", "04", "05", "11", "06", "07", "08"]
+    assert "11_baselines" not in NOTEBOOKS
+    plan = plan_run(SMOKE | {"baselines.methods": ["pag"]}, _notebooks("11"))
+    assert made_by("11_baselines", plan.settings("11_baselines")) == ["decoded_age", "baselines/pag"]
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -1,0 +1,192 @@
+"""What every baseline is: networks, losses, the paper's numbers; and the faces of an update."""
+
+import contextlib
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ageflow.baselines.blocks import FrozenC, feature_distance, lsgan
+from ageflow.config import BASELINES, ParameterError
+from ageflow.training.task import MicroBatch
+
+Losses = dict[str, Tensor]  # scalars, without their weights
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a method's authors trained it; docs/method.md says which of these are the paper's.
+
+    Arguments:
+        iterations: optimiser updates of each objective.
+        batch_size: faces in one.
+        learning_rate, betas: Adam's.
+        weights: of the generator's losses; any other loss has 1.
+    """
+
+    iterations: int
+    batch_size: int
+    learning_rate: float
+    betas: tuple[float, float] = (0.5, 0.999)
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Batch:
+    """The faces of one micro-batch; images are in [−1, 1], [B, 3, S, S], age groups and attributes one-hot.
+
+    Arguments:
+        part: which rows of the update's batch they are.
+        x, source, attributes: faces, their groups [B, groups] and attributes [B, A].
+        y, target, y_attributes: real faces of other groups, one for each, and theirs.
+        wrong: groups that are not `target`.
+        real: draws real faces of the groups int [B].
+        ages: C's logits [B, groups] of faces, which it augments first: single pixels must not please it.
+        c: C.
+        made: what the generator's losses leave to the discriminator's, detached.
+    """
+
+    part: MicroBatch
+    x: Tensor
+    source: Tensor
+    attributes: Tensor
+    y: Tensor
+    target: Tensor
+    y_attributes: Tensor
+    wrong: Tensor
+    real: Callable[[Tensor], Tensor]
+    ages: Callable[[Tensor], Tensor]
+    c: FrozenC
+    made: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def x_stages(self) -> list[Tensor]:
+        """C's stages of `x`."""
+        with torch.no_grad():
+            return self.c.stages(self.x)
+
+    def identity_loss(self, faces: Tensor) -> Tensor:
+        """How far C's features are from those of `x`."""
+        return feature_distance(self.c.stages(faces), self.x_stages)
+
+    def age_loss(self, faces: Tensor) -> Tensor:
+        """Cross-entropy of C's groups with the target's."""
+        return F.cross_entropy(self.ages(faces), self.target)
+
+
+class Baseline(nn.Module, ABC):
+    """A published method: what turns a face into another age, and how it learns.
+
+    A subclass in a file of its own, and its name in `ageflow.config.BASELINES`, are all that a new one takes.
+
+    Arguments:
+        image_size: side of the faces.
+        groups: number of age groups.
+        attributes: labels of each attribute by name, those that the method is told.
+        width: share of the paper's channels.
+        stages: [channels, side] of C's stages (`FrozenC.shapes`).
+
+    Attributes:
+        recipe: the paper's training.
+        needs: what `generate` must be told beside the target: ``source``, ``attributes``.
+        sources: age groups it begins from; None: any.
+        mixes: whether a target may be weights over several groups.
+    """
+
+    recipe: ClassVar[Recipe]
+    needs: ClassVar[tuple[str, ...]] = ()
+    sources: ClassVar[tuple[int, ...] | None] = None
+    mixes: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        image_size: int,
+        groups: int,
+        attributes: Mapping[str, Sequence[str]],
+        width: float,
+        stages: Sequence[Sequence[int]],
+    ) -> None:
+        super().__init__()
+        if image_size < 32 or image_size & (image_size - 1):
+            what = f"faces of {image_size}×{image_size}: the published methods halve them down to 4×4"
+            raise ParameterError(f"{what}; prepare faces with image_size = 32, 64, 128 or 256")
+        self.image_size, self.groups, self.width, self.stages = image_size, groups, width, stages
+        self.attributes = {name: list(labels) for name, labels in attributes.items()}
+        self.build(sum(map(len, self.attributes.values())) if "attributes" in self.needs else 0)
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """The arguments that build it again."""
+        return {name: getattr(self, name) for name in ("image_size", "groups", "attributes", "width", "stages")}
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What of `needs` the faces it learned from had."""
+        return tuple(needed for needed in self.needs if needed != "attributes" or self.attributes)
+
+    @abstractmethod
+    def build(self, attributes: int) -> None:
+        """Make the networks; `attributes` numbers a face come with the age."""
+
+    @abstractmethod
+    def generate(self, x: Tensor, target: Tensor, source: Tensor | None, attributes: Tensor) -> Tensor:
+        """Faces at another age.
+
+        Arguments:
+            x: faces in [−1, 1], [B, 3, S, S].
+            target, source: weights over the age groups [B, groups]; `source` may be None where `needs` lacks it.
+            attributes: one-hot [B, A].
+
+        Returns:
+            Faces in [−1, 1], the shape of `x`.
+        """
+
+    @abstractmethod
+    def objectives(self) -> dict[str, tuple[nn.Module, Callable[[Batch], Losses]]]:
+        """In the order of their updates: what each trains, and its losses. The first is the generator's."""
+
+    @property
+    def pairs(self) -> frozenset[tuple[int, int]] | None:
+        """The (source, target) groups that it was made for; None: all."""
+        return None
+
+
+@contextlib.contextmanager
+def without_gradients(*networks: nn.Module) -> Iterator[None]:
+    """While the block lasts, networks are as fixed: a loss's gradient goes through them and not into them."""
+    for network in networks:
+        network.requires_grad_(False)
+    yield
+    for network in networks:
+        network.requires_grad_(True)
+
+
+def conditional(score: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], batch: Batch) -> Losses:
+    """IPCGAN's discriminator: real faces of the target group against others' labels and the made faces, LSGAN.
+
+    ½(D(y|t) − 1)² + ½·½(D(y|f)² + D(G|t)²).
+    """
+    return {
+        "real": lsgan(score(batch.y, batch.target)[0], 1),
+        "wrong": 0.5 * lsgan(score(batch.y, batch.wrong)[0], 0),
+        "fake": 0.5 * lsgan(score(batch.made["faces"], batch.target)[0], 0),
+    }
+
+
+def baseline_class(name: str) -> type[Baseline]:
+    """The class of a name in `BASELINES`: the one that its file defines.
+
+    Raises:
+        ValueError: no baseline of that name.
+    """
+    if name not in BASELINES:
+        raise ValueError(f"no baseline {name!r}: the baselines are {', '.join(BASELINES)}")
+    module = importlib.import_module(f"ageflow.baselines.{name}")
+    own = (value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__)
+    return next(value for value in own if isinstance(value, type) and issubclass(value, Baseline))

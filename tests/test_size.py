@@ -3,10 +3,10 @@
 from tests.conftest import ROOT
 from tools.count_lines import count
 
-LIBRARY_LINES = 7_900  # 7,000, and 900 for the photos and tables that people bring
-LIBRARY_FILES = 75
+LIBRARY_LINES = 9_600  # 7,000; 900 for the photos and tables that people bring; 1,500 for methods beside the kit's own
+LIBRARY_FILES = 92
 FILE_LINES = 300
-TEST_LINES = 7_600  # 7,000, and what tests those
+TEST_LINES = 8_700  # 7,000, and what tests those
 README_CHARACTERS = 8_000
 
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,9 +87,7 @@ class Evaluation:
         do = "run 05_train_classifiers.ipynb again, with restart=True"
         self.faces.age_groups.require(self.judges.age.age_groups, "the age judge", do)
         self.folder = self.workspace.folder("evaluation")
-        self._load = cache(
-            partial(load_method, **settings.model_dump(include={"dataset", "run", "runs_root", "device"}))
-        )
+        self._load, self._lengths = cache(self._loaded), {}
         # What every judgement depends on, that of the real faces, too.
         names = ("age", *self.judges.attributes)
         self.fingerprints = {f"classifiers/{name}": fingerprint(classifiers / name) for name in names} | {
@@ -99,6 +97,13 @@ class Evaluation:
             "chosen": self._choice(settings.evaluation_faces),
             "protocol": "3",  # what is measured and how: a file of another protocol is made again
         }
+
+    def _loaded(self, name: str) -> Method:
+        where = self.settings.model_dump(include={"dataset", "run", "runs_root", "device"})
+        method = load_method(name, **where)
+        if method.reader is not None:
+            method.reader = replace(method.reader, known=self._lengths)
+        return method
 
     def judged(self, name: str) -> Judged:
         """A method's translated faces, rows of `protocol.judge_method`, or the real test faces, of `protocol.judge_faces`.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ageflow.data.records import AgeGroups
 from ageflow.device import constant
 from ageflow.flows.glow import Glow
+from ageflow.run import digest
 from ageflow.translation.classifier import Classifier
 from ageflow.translation.prototypes import Prototypes
 
@@ -71,12 +72,14 @@ class Reader:
         prototypes: average latents, where C computes.
         scale: s of Eq. 5.
         visible: takes from a step [B, D] what a T moves of it; None: all.
+        known: keeps the lengths of batches, where several methods of a run are asked for the same ones.
     """
 
     decoded_age: DecodedAge
     prototypes: Prototypes
     scale: float
     visible: Callable[[Tensor], Tensor] | None = None
+    known: dict[str, Tensor] | None = None
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
@@ -108,8 +111,18 @@ class Reader:
         Returns:
             [B], from 0 to 1.75; 1.75 where no shorter step reaches the age.
         """
+        step = self.step(source, target)
+        if self.known is None:
+            return self._search(z, step, source, target)
+        # Of the whole batch: a face's last bits depend on the others in it.
+        key = digest(b"".join(tensor.cpu().numpy().tobytes() for tensor in (z, step, source, target)))
+        if key not in self.known:
+            self.known[key] = self._search(z, step, source, target)
+        return self.known[key]
+
+    def _search(self, z: Tensor, step: Tensor, source: Tensor, target: Tensor) -> Tensor:
         age_groups = self.prototypes.age_groups
-        step, aim = self.step(source, target), target @ constant(age_groups.aims, target.device, target.dtype)
+        aim = target @ constant(age_groups.aims, target.device, target.dtype)
         start = expected_age(of_groups(source, target.shape[1]), age_groups)
         low, high = torch.zeros_like(aim), torch.full_like(aim, _LONGEST)
         age_low, age_high = start, aim

@@ -97,9 +97,9 @@ def test_one_face_is_a_batch(name: str, task_of):
 
 @BY_NAME
 def test_it_learns_eight_faces(name: str, task_of):
-    """Without the adversarial loss, its generator brings the rest to less than half, on the faces and targets of one batch."""
+    """On the faces and targets of one batch, its generator alone brings the loss that makes or keeps the face to half."""
     task = task_of(name, width=0.25)
-    weights = task.settings.weights | {"adversarial": 0.0}
+    kept = {"ipcgan": "identity", "glca": "age", "wglca": "age", "dual_acgan": "cycle"}.get(name, "pixel")
     generator, losses = task.model.objectives()["G"]
     optimizer = torch.optim.Adam(generator.parameters(), 3e-3)
     torch.manual_seed(0)
@@ -107,7 +107,7 @@ def test_it_learns_eight_faces(name: str, task_of):
     batch, first = task.batch(MicroBatch(0, 0, 8, 8)), None
     for _ in range(300):
         optimizer.zero_grad()
-        loss = total_loss(losses(batch), weights)
+        loss = losses(batch)[kept]
         loss.backward()
         optimizer.step()
         first = first or float(loss)

@@ -5,12 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "findings/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def section(title: str) -> str:
@@ -37,6 +38,25 @@ def test_links_lead_to_files_and_headings_that_exist(page):
 def test_code_and_notebooks_that_are_named_exist(page):
     for path in re.findall(r"`((?:ageflow|notebooks|tests|tools)/[\w/.-]+\.(?:py|ipynb|toml|md))`", page.read_text()):
         assert (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+def test_every_behaviour_that_is_guarded_against_has_its_test():
+    rows = re.findall(r"^\|.*\| (.*) \|$", section("What the kit guards against"), re.MULTILINE)[2:]
+    there = set(re.findall(r"^def (test_\w+)", "".join(map(Path.read_text, ROOT.glob("tests/**/*.py"))), re.MULTILINE))
+    assert rows
+    for row in rows:
+        named = re.findall(r"`(test_\w+)`", row)
+        assert named, row
+        assert set(named) <= there, named
+
+
+def test_every_finding_has_its_line_and_its_guess():
+    scripts = {file.name: file.read_text() for file in (ROOT / "findings").glob("*.sh")}
+    listed = re.findall(r"^\| \[[\w-]+\]\(([\w-]+\.sh)\) \|", (ROOT / "findings/README.md").read_text(), re.MULTILINE)
+    assert listed == sorted(scripts)
+    assert len(scripts) >= 12
+    for name, script in scripts.items():
+        assert re.match(r"#!/usr/bin/env bash\n# Guessed: .*Seen: ", script, re.DOTALL), name
 
 
 DATA_SET = """

@@ -35,6 +35,9 @@ _QUARTERS = (0, 2, 1, 3)  # turns at which a picture in doubt is searched again,
 _CERTAIN = 0.955
 _SAME = 0.05  # of the eyes' distance: points of two looks that are no further apart are of one face
 _MOST_OUTSIDE = 0.5  # of an aligned face: more black than face teaches nothing
+# A face, from chin to hairline, is found where it spans 1/12 of its picture's longer side. Measured on drawn faces: of 24
+# all are at 1/12, 23 at 1/14, none at 1/21. MTCNN's `min_face_size`, an eighth, is no limit: half of it is found, too.
+SMALLEST_FACE = 12
 _Picture = tuple[Image.Image, tuple[int, int]]  # in the corner of a black canvas, and its size there
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ageflow.checkpoint import fingerprint
 from ageflow.config import ParameterError, Slider
-from ageflow.data.align import Aligned, Aligner
+from ageflow.data.align import SMALLEST_FACE, Aligned, Aligner
 from ageflow.data.faces import Faces
 from ageflow.data.paste import paste_change
 from ageflow.data.pictures import open_image
@@ -151,8 +151,8 @@ class Explorer:
         seen = self._aligner.align_all(picture) if min(picture.size) >= _SMALLEST else []
         aligned = [face for face in seen if isinstance(face, Aligned)]
         if not aligned:
-            size = f"{picture.width}×{picture.height}"
-            none = f"no face was found in {size} pixels: it must look ahead and span an eighth of the picture"
+            size, least = f"{picture.width}×{picture.height}", f"1/{SMALLEST_FACE} of the picture's longer side"
+            none = f"no face was found in {size} pixels: it must look ahead and be at least {least} high"
             raise ValueError("; ".join(map(str, seen)) or none)
         portraits = []
         for face in aligned:

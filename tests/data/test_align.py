@@ -6,7 +6,7 @@ import torch
 from facenet_pytorch import MTCNN
 from PIL import Image
 
-from ageflow.data.align import EYES, Aligner
+from ageflow.data.align import EYES, SMALLEST_FACE, Aligner
 
 SIDE = 64
 
@@ -162,6 +162,21 @@ def test_a_face_mostly_outside_its_picture_is_refused_in_words(aligner, pictures
     face = aligner.warp(Image.new("RGB", (100, 100), "white"), points)
     assert face.outside == pytest.approx(0.36, abs=0.01)
     assert face.outside == pytest.approx((face.image == 0).mean(), abs=0.02)
+
+
+def test_faces_are_found_down_to_the_promised_height_and_not_far_below(aligner, pictures):
+    """`min_face_size` of MTCNN is no limit: of 40 pixels, it finds faces of 27 high, and none of 15."""
+
+    def found(part: float) -> int:
+        side, canvases = round(1280 * part / 0.76), []  # chin to hairline is 0.76 of a drawn picture, on average
+        for picture in pictures[:8]:
+            canvases.append(Image.new("RGB", (1280, 960)))
+            canvases[-1].paste(picture.resize((side, side)), (560, 430))
+        middle = np.array((560 + 0.5 * side, 430 + 0.52 * side))
+        located = [five[0].mean(axis=0) for five in aligner.locate(canvases) if len(five)]
+        return sum(np.abs(place - middle).max() < 0.2 * side for place in located)
+
+    assert (found(1 / SMALLEST_FACE), found(1 / 21)) == (8, 0)
 
 
 def test_nothing_found_is_a_reason_not_a_crash(aligner):

@@ -61,6 +61,12 @@ def test_labels(sharded):
     assert sharded.image_size == 32
 
 
+def test_an_identity_keeps_every_letter_where_another_is_missing(sharded):
+    """`Series.to_numpy(dtype=str)` of pandas 3.1.1 cuts all to one letter."""
+    table = sharded.table.assign(identity=["anna", None, *sharded.table["identity"][2:]])
+    assert Faces(sharded.folder, table).identities[[0, 2]].tolist() == ["anna", sharded.identities[2]]
+
+
 def test_the_fingerprint_names_the_table_and_the_pixels(sharded, smoke_workspace, tmp_path: Path):
     assert sharded.select(split="test").fingerprint == sharded.fingerprint
     assert Faces.open(smoke_workspace.require("faces")).fingerprint != sharded.fingerprint

@@ -49,6 +49,11 @@ def test_sixteen_bits_are_scaled_not_clipped(picture):
     assert off(saved(deep, "png"), grey.convert("RGB")) == 0
 
 
+def test_a_palette_picture_has_its_colours(picture):
+    few = picture.quantize(32)
+    assert off(saved(few, "png"), few.convert("RGB")) == 0
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_turns_the_picture_upright(picture, orientation):
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that the viewer will undo

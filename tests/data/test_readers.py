@@ -4,13 +4,16 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.io import savemat
 
 import ageflow
 from ageflow.config import ParameterError, PrepareData
 from ageflow.data.faces import Faces
 from ageflow.data.prepare import READERS, prepare, rejections, source_folder
+from ageflow.data.readers import _cacd_meta
 from tests.conftest import ROOT
 from tests.data.trees import TREES, Drawn
 
@@ -217,6 +220,18 @@ def test_cacds_genders_go_by_number_and_a_broken_row_spoils_no_other(tmp_path, d
     known = reading.table.dropna(subset="gender").groupby("identity")["gender"].agg(set)
     assert known.to_dict() == {"Aaron_Johnson": {"male"}, "Zoë_Kravitz": {"female"}}
     assert any("2 people; 1 of its rows are broken" in note for note in reading.notes)
+
+
+def test_cacds_ages_of_eight_bits_stay_ages(tmp_path):
+    numbers, names = np.uint16([[1], [2]]), np.array([["Aaron Johnson"], ["Zoë Kravitz"]], dtype=object)
+    images = {
+        "age": np.uint8([[30], [62]]),
+        "identity": numbers,
+        "name": np.array([["a.jpg"], ["b.jpg"]], dtype=object),
+    }
+    content = {"celebrityImageData": images, "celebrityData": {"name": names, "identity": numbers}}
+    savemat(tmp_path / "meta.mat", content)
+    assert _cacd_meta(tmp_path / "meta.mat")["age"].tolist() == ["30", "62"]
 
 
 def test_a_csv_of_genders_that_contradicts_itself_is_refused(tmp_path):

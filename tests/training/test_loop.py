@@ -46,6 +46,7 @@ def test_a_stopped_run_continues_to_the_same_numbers(tmp_path, ema):
     train(again, settings(**values), tmp_path / "parts")
     assert min(again.seen) == 10, "it continues after the checkpoint of iteration 10"
     assert same(tmp_path / "whole", tmp_path / "parts")
+    assert latest(tmp_path / "whole").fingerprint == latest(tmp_path / "parts").fingerprint, "named by their values"
     first, second = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "parts"))
     assert first == second, "each iteration is there once, with the same numbers"
 

@@ -8,6 +8,7 @@ from ageflow.baselines.base import Baseline, baseline_class
 from ageflow.baselines.blocks import as_signed, one_hot
 from ageflow.checkpoint import CheckpointError, fingerprint, latest, load_state
 from ageflow.config import BASELINES
+from ageflow.data.records import AgeGroups
 from ageflow.device import device_of
 from ageflow.run import Workspace
 from ageflow.training.classifier import numbered
@@ -25,10 +26,12 @@ class BaselineMethod(Method):
         name: a key of `BASELINES`.
         model: the trained networks.
         weights: fingerprints of what it is made of.
+        age_groups: those that it learned.
     """
 
-    def __init__(self, name: str, model: Baseline, weights: dict[str, str]) -> None:
+    def __init__(self, name: str, model: Baseline, weights: dict[str, str], age_groups: AgeGroups) -> None:
         self.name, self.title, self.model, self.weights = name, BASELINES[name], model, weights
+        self.age_groups = age_groups
         self.needs, self.continuous, self.pairs = model.told, model.mixes, model.pairs
 
     @property
@@ -96,6 +99,9 @@ def load_baseline(name: str, workspace: Workspace, device: str = "auto") -> Base
     trained = latest(folder)
     if trained is None:
         raise CheckpointError(f"no checkpoint in {folder}: run 11_baselines.ipynb with restart = True")
-    model = kind(**trained.networks["baseline"])
+    shape = dict(trained.networks["baseline"])
+    age_groups = AgeGroups(tuple(shape.pop("bounds")))
+    model = kind(**shape)
     load_state(model, folder, "baseline")  # the averaged weights
-    return BaselineMethod(name, model.to(device_of(device)).eval().requires_grad_(False), {name: fingerprint(folder)})
+    model.to(device_of(device)).eval().requires_grad_(False)
+    return BaselineMethod(name, model, {name: fingerprint(folder)}, age_groups)

@@ -79,8 +79,9 @@ class BaselineTask(Task):
             raise ParameterError(
                 f"no training face is of the age group {', '.join(empty)}: {name} takes some of every one"
             )
+        shape = model.shape | {"bounds": list(faces.age_groups.bounds)}
         if (weights := initial_weights(settings, f"baselines/{name}", "baseline", faces)) is not None:
-            weights.fill(model, model.shape)
+            weights.fill(model, shape)
         self.modules = nn.ModuleDict({"baseline": model})
         common = {"learning_rate": settings.learning_rate, "betas": kind.recipe.betas}
         self.objectives = [
@@ -89,7 +90,7 @@ class BaselineTask(Task):
         ]
         inputs = {"faces": faces.fingerprint, DECODED_AGE: fingerprint(classifier)}
         self.manifest = Manifest(inputs, settings.model_dump(mode="json"))
-        self.networks = {"baseline": model.shape}
+        self.networks = {"baseline": shape}
         self._batches: dict[MicroBatch, Batch] = {}
 
     def loss(self, key: str, part: MicroBatch) -> tuple[Tensor, Values]:

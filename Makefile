@@ -9,6 +9,8 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$python; break; }; done)
 ARGS ?=
 BIN := .venv/bin
+# Huge pages, which Linux often grants only who asks: a training step takes half the time.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 INSTALLED := .venv/installed
 
 .PHONY: install demo test lab lint clean browser latex

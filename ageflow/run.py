@@ -200,6 +200,11 @@ class Manifest:
         return "; ".join(filter(None, [other and f"other {', '.join(other)}", values])) or None
 
 
+# What the processes that the kit starts are given, where the user has not set it. glibc then asks Linux for huge pages,
+# which much of it grants only who asks: page by page, a training step takes twice as long (docs/performance.md).
+PROCESS_ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+
+
 # -- the run ---------------------------------------------------------------------------------------------------------
 
 

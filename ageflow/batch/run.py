@@ -25,7 +25,7 @@ from traitlets import Float
 
 from ageflow.config import BASELINES, STEPS, ParameterError, Settings, nearest
 from ageflow.parameters import settings
-from ageflow.run import ARTEFACTS, MANIFEST, Manifest, Workspace, digest, files_state
+from ageflow.run import ARTEFACTS, MANIFEST, PROCESS_ENVIRONMENT, Manifest, Workspace, digest, files_state
 from ageflow.work import WorkersLostError, in_any_order
 
 _TRAINED = ("faces", "glow", "latents", "prototypes", "ictm", "classifiers")
@@ -395,7 +395,8 @@ class _OwnKernel(AsyncKernelManager):
     def kernel_spec(self) -> KernelSpec:
         # dask's nanny sets MKL_NUM_THREADS to 1 where it is unset, and torch would compute on one thread.
         threads = {"MKL_NUM_THREADS": os.environ["OMP_NUM_THREADS"]} if "OMP_NUM_THREADS" in os.environ else {}
-        return KernelSpec(argv=make_ipkernel_cmd(), display_name="Python 3", language="python", env=threads)
+        environment = PROCESS_ENVIRONMENT | dict(os.environ) | threads
+        return KernelSpec(argv=make_ipkernel_cmd(), display_name="Python 3", language="python", env=environment)
 
 
 class _Lines:

@@ -134,7 +134,7 @@ def translation_grid(method: LatentMethod, faces: Faces, chosen: np.ndarray) -> 
         chosen: which of them, a row each.
     """
     rows = [_in_all_groups(method, faces, face) for face in chosen]
-    return face_grid(rows, method.age_groups.labels, age_labels(faces.table["age"].iloc[chosen]))
+    return face_grid(rows, faces.age_groups.labels, age_labels(faces.table["age"].iloc[chosen]))
 
 
 def variant_grid(methods: Mapping[str, LatentMethod], faces: Faces, chosen: np.ndarray) -> Figure:

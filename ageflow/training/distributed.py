@@ -314,7 +314,7 @@ def _run(command: list[str], log: Path, stopping: Stopping, threads: int = 1) ->
     # Every attempt makes a store of its own, and there is time to save, also where Slurm stops torchrun itself.
     ours = {"OMP_NUM_THREADS": str(max(1, threads)), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     ours["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(_SECONDS_TO_SAVE)
-    options = {"env": ours | os.environ, "stderr": subprocess.STDOUT, "start_new_session": True}
+    options = {"env": PROCESS_ENVIRONMENT | ours | os.environ, "stderr": subprocess.STDOUT, "start_new_session": True}
     options["preexec_fn"] = partial(end_with_parent, signal.SIGTERM)
     # A file, not a pipe: printing must not fail, and so end what can still be saved, when this process has gone.
     with log.open("wb") as output, log.open(errors="replace", newline="") as printed:

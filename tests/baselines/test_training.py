@@ -70,9 +70,10 @@ def test_two_processes_train_to_the_weights_of_one(trained, tmp_path):
         root = copy_of(trained.runs_root, tmp_path / place)
         values = {"methods": ["dual_acgan"], "iterations": 2, "batch_size": 5, "gpus": gpus, "restart": True}
         found.append(weights_of(train_baselines(settings_of("baselines", root, **values))["dual_acgan"]))
-    moved = [(found[0][each] - found[1][each]).abs().max() for each in found[0] if each.startswith("model.")]
-    assert max(moved) < 1e-3, "Adam's first steps are as long as the learning rate, 1e-3, whatever the gradient"
-    assert sum(moved) / len(moved) < 1e-4
+    moved = torch.cat([(found[0][each] - found[1][each]).abs().flatten() for each in found[0] if "model." in each])
+    # Adam's first steps are as long as the learning rate, 1e-3, however small the gradient, whose sign may be chance.
+    assert moved.max() <= 2 * 2e-3
+    assert (moved > 1e-4).float().mean() < 0.01
 
 
 @BY_NAME

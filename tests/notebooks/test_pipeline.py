@@ -56,7 +56,7 @@ def test_03_prototypes_are_the_averages_of_the_latents(smoke_run: Run, faces: Fa
     workspace = smoke_run.workspace
     latents = Latents.open(workspace.path("latents"), faces)
     glow = load_glow(workspace.path("glow"), "cpu")
-    torch.testing.assert_close(latents.batch([4]), glow.encode(faces.images([4])), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(latents.batch([4]), glow.encode(faces.images([4])), atol=1e-2, rtol=0)
     prototypes = Prototypes.load(workspace.path("prototypes"))
     assert prototypes.attributes == ("gender",)
     for group in range(len(PAPER_GROUPS)):

@@ -6,6 +6,7 @@ import torch
 from matplotlib.colors import to_hex
 
 import ageflow
+from ageflow.data.records import PAPER_GROUPS
 from ageflow.flows.glow import to_uint8
 from ageflow.report.grids import (
     choose_faces,
@@ -30,6 +31,8 @@ class Invert(ageflow.Method):
 
 class Target:
     """A method whose faces are as bright as the group they are made for; it takes no more than that."""
+
+    age_groups = PAPER_GROUPS
 
     def translate(self, images, target):
         return torch.ones(len(images), 3, SIDE, SIDE) * target[:, None, None, None] / 10

@@ -11,6 +11,7 @@ import torch
 from matplotlib.colors import to_hex, to_rgb
 from skimage.color import deltaE_ciede2000, rgb2lab
 
+from ageflow.data.records import PAPER_GROUPS
 from ageflow.evaluation.scores import strength_curves
 from ageflow.report.drawing import GROUP_COLOURS, HUES, METHOD_LOOK
 from ageflow.report.plots import age_curves, latent_scatter, project_latents, trade_off_plot, training_curves
@@ -81,7 +82,8 @@ def test_without_an_attribute_figure_1_has_the_first_two_discriminants_of_age():
     values[:, 0] += 6 * (groups >= 2)
     values[:, 1] += 4 * (groups % 2)
     table = pd.DataFrame({"group": groups, "split": "train"})
-    latents = SimpleNamespace(table=table, dimensions=64, batch=lambda rows: torch.from_numpy(values[rows]))
+    latents = SimpleNamespace(table=table, dimensions=64, age_groups=PAPER_GROUPS)
+    latents.batch = lambda rows: torch.from_numpy(values[rows])
     plane = project_latents(latents, attribute=None)
     for axis in (0, 1):
         score = plane.supervised[:, axis]

@@ -141,6 +141,7 @@ def test_weights_of_other_groups_are_refused_or_brought_to_these(run, encoded):
     assert found.state["network.fc.bias"][: len(groups)].numpy() == pytest.approx(seen[1], rel=1e-4, abs=1e-3)
 
 
+@pytest.mark.benchmark  # the same in this process, above, takes a third of the time
 def test_the_notebooks_run_from_one_to_eight_with_seven_groups(tmp_path):
     bounds = [24, 30, 36, 42, 48, 54]  # each has some of the preset's 96 faces
     command = [sys.executable, "-m", "ageflow.batch", "--preset", "smoke", "--runs-root", str(tmp_path)]

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from ageflow.config import ParameterError, Training
 from ageflow.device import device_of, free_memory, peak_memory, processors, reset_peak_memory
+from ageflow.run import PROCESS_ENVIRONMENT
 from ageflow.training.task import MicroBatch, Objective, Task, Values, freeze_spectral_norms
 
 # The first process alone draws samples and writes checkpoints, while the others wait.

@@ -1,5 +1,7 @@
 """Every method behind one call: it ages faces, takes targets in every form, and refuses what is no face and no age."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -41,6 +43,21 @@ def test_it_ages_images_to_groups_and_ages_of_every_form(method, given):
     everyone = method.translate(images, torch.tensor([2, 2, 2]), **known)
     for one_for_all in (2, torch.tensor([2]), ageflow.age_to_weights(45.5)[None]):
         torch.testing.assert_close(method.translate(images, one_for_all, **known), everyone)
+
+
+def test_methods_that_share_what_is_known_search_a_batch_s_lengths_once_and_translate_alike(translators, given):
+    images, known = given
+    target = (known["source"] + 2) % 4
+    first, second = (load_method("calibrated", run="tiny", runs_root=translators) for _ in "12")
+    alone = [method.translate(images, target, **known) for method in (first, second)]
+    shared = {}
+    for method in (first, second):
+        method.reader = replace(method.reader, known=shared)
+    for method, expected in zip((first, second, first.at(1)), (*alone, alone[0]), strict=True):
+        assert torch.equal(method.translate(images, target, **known), expected)
+    assert len(shared) == 1
+    first.translate(images, (target + 1) % 4, **known)
+    assert len(shared) == 2
 
 
 def test_at_another_strength_it_goes_part_of_the_way_and_as_exactly_back(method, given):

@@ -39,7 +39,7 @@ class AgeGroups:
 
     @classmethod
     def noted(cls, about: Mapping) -> Self:
-        """The groups whose `bounds` something notes about itself; without, it is older than others than the paper's."""
+        """The groups whose `bounds` something notes about itself; the paper's need no note."""
         return cls(tuple(about.get("bounds", PAPER_BOUNDS)))
 
     def __len__(self) -> int:
@@ -62,7 +62,7 @@ class AgeGroups:
         """The expected age, in years, at which a face counts as of a group.
 
         Those of the outer groups lie within the centres: C is never sure, so its expectation does not reach them. The
-        inner ones lie a year above, as C puts older faces too young.
+        inner ones lie a year above: so the demo's translations look as old as real faces (docs/study.md).
         """
         first, *inner, last = self.centres
         return (first + 1, *(centre + 1 for centre in inner), last - 2)

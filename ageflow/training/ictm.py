@@ -18,7 +18,7 @@ from ageflow.checkpoint import ConfigChangedError, find_weights, fingerprint, la
 from ageflow.config import TrainICTM, validated
 from ageflow.data.faces import Faces
 from ageflow.data.records import PAPER_GROUPS
-from ageflow.device import device_of, fast_precision, free_memory, sent
+from ageflow.device import device_of, free_memory, sent
 from ageflow.flows.glow import load_glow
 from ageflow.parameters import settings as settings_of
 from ageflow.run import Manifest, Workspace
@@ -76,7 +76,7 @@ class TranslatorTask(Task):
         self.held = None  # all latents, on a GPU that has room for them
         if self.device.type == "cuda" and size < free_memory(self.device) / 4:
             self.held = torch.cat([torch.tensor(shard, device=self.device) for shard in self.latents.shards])
-        self.glow = load_glow(glow_folder, settings.device, fast_precision(self.device))
+        self.glow = load_glow(glow_folder, settings.device)
         self.count = len(prototypes.means)
         inputs = made_from | {"prototypes": prototypes.fingerprint}
         self.decoded_age = None
@@ -110,7 +110,6 @@ class TranslatorTask(Task):
         self.networks = {"translator": shape, "discriminator": {}}
         weights = initial_weights(settings, settings.network, "translator", faces)
         if weights is not None:
-            weights.config.setdefault("bounds", [*PAPER_GROUPS.bounds])  # of a T trained before there were others
             weights.fill(translator, shape)
             if weights.critic:  # D that T was trained against
                 critic.load_state_dict(weights.critic)

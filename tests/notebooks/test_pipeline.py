@@ -56,7 +56,9 @@ def test_03_prototypes_are_the_averages_of_the_latents(smoke_run: Run, faces: Fa
     workspace = smoke_run.workspace
     latents = Latents.open(workspace.path("latents"), faces)
     glow = load_glow(workspace.path("glow"), "cpu")
-    torch.testing.assert_close(latents.batch([4]), glow.encode(faces.images([4])), atol=1e-2, rtol=0)
+    torch.testing.assert_close(
+        latents.batch([4]), glow.encode(faces.images([4])), atol=3e-3, rtol=0
+    )  # in half precision
     prototypes = Prototypes.load(workspace.path("prototypes"))
     assert prototypes.attributes == ("gender",)
     for group in range(len(PAPER_GROUPS)):

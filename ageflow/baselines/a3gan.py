@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ageflow.baselines.base import Baseline, Batch, Losses, Recipe, without_gradients
+from ageflow.baselines.base import Baseline, Batch, Losses, Recipe
 from ageflow.baselines.blocks import PatchD, Translator, channels_of, haar, lsgan
 
 
@@ -22,7 +22,7 @@ class A3GAN(Baseline):
     def build(self, attributes: int) -> None:
         (base,) = channels_of(self.width, 64)
         condition = self.groups + attributes
-        self.generator = Translator(3, base, 6, condition=condition)
+        self.generator = Translator(3, base, 6, condition=condition, transposed=False)
         widths = channels_of(self.width, 64, 128, 256, 512)
         self.critic = PatchD(3, widths, (2, 2, 2, 1), condition, joined={1: 12, 2: 48})
 
@@ -41,8 +41,7 @@ class A3GAN(Baseline):
         """LSGAN, pixels and features kept."""
         y = self.generate(batch.x, batch.target, None, batch.attributes)
         batch.made = {"faces": y.detach()}
-        with without_gradients(self.critic):
-            scores = self.score(y, torch.cat([batch.target, batch.attributes], 1))[0]
+        scores = self.score(y, torch.cat([batch.target, batch.attributes], 1))[0]
         return {
             "adversarial": 2 * lsgan(scores, 1),
             "pixel": F.mse_loss(y, batch.x),

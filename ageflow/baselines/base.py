@@ -1,9 +1,8 @@
 """What every baseline is: networks, losses, the paper's numbers; and the faces of an update."""
 
-import contextlib
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -149,22 +148,15 @@ class Baseline(nn.Module, ABC):
 
     @abstractmethod
     def objectives(self) -> dict[str, tuple[nn.Module, Callable[[Batch], Losses]]]:
-        """In the order of their updates: what each trains, and its losses. The first is the generator's."""
+        """In the order of their updates: what each trains, and its losses. The first is the generator's.
+
+        The loop keeps all other networks fixed while it computes a loss (`ageflow.training.distributed.learning`).
+        """
 
     @property
     def pairs(self) -> frozenset[tuple[int, int]] | None:
         """The (source, target) groups that it was made for; None: all."""
         return None
-
-
-@contextlib.contextmanager
-def without_gradients(*networks: nn.Module) -> Iterator[None]:
-    """While the block lasts, networks are as fixed: a loss's gradient goes through them and not into them."""
-    for network in networks:
-        network.requires_grad_(False)
-    yield
-    for network in networks:
-        network.requires_grad_(True)
 
 
 def conditional(score: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], batch: Batch) -> Losses:

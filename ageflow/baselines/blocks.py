@@ -51,6 +51,8 @@ class Translator(nn.Module):
         kernel: side of the kernels that halve and double: 3 or 4.
         condition: numbers a face that are joined as maps after the halvings.
         zero: begin with outputs of zero.
+        transposed: double by transposed convolutions, which leave a grid in faces until it is unlearned; else by
+            repeating pixels and a 3×3 convolution.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Translator(nn.Module):
         kernel: int = 3,
         condition: int = 0,
         zero: bool = False,
+        transposed: bool = True,
     ) -> None:
         super().__init__()
         inner = 4 * base
@@ -75,6 +78,8 @@ class Translator(nn.Module):
             return layers(nn.Conv2d(n, 2 * n, kernel, 2, 1, bias=False))
 
         def double(n: int) -> list[nn.Module]:
+            if not transposed:
+                return [nn.Upsample(scale_factor=2), *layers(nn.Conv2d(n, n // 2, 3, padding=1, bias=False))]
             return layers(nn.ConvTranspose2d(n, n // 2, kernel, 2, 1, output_padding=kernel % 2, bias=False))
 
         first = layers(nn.Conv2d(channels, base, stem, padding=stem // 2, bias=False))

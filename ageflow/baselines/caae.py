@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ageflow.baselines.base import Baseline, Batch, Losses, Recipe, without_gradients
+from ageflow.baselines.base import Baseline, Batch, Losses, Recipe
 from ageflow.baselines.blocks import channels_of, normalisation, total_variation, with_maps
 
 _Z = 50
@@ -101,8 +101,7 @@ class CAAE(Baseline):
         z = self.generator["encoder"](batch.x)
         y = self._decode(z, labels)
         batch.made = {"z": z.detach(), "faces": y.detach(), "labels": labels}
-        with without_gradients(self.critic, self.critic_z):
-            adversarial, uniform = _bce(self.critic(y, labels), 1), _bce(self.critic_z(z), 1)
+        adversarial, uniform = _bce(self.critic(y, labels), 1), _bce(self.critic_z(z), 1)
         losses = {"pixel": F.l1_loss(y, batch.x), "adversarial": adversarial, "uniform": uniform}
         return losses | {"variation": total_variation(y)}
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ageflow.baselines.base import Baseline, Batch, Losses, Recipe, without_gradients
+from ageflow.baselines.base import Baseline, Batch, Losses, Recipe
 from ageflow.baselines.blocks import PatchD, Translator, channels_of, lsgan, with_maps
 
 _WAYS = ("younger", "older")
@@ -74,8 +74,7 @@ class DualAcGAN(Baseline):
             made, there = self._drawn(way, faces[back], labels[way])
             again, home = self._drawn(back, made, labels[back])
             batch.made[way] = made.detach()
-            with without_gradients(self.critic):
-                scores, read = self.critic[way](made)
+            scores, read = self.critic[way](made)
             losses["adversarial"] += 2 * lsgan(scores, 1)
             losses["labels"] += (read - labels[way]).square().sum(1).mean()
             losses["cycle"] += F.l1_loss(again, faces[back])

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ageflow.baselines.base import Baseline, Batch, Losses, Recipe, conditional, without_gradients
+from ageflow.baselines.base import Baseline, Batch, Losses, Recipe, conditional
 from ageflow.baselines.blocks import PatchD, Translator, channels_of, lsgan, total_variation, with_maps
 
 # Forehead, eyes and mouth of an aligned face, eighths of its side: top, bottom; all from the 1st to the 7th column.
@@ -31,8 +31,10 @@ class GlobalLocal(nn.Module):
 
     def __init__(self, channels: int, labels: int, base: int) -> None:
         super().__init__()
-        whole = Translator(channels + labels, base, 6, (channels,), zero=True)
-        parts = (Translator(channels + labels, base // 2, 2, (channels,), zero=True) for _ in _PATCHES)
+        whole = Translator(channels + labels, base, 6, (channels,), zero=True, transposed=False)
+        parts = (
+            Translator(channels + labels, base // 2, 2, (channels,), zero=True, transposed=False) for _ in _PATCHES
+        )
         self.networks = nn.ModuleList([whole, *parts])
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
@@ -56,7 +58,7 @@ class GLCA(Baseline):
     """
 
     recipe = Recipe(
-        100_000, 16, 1e-4, weights={"adversarial": 10.0, "identity": 20.0, "age": 5.0, "pixel": 30.0, "variation": 0.0}
+        100_000, 16, 1e-4, weights={"adversarial": 30.0, "identity": 20.0, "age": 3.0, "pixel": 20.0, "variation": 0.0}
     )
     bands = 3  # channels that the networks see
 
@@ -91,7 +93,6 @@ class GLCA(Baseline):
         """LSGAN, features kept, C's age, pixels kept; WGLCA-GAN's total variation."""
         y = self.generate(batch.x, batch.target, None, batch.attributes)
         batch.made = {"faces": y.detach()}
-        with without_gradients(self.critic):
-            losses = {"adversarial": lsgan(self._score(y, batch.target)[0], 1)}
+        losses = {"adversarial": lsgan(self._score(y, batch.target)[0], 1)}
         losses |= {"identity": batch.identity_loss(y), "age": batch.age_loss(y), "pixel": F.l1_loss(y, batch.x)}
         return losses | {"variation": total_variation(y)}

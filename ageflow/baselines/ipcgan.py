@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ageflow.baselines.base import Baseline, Batch, Losses, Recipe, conditional, without_gradients
+from ageflow.baselines.base import Baseline, Batch, Losses, Recipe, conditional
 from ageflow.baselines.blocks import PatchD, Translator, channels_of, lsgan, with_maps
 
 
@@ -34,6 +34,5 @@ class IPCGAN(Baseline):
         """LSGAN, features kept, and C's age."""
         y = self.generate(batch.x, batch.target, None, batch.attributes)
         batch.made = {"faces": y.detach()}
-        with without_gradients(self.critic):
-            adversarial = lsgan(self.critic(y, batch.target)[0], 1)
+        adversarial = lsgan(self.critic(y, batch.target)[0], 1)
         return {"adversarial": adversarial, "identity": batch.identity_loss(y), "age": batch.age_loss(y)}

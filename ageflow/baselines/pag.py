@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ageflow.baselines.base import Baseline, Batch, Losses, Recipe, without_gradients
+from ageflow.baselines.base import Baseline, Batch, Losses, Recipe
 from ageflow.baselines.blocks import Translator, channels_of, feature_distance, lsgan
 
 
@@ -77,9 +77,8 @@ class PAG(Baseline):
         for network, critic in zip(self.generator, self.critic, strict=True):
             y = self._aged(network, batch.x)
             batch.made["faces"].append(y.detach())
-            with without_gradients(critic):
-                stages = batch.c.stages(y)
-                losses["adversarial"] += 2 * lsgan(critic(stages), 1)
+            stages = batch.c.stages(y)
+            losses["adversarial"] += 2 * lsgan(critic(stages), 1)
             losses["pixel"] += F.mse_loss(y, batch.x)
             losses["identity"] += feature_distance(stages, batch.x_stages)
         return losses

@@ -14,7 +14,7 @@ class WGLCA(GLCA):
     """
 
     recipe = Recipe(
-        100_000, 16, 1e-4, weights={"adversarial": 10.0, "identity": 30.0, "age": 5.0, "pixel": 50.0, "variation": 1e-4}
+        100_000, 16, 1e-4, weights={"adversarial": 30.0, "identity": 20.0, "age": 3.0, "pixel": 30.0, "variation": 1e-4}
     )
 
     @property

@@ -111,7 +111,7 @@ def accumulate(modules: nn.Module, losses: nn.Module, mine: list[MicroBatch], se
     modules.zero_grad()
     modules.train()
     sums: Values = {}
-    with _learning(losses, modules):
+    with learning(losses, modules):
         for part in mine:
             if part is not mine[0]:
                 freeze_spectral_norms(modules)
@@ -126,7 +126,7 @@ def accumulate(modules: nn.Module, losses: nn.Module, mine: list[MicroBatch], se
 
 
 @contextlib.contextmanager
-def _learning(losses: nn.Module, modules: nn.Module) -> Iterator[None]:
+def learning(losses: nn.Module, modules: nn.Module) -> Iterator[None]:
     """While the block lasts, of `modules` only the parameters of `losses` ask for gradients."""
     own = {*losses.parameters()}
     others = [each for each in modules.parameters() if each.requires_grad and each not in own]

@@ -8,6 +8,7 @@ import torch
 from ageflow.baselines.train import BaselineTask, own_settings, train_baselines
 from ageflow.data.faces import Faces
 from ageflow.run import Workspace
+from ageflow.training.distributed import learning
 from ageflow.training.task import MicroBatch
 from tests.tiny import settings_of, write_faces
 
@@ -41,5 +42,8 @@ def losses_of(task: BaselineTask) -> dict[str, dict[str, torch.Tensor]]:
     with torch.no_grad():  # GLCA-GAN begins with x itself, where the gradient of keeping it is zero
         for parameter in task.modules.parameters():
             parameter += 0.02 * torch.randn_like(parameter)
-    batch = task.batch(WHOLE)
-    return {key: losses(batch) for key, (_, losses) in task.model.objectives().items()}
+    batch, found = task.batch(WHOLE), {}
+    for key, (network, losses) in task.model.objectives().items():
+        with learning(network, task.modules):  # as in the loop
+            found[key] = losses(batch)
+    return found

@@ -22,6 +22,7 @@ import argparse
 import hashlib
 import itertools
 import json
+import os
 import re
 import sys
 import warnings
@@ -33,11 +34,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from ageflow.downloads import not_downloaded
-from ageflow.run import Manifest, as_json, write_atomically
+from ageflow.run import Manifest, as_json, atomic_file, write_atomically
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 PARTS = ("glow", "translator", "classifier")
@@ -122,23 +123,30 @@ def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
 def save_checkpoint(
     folder: Path, iteration: int, tensors: Mapping[str, Tensor], manifest: Manifest, networks: Mapping[str, Any]
 ) -> Path:
-    """Write one checkpoint atomically and drop all but the newest two.
+    """Write one checkpoint atomically, without a copy of it in memory, and drop all but the newest two.
 
     Arguments:
         folder: the training's.
         iteration: updates done.
-        tensors: by name, beginning with ``model.``, ``average.``, ``optimizer.``, …
+        tensors: on the CPU, by name, beginning with ``model.``, ``average.``, ``optimizer.``, …
         manifest: settings and inputs of the training.
         networks: shape of each network, by part.
     """
     path = checkpoint_file(folder, iteration)
-    # safetensors refuses views that share memory and loses channels_last strides, so every tensor goes in as its own.
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    kept = {name: tensor.contiguous() for name, tensor in tensors.items()}  # safetensors loses channels_last strides
     weights = {name: tensor for name, tensor in kept.items() if name.startswith(("model.", "average."))}
     about = {"settings": manifest.settings, "inputs": manifest.inputs, "networks": networks}
     metadata = {"iteration": str(iteration), "fingerprint": checksum(weights, {})[:16]}
     metadata |= {name: json.dumps(value, sort_keys=True, default=str) for name, value in about.items()}
-    write_atomically(path, save(kept, metadata | {"checksum": checksum(kept, metadata)}))
+    metadata["checksum"] = checksum(kept, metadata)
+    with atomic_file(path) as file:
+        try:
+            save_file(kept, file.name, metadata)  # another file of that name, from its own `.tmp……`
+        except SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else None, str(error)) from error
+        with Path(file.name).open("rb") as written:
+            os.fsync(written.fileno())
     for _, old in checkpoints(folder)[:-_KEPT]:
         old.unlink(missing_ok=True)
     return path

@@ -39,7 +39,8 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "w+b") as file:
+        os.close(descriptor)
+        with open(temporary, "w+b") as file:  # noqa: PTH123  (its name is text, for those who write by name)
             yield file
             file.flush()
             os.fsync(file.fileno())

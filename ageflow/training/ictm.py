@@ -65,7 +65,7 @@ class TranslatorTask(Task):
         workspace = Workspace.of(settings)
         faces, glow_folder = Faces.open(workspace.require("faces")), workspace.require("glow")
         made_from = {"glow": fingerprint(glow_folder), "faces": faces.fingerprint}
-        self.latents = Latents.open(workspace.require("latents"), faces, made_from["glow"])
+        self.latents = Latents.open(workspace.require("latents"), faces, made_from["glow"], settings.device)
         prototypes = Prototypes.load(workspace.require("prototypes"), **made_from)
         self.faces, self.reader = faces, None
         self.split_rows = {split: self.latents.rows(split=split) for split in ("train", "test")}
@@ -74,7 +74,7 @@ class TranslatorTask(Task):
         self.prototypes = prototypes.to(self.device)
         size = 4 * len(self.latents) * self.latents.dimensions
         self.held = None  # all latents, on a GPU that has room for them
-        if self.device.type == "cuda" and size < free_memory(self.device) / 4:
+        if self.latents.shards and self.device.type == "cuda" and size < free_memory(self.device) / 4:
             self.held = torch.cat([torch.tensor(shard, device=self.device) for shard in self.latents.shards])
         self.glow = load_glow(glow_folder, settings.device)
         self.count = len(prototypes.means)

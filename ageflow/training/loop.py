@@ -77,6 +77,8 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
                 set_aside(folder)
             for each in (folder, folder / "samples"):
                 remove_leftovers(each, _OUR_FILES)
+            for each in folder.glob(".tmp??????"):  # safetensors' own
+                each.unlink()
         task.modules.to(device)
         state = _begin(task, settings, folder, together)
         if together.first and state.iteration > settings.iterations:
@@ -138,7 +140,8 @@ def _iterate(state: State, settings: Training, folder: Path, together: Processes
     show = settings.progress and together.first
     bar = progress_bar(total=settings.iterations, initial=first, unit="step", title=folder.name, show=show)
     began = saved = time.perf_counter()
-    with bar, contextlib.closing(Metrics(folder, first)) if together.first else contextlib.nullcontext() as metrics:
+    metrics_of = contextlib.closing(Metrics(folder, first)) if together.first else contextlib.nullcontext()
+    with bar, state.writing(), metrics_of as metrics:
         if metrics and settings.iterations == 0:  # the weights it begins from, as they are
             metrics.write(0, task.preview(state.averaged.eval(), folder / "samples", 0))
             state.save(folder)
@@ -197,6 +200,8 @@ def _update(state: State, losses: list[nn.Module], settings: Training, micro_bat
         logged = objective.reduce_metrics(logged)
         norm = nn.utils.clip_grad_norm_(objective.parameters, settings.clip or math.inf)
         skip = (~(torch.isfinite(norm) & torch.isfinite(logged["loss"]))).float()
+        if state.device.type == "cpu":
+            state.written()
         objective.step(skip, rate)
         for statistic, before in statistics:  # a skipped update leaves nothing behind
             statistic.copy_(torch.where(skip > 0, before, statistic))
@@ -213,6 +218,7 @@ def _update(state: State, losses: list[nn.Module], settings: Training, micro_bat
 
 def _go_back(state: State, settings: Training, folder: Path, together: Processes) -> None:
     """To the newest checkpoint from before the row of updates that were not finite, with half the learning rate."""
+    state.written()
     setbacks, total = state.setbacks + 1, state.skipped[0]
     what = f"{_MOST_IN_A_ROW} steps in a row up to iteration {state.iteration} were not finite in loss or gradient"
     before = (checkpoint for checkpoint in readable(folder) if not checkpoint.tensors("counts.")["skipped"][1])

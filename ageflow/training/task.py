@@ -4,9 +4,11 @@ An update's batch is the same whatever it is cut into. Its faces depend on (seed
 the whole batch by every process, from the same seed, and each takes its rows of it (`MicroBatch.rows`).
 """
 
+import contextlib
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,6 +168,7 @@ class State:
 
     def __post_init__(self) -> None:
         self.iteration, self.resumed, self.setbacks = 0, False, 0
+        self._writes: Future | None = None
         self.skipped = torch.zeros(3, device=self.device, dtype=torch.int64)
         # Not by torch.optim.swa_utils.AveragedModel: that waits for the device in every update, to read its own counter.
         self.averaged = copy.deepcopy(self.task.modules).requires_grad_(False)
@@ -187,8 +190,26 @@ class State:
         for buffer, newest in zip(*self._followed, strict=True):
             buffer.copy_(newest)
 
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """While the block lasts, `save` writes beside the next update's gradients; at its end, all is written."""
+        with ThreadPoolExecutor(1) as self._writer:
+            yield
+            self.written()
+
+    def written(self) -> None:
+        """Wait for what is being written. On the CPU nothing is copied for it, so weights may change only afterwards.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if (writes := self._writes) is not None:
+            self._writes = None
+            writes.result()
+
     def save(self, folder: Path) -> None:
-        """Write a checkpoint of it."""
+        """Begin to write a checkpoint of it."""
+        self.written()
         tensors = {f"model.{name}": tensor for name, tensor in self.task.modules.state_dict().items()}
         if self.ema:
             tensors |= {f"average.{name}": tensor for name, tensor in self.averaged.named_parameters()}
@@ -196,7 +217,13 @@ class State:
             for index, state in objective.optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{objective.name}.{index}.{name}": tensor for name, tensor in state.items()}
         tensors |= {"counts.skipped": self.skipped, "counts.setbacks": torch.tensor(self.setbacks)}
-        save_checkpoint(folder, self.iteration, tensors, self.task.manifest, self.task.networks)
+        changing = {buffer.data_ptr() for buffer in changing_buffers(self.task.modules)}  # by the next forward pass
+        kept = {
+            name: tensor.detach().cpu().clone() if tensor.data_ptr() in changing else tensor.detach().cpu()
+            for name, tensor in tensors.items()
+        }
+        about = self.iteration, kept, self.task.manifest, self.task.networks
+        self._writes = self._writer.submit(save_checkpoint, folder, *about)
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Become what `checkpoint` holds."""

@@ -8,7 +8,7 @@ import itertools
 import json
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from ageflow.config import ParameterError
 from ageflow.config import Prototypes as PrototypesSettings
 from ageflow.data.faces import Faces
 from ageflow.data.records import GENDERS, PAPER_GROUPS, AgeGroups
-from ageflow.device import devices_of, fast_precision, keep_freed_memory
+from ageflow.device import device_of, devices_of, fast_precision, keep_freed_memory
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.run import MANIFEST, Manifest, Workspace, atomic_file, digest, remove_leftovers, sole_writer
 from ageflow.translation.ages import as_weights
@@ -50,6 +50,7 @@ class Latents:
         glow: fingerprint of the GLOW that encoded them.
         faces: that of the faces.
         age_groups: the faces'.
+        encode: rows to latents, where they were not kept; then there are no shards.
     """
 
     table: pd.DataFrame
@@ -57,20 +58,27 @@ class Latents:
     glow: str
     faces: str
     age_groups: AgeGroups = PAPER_GROUPS
+    encode: Callable[[np.ndarray], Tensor] | None = None
 
     @classmethod
-    def open(cls, folder: Path, faces: Faces, glow: str | None = None) -> "Latents":
+    def open(cls, folder: Path, faces: Faces, glow: str | None = None, device: str = "auto") -> "Latents":
         """The latents that `encode_faces` left in `folder`, of these `faces`.
 
         Arguments:
             folder: the run's ``latents``, finished.
             faces: the run's.
             glow: fingerprint of the run's GLOW; None: not compared.
+            device: where they are encoded each time, if they were not kept.
 
         Raises:
             CheckpointError: they are of other faces or of another GLOW, or damaged.
         """
         inputs = check_inputs(folder, faces=faces.fingerprint, glow=glow)
+        if not Manifest.read(folder).settings["keep"]:
+            on = device_of(device)
+            glow = load_glow(folder.parent / "glow", device, fast_precision(on))
+            encode = functools.partial(_latents_of, faces, glow, on)
+            return cls(faces.table, [], **inputs, age_groups=faces.age_groups, encode=encode)
         shards = [_read(*shard) for shard in _files(folder, faces).items()]
         return cls(faces.table, shards, **inputs, age_groups=faces.age_groups)
 
@@ -80,11 +88,13 @@ class Latents:
     @property
     def dimensions(self) -> int:
         """D."""
-        return self.shards[0].shape[1]
+        return (self.shards or [self.batch([0])])[0].shape[1]
 
     def batch(self, index: Sequence[int] | np.ndarray | slice | Tensor) -> Tensor:
         """Rows of the latents, float32 [B, D], on the CPU, in the order asked for."""
         rows = np.arange(len(self))[index.numpy() if isinstance(index, Tensor) else index]
+        if self.encode is not None:
+            return self.encode(rows)
         shards, positions = np.divmod(rows, len(self.shards[0]))
         batch = np.empty((len(rows), self.dimensions), dtype=np.float32)
         for shard in np.unique(shards):
@@ -126,6 +136,8 @@ def _read(file: Path, count: int) -> np.ndarray:
 def encode_faces(settings: PrototypesSettings) -> Latents:
     """Encode all of the run's faces with its GLOW, once; stopped, it continues with what is missing.
 
+    With ``keep = False`` no latents are written: whatever needs some encodes them, each time.
+
     In this process, or where there are several GPUs in one process each, or on a dask cluster's workers, which see the
     same folders: a script that starts processes needs ``if __name__ == "__main__":``, a notebook does not.
 
@@ -140,15 +152,16 @@ def encode_faces(settings: PrototypesSettings) -> Latents:
     folder = workspace.folder("latents")
     inputs = {"glow": fingerprint(glow), "faces": faces.fingerprint}
     manifest = Manifest.read(folder)
-    if manifest is not None and manifest.inputs == inputs:
+    kept = {"keep": settings.keep}
+    if manifest is not None and manifest.inputs == inputs and manifest.settings == kept:
         with contextlib.suppress(CheckpointError):  # damaged: encoded anew
-            return Latents.open(folder, faces)
+            return Latents.open(folder, faces, device=settings.device)
     with sole_writer(folder):
         (folder / MANIFEST).unlink(missing_ok=True)
         remove_leftovers(folder, r"latents-\d+\.npy")
-        files = _files(folder, faces)
+        files = _files(folder, faces) if settings.keep else {}
         for file in set(folder.glob("latents-*.npy")) - set(files):
-            file.unlink()  # of more faces
+            file.unlink()  # of more faces, or no longer wanted
         # A cluster's workers have devices of their own, which this machine may lack.
         workers = settings.workers or (1 if settings.scheduler else len(devices_of(settings.device)))
         where = {"workers": workers, "scheduler": settings.scheduler}
@@ -160,9 +173,9 @@ def encode_faces(settings: PrototypesSettings) -> Latents:
             resumable_map(encode, range(len(files)), folder / "pieces", keys, **where, **bar)
         finally:
             _opened.cache_clear()  # the GLOW's memory is wanted for what comes next
-        shutil.rmtree(folder / "pieces")
-        Manifest(inputs, fingerprint=digest(inputs)).write(folder)
-    return Latents.open(folder, faces)
+        shutil.rmtree(folder / "pieces", ignore_errors=not files)
+        Manifest(inputs, kept, digest(inputs)).write(folder)
+    return Latents.open(folder, faces, device=settings.device)
 
 
 _turn: dict[str, int] = {}  # the shard that this process began with
@@ -177,13 +190,18 @@ def _encode(shard: int, settings: PrototypesSettings, of_glow: str, length: int)
     own = devices[_turn.setdefault(settings.device, shard) % len(devices)]
     faces, glow = _opened(workspace, of_glow, own)
     rows = np.arange(shard * length, min((shard + 1) * length, len(faces)))
-    with torch.inference_mode():
-        parts = np.split(rows, range(settings.encode_batch, len(rows), settings.encode_batch))
-        latents = torch.cat([glow.encode(faces.images(part).to(own)).cpu() for part in parts])
+    latents = _latents_of(faces, glow, own, rows, settings.encode_batch)
     halves = latents.abs().max() < _LARGEST_HALF
     with atomic_file(workspace.path("latents", _NAME.format(shard))) as file:
         np.save(file, (latents.half() if halves else latents).numpy())
     return {}
+
+
+@torch.inference_mode()
+def _latents_of(faces: Faces, glow: Glow, device: torch.device, rows: np.ndarray, at_a_time: int = 64) -> Tensor:
+    """Faces encoded, float32 [B, D] on the CPU."""
+    parts = np.split(rows, range(at_a_time, len(rows), at_a_time))
+    return torch.cat([glow.encode(faces.images(part).to(device)).cpu() for part in parts])
 
 
 @functools.lru_cache(maxsize=1)  # one set's shards after another

@@ -91,7 +91,7 @@ def test_what_a_killed_training_had_half_written_is_removed_and_nothing_else(tmp
     """SIGKILL in the middle of a checkpoint leaves its temporary file: gigabytes, for a GLOW of the paper's size."""
     (tmp_path / "samples").mkdir()
     ours = [".checkpoint-00000021.safetensors.p68ego6u", ".metrics.jsonl.abcdefgh"]
-    ours += ["samples/.samples-00000020.png.a_b1c2d3"]
+    ours += ["samples/.samples-00000020.png.a_b1c2d3", ".tmpi3LWSq"]  # the last is safetensors' own
     others = [".checkpoint-00000021.safetensors", ".notes.abcdefgh", "samples/mine.png"]
     for name in ours + others:
         (tmp_path / name).write_bytes(b"half")

@@ -1,12 +1,15 @@
 """The loop: what it resumes to, what it skips, and how it accumulates, clips and averages."""
 
+import time
+
 import pytest
 import torch
 from torch import nn
 
-from ageflow.checkpoint import checkpoints, latest
+from ageflow.checkpoint import checkpoint_file, checkpoints, latest, read_checkpoint, save_checkpoint
 from ageflow.run import Manifest
 from ageflow.training import loop
+from ageflow.training import task as tasks
 from ageflow.training.distributed import Processes
 from ageflow.training.loop import TrainingDivergedError, train
 from ageflow.training.metrics import read_metrics
@@ -62,6 +65,39 @@ def test_averaged_weights_follow_slowly_and_equal_the_formula(tmp_path):
     torch.testing.assert_close(averaged, average)
     assert not torch.equal(averaged, now)
     assert torch.equal(latest(tmp_path / "a").state("line")["0.weight"], averaged), "what is used of a training"
+
+
+def test_a_checkpoint_is_written_while_the_next_gradients_are_computed_and_before_weights_change(tmp_path, monkeypatch):
+    happened = []
+
+    class Watched(Line):
+        def loss(self, part):
+            happened.append(f"gradients {part.number}")
+            return super().loss(part)
+
+    def slowly(folder, iteration, tensors, *about):
+        time.sleep(0.5)
+        found = save_checkpoint(folder, iteration, tensors, *about)
+        happened.append(f"written {iteration}")
+        return found
+
+    monkeypatch.setattr(tasks, "save_checkpoint", slowly)
+    train(Watched(), settings(iterations=12), tmp_path / "slow")
+    assert happened[10:] == ["gradients 10", "written 10", "gradients 11", "written 12"]
+    monkeypatch.undo()
+    train(Line(), settings(iterations=10), tmp_path / "ten")
+    ten, slow = (read_checkpoint(checkpoint_file(tmp_path / name, 10)) for name in ("ten", "slow"))
+    assert ten.fingerprint == slow.fingerprint, "what was saved are the weights of iteration 10"
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_training(tmp_path, monkeypatch):
+    def full(*about):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tasks, "save_checkpoint", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(watched := Line(), settings(), tmp_path / "a")
+    assert max(watched.seen) == 10, "in the update after it"
 
 
 def test_it_also_saves_when_some_minutes_have_passed(tmp_path, monkeypatch):

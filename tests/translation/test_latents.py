@@ -12,7 +12,8 @@ from ageflow.checkpoint import CheckpointError
 from ageflow.data.faces import Faces
 from ageflow.flows.glow import Glow, load_glow
 from ageflow.run import Workspace
-from ageflow.training.ictm import train_translator
+from ageflow.training.ictm import TranslatorTask, train_translator
+from ageflow.training.task import MicroBatch
 from ageflow.translation import prototypes as prototypes_module
 from ageflow.translation.prototypes import Latents, encode_faces
 from tests.tiny import copy_of, settings_of
@@ -44,6 +45,19 @@ def test_latents_are_encoded_once_and_decode_to_the_faces(encoded):
     back = load_glow(folder_of(encoded, "glow")).decode(latents.batch([0, 5]))
     assert (ageflow.to_uint8(back).int() - faces.images([0, 5]).int()).abs().max() <= 2, "kept in half precision"
     assert {shard.dtype.name for shard in latents.shards} == {"float16"}
+
+
+def test_latents_that_are_not_kept_are_encoded_when_they_are_asked_for(runs_root):
+    kept = all_of(encode_faces(settings_of("prototypes", runs_root)))
+    latents = encode_faces(settings_of("prototypes", runs_root, keep=False))
+    assert not list(folder_of(runs_root).glob("*.npy")), "they take no room"
+    assert (len(latents), latents.dimensions) == kept.shape
+    np.testing.assert_allclose(latents.batch([3, 1]), kept[[3, 1]], atol=4e-3)
+    faces = Faces.open(folder_of(runs_root, "faces"))
+    np.testing.assert_array_equal(Latents.open(folder_of(runs_root), faces).batch([5]), latents.batch([5]))
+    translator = TranslatorTask(settings_of("train_ictm", runs_root))
+    assert translator.translator_loss(MicroBatch(0, 0, 4, 8))[0].isfinite()
+    np.testing.assert_array_equal(all_of(encode_faces(settings_of("prototypes", runs_root))), kept)
 
 
 def test_rows_come_in_the_order_asked_for_whatever_shards_they_lie_in():

@@ -76,7 +76,9 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 @functools.cache
-def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+def constant(
+    values: tuple[float, ...] | tuple[tuple[float, ...], ...], device: torch.device, dtype: torch.dtype
+) -> Tensor:
     """A tensor that is made on a device once, as the host waits for the device each time."""
     with torch.inference_mode(False):
         return torch.tensor(values, device=device, dtype=dtype)

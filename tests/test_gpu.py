@@ -11,7 +11,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from ageflow.baselines.train import BaselineTask, own_settings
 from ageflow.benchmark import Case, gemm_peak, measure
+from ageflow.config import BASELINES
 from ageflow.data.faces import Faces
 from ageflow.evaluation.identity import DlibEmbedder, DlibResNet
 from ageflow.evaluation.judges import SecondAgeJudge
@@ -38,6 +40,7 @@ STEPS = {
     "ictm, decoded": ("train_ictm", DECODED),
     "no ictm": ("train_ictm", {"network": "no_ictm"}),
     "classifier": ("train_classifiers", {}),
+    **{name: ("baselines", {"methods": [name]}) for name in BASELINES},
 }
 
 
@@ -49,6 +52,9 @@ def task_of(step, runs_root, **values):
         return GlowTask(settings, faces), settings
     if step == "train_classifiers":
         return ClassifierTask(settings, faces, "age", also=["gender"]), settings
+    if step == "baselines":
+        settings = own_settings(settings, *settings.methods)
+        return BaselineTask(settings, faces, workspace.path("decoded_age")), settings
     decoded = settings.age_classifier == "decoded"
     return TranslatorTask(settings, workspace.path("decoded_age") if decoded else None), settings
 

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ageflow.device import constant
 from ageflow.translation.classifier import Classifier
 
-_HAAR = torch.tensor([[1, 1, 1, 1], [1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]]) / 2  # LL, LH, HL, HH
+_HAAR = ((0.5, 0.5, 0.5, 0.5), (0.5, 0.5, -0.5, -0.5), (0.5, -0.5, 0.5, -0.5), (0.5, -0.5, -0.5, 0.5))  # LL, LH, HL, HH
 _EPSILON = {"batch": 1e-3, "instance": 1e-5}  # of batch normalisation IPCGAN's; with 1e-5 its D collapses
 
 
@@ -168,12 +169,12 @@ def haar(x: Tensor) -> Tensor:
     splits every band again.
     """
     blocks = F.pixel_unshuffle(x, 2).unflatten(1, (-1, 4))
-    return torch.einsum("kj,bcjhw->bckhw", _HAAR.to(x), blocks).flatten(1, 2)
+    return torch.einsum("kj,bcjhw->bckhw", constant(_HAAR, x.device, x.dtype), blocks).flatten(1, 2)
 
 
 def inverse_haar(bands: Tensor) -> Tensor:
     """`haar` undone: its matrix is its own inverse."""
-    blocks = torch.einsum("kj,bcjhw->bckhw", _HAAR.to(bands), bands.unflatten(1, (-1, 4)))
+    blocks = torch.einsum("kj,bcjhw->bckhw", constant(_HAAR, bands.device, bands.dtype), bands.unflatten(1, (-1, 4)))
     return F.pixel_shuffle(blocks.flatten(1, 2), 2)
 
 

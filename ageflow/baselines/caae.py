@@ -115,5 +115,5 @@ class CAAE(Baseline):
 
     def critic_z_losses(self, batch: Batch) -> Losses:
         """Dz: uniform numbers in (−1, 1) against z."""
-        prior = 2 * batch.part.rows(torch.rand(batch.part.size, _Z)).to(batch.x) - 1
+        prior = 2 * batch.part.rows(torch.rand(batch.part.size, _Z, device=batch.x.device)) - 1
         return {"real": _bce(self.critic_z(prior), 1), "fake": _bce(self.critic_z(batch.made["z"]), 0)}

@@ -13,7 +13,7 @@ from ageflow.baselines.blocks import FrozenC, as_signed, one_hot
 from ageflow.checkpoint import fingerprint
 from ageflow.config import ParameterError, TrainBaselines, nearest, validated
 from ageflow.data.faces import Faces
-from ageflow.device import device_of, fast_precision
+from ageflow.device import device_of, fast_precision, sent
 from ageflow.parameters import settings as settings_of
 from ageflow.run import Manifest, Workspace
 from ageflow.training.classifier import augmented, labelled, numbered
@@ -124,10 +124,10 @@ class BaselineTask(Task):
             part=part,
             x=self._images(rows, part),
             source=self._groups(self.groups[rows]),
-            attributes=self.attributes[rows].to(self.device),
+            attributes=sent(self.attributes[rows], self.device),
             y=self._images(chosen, part),
             target=self._groups(target),
-            y_attributes=self.attributes[chosen].to(self.device),
+            y_attributes=sent(self.attributes[chosen], self.device),
             wrong=self._groups(wrong),
             real=lambda groups: self._images(others(groups), part),
             ages=lambda faces: self.c.ages(augmented(smoothed((faces + 1) / 2), part, _MOVED)),
@@ -135,11 +135,11 @@ class BaselineTask(Task):
         )
 
     def _groups(self, groups: Tensor) -> Tensor:
-        return one_hot(groups, self.count).to(self.device)
+        return sent(one_hot(groups, self.count), self.device)
 
     def _images(self, rows: np.ndarray, part: MicroBatch) -> Tensor:
         """Faces in [−1, 1], half of them mirrored."""
-        images = as_signed(self.faces.images(rows).to(self.device))
+        images = as_signed(sent(self.faces.images(rows), self.device))
         mirrored = part.rows(torch.rand(part.size, device=self.device)) < 0.5
         return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 

@@ -3,6 +3,7 @@
 Two short notebooks do what 01 to 05 and what 06 do, so that a run is two kernels.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -154,6 +155,23 @@ def test_local_processes_and_this_process_do_it_alike(workers: int, tmp_path: Pa
         assert "made by" in log.read_text()
         openmp, mkl = re.search(r"threads (\d+) (\d+)", log.read_text()).groups()
         assert openmp == mkl
+
+
+def test_on_a_nannys_worker_torch_has_the_threads_that_the_worker_was_given(tmp_path: Path, monkeypatch):
+    write_notebook(
+        tmp_path,
+        "02_train_glow",
+        "import torch\nprint('threads', torch.get_num_threads())\n" + MAKE.format(names=["glow"]),
+    )
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    arguments = f"--preset smoke --notebooks 02 --runs-root {tmp_path} --notebooks-folder {tmp_path}".split()
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
+    with LocalCluster(**options, memory_limit=0) as cluster:
+        seen = cluster.get_client().run(lambda: (os.environ["OMP_NUM_THREADS"], os.environ["MKL_NUM_THREADS"]))
+        assert [*seen.values()] == [("2", "1")], "what the nanny does"
+        assert main([*arguments, "--seed", "0", "1", "--scheduler", cluster.scheduler_address]) == 0
+    assert "threads 2" in (tmp_path / "demo" / "smoke-seed0" / "notebooks" / "batch.log").read_text()
 
 
 def test_a_run_that_kills_its_workers_ends_no_other(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -121,15 +121,21 @@ def eyes(aligner, pictures) -> list[np.ndarray]:
     return [five[0, :2] for five in aligner.locate(pictures[:12])]
 
 
-@pytest.mark.parametrize("share", [0.35, 0.44, 0.525], ids="dlib's chip, padding {}".format)
-def test_a_face_that_fills_its_picture_is_read_whole(aligner, pictures, eyes, share):
-    """The eyes' distance is this share of the crop's side: 0.35 at dlib's padding of 0.25, 0.525 without any."""
+def cropped(pictures, eyes, share: float) -> tuple[list[Image.Image], list[np.ndarray]]:
+    """Crops of which the eyes' distance is this share of the side, and where the eyes are in them."""
     crops, inside = [], []
     for picture, (left, right) in zip(pictures, eyes, strict=False):
         side = (right - left)[0] / share
         corner = (left + right) / 2 - (side / 2, (0.22 + (0.525 - share) / 2) * side)
         crops.append(picture.transform((300, 300), Image.Transform.EXTENT, (*corner, *(corner + side))))
         inside.append((np.array([left, right]) - corner) * 300 / side)
+    return crops, inside
+
+
+@pytest.mark.parametrize("share", [0.35, 0.44, 0.525], ids="dlib's chip, padding {}".format)
+def test_a_face_that_fills_its_picture_is_read_whole(aligner, pictures, eyes, share):
+    """The eyes' distance is this share of the crop's side: 0.35 at dlib's padding of 0.25, 0.525 without any."""
+    crops, inside = cropped(pictures, eyes, share)
     assert (eyes_off(crops, inside, aligner) < 0.15).all()
     black = [face if isinstance(face, str) else face.outside for face in aligner.align(crops)]
     outside = [isinstance(one, str) and "would lie outside its picture" in one for one in black]
@@ -140,18 +146,24 @@ def test_a_face_that_fills_its_picture_is_read_whole(aligner, pictures, eyes, sh
 @pytest.mark.parametrize("head", [0.1, 0.8])
 def test_a_face_on_its_side_or_upside_down_is_turned(aligner, pictures, eyes, degrees, head):
     """A head of a tenth of the picture's side, or as it is drawn."""
+    images, where = turned(pictures, eyes, degrees, head)
+    assert (eyes_off(images, where, aligner) < 0.15).all()
+    for face in aligner.align(images[:2]):
+        assert abs((face.roll + degrees + 180) % 360 - 180) < 15
+
+
+def turned(pictures, eyes, degrees: float, head: float) -> tuple[list[Image.Image], list[np.ndarray]]:
+    """Pictures turned, with a head of this share of their side, and where the eyes are then."""
     side, turn = round(256 * 0.8 / head), np.exp(-1j * np.radians(degrees))
     images = [Image.new("RGB", (side, side), "grey") for _ in eyes]
     for image, picture in zip(images, pictures, strict=False):
         image.paste(picture, ((side - 256) // 2,) * 2)
-    turned = [image.rotate(degrees, Image.Resampling.BICUBIC, expand=head > 0.5) for image in images]
+    images = [image.rotate(degrees, Image.Resampling.BICUBIC, expand=head > 0.5) for image in images]
     where = []
-    for image, own in zip(turned, eyes, strict=True):
+    for image, own in zip(images, eyes, strict=True):
         from_middle = np.ascontiguousarray(own).view(complex) - 128 * (1 + 1j)
         where.append((from_middle * turn + complex(*image.size) / 2).view(float))
-    assert (eyes_off(turned, where, aligner) < 0.15).all()
-    for face in aligner.align(turned[:2]):
-        assert abs((face.roll + degrees + 180) % 360 - 180) < 15
+    return images, where
 
 
 def test_a_face_mostly_outside_its_picture_is_refused_in_words(aligner, pictures):

@@ -1,18 +1,21 @@
-"""Preparation beside a plain loop over facenet-pytorch, on the same pictures; `pytest -m benchmark tests/data`."""
+"""Preparation beside a plain loop over facenet-pytorch, and alignment of hard pictures; `pytest -m benchmark tests/data`."""
 
 import os
 import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from facenet_pytorch import MTCNN
 from PIL import Image
 
 import ageflow
+from ageflow.data.align import Aligner
 from ageflow.data.demo import read
 from ageflow.data.prepare import prepare
+from tests.data.test_align import cropped, eyes_off, turned
 
 _DETECTION_SIZE = 320  # pixels, Aligner's
 
@@ -66,3 +69,22 @@ def test_two_workers_are_at_least_half_as_fast_again_as_a_plain_loop(raw, tmp_pa
     rates.append(loop(files[150:300]))
     print(f"plain loop {rates[0]:.1f} and {rates[1]:.1f} faces/s; prepare with two workers {ours:.1f} faces/s")
     assert ours >= 1.5 * max(rates)
+
+
+# Crops by the eyes' share of the side (0.525: dlib's chips at padding 0), turns by degrees and the head's share.
+_HARD = {"crop": (cropped, 0.525), "90°": (turned, 90, 0.8), "180°": (turned, 180, 0.8), "small": (turned, 0, 0.1)}
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", _HARD)
+def test_of_two_hundred_faces_nearly_all_are_right_or_refused_and_none_is_wrong_in_silence(raw, kind):
+    pictures = [Image.open(file).convert("RGB").resize((256, 256)) for file in sorted(raw.rglob("*.png"))[:200]]
+    aligner, (make, *how) = Aligner(image_size=64), _HARD[kind]
+    eyes = [five[0, :2] for five in aligner.locate(pictures)]
+    images, where = make(pictures, eyes, *how)
+    refused = np.array([isinstance(face, str) for face in aligner.align(images)])
+    off = eyes_off(images, where, aligner)
+    print(f"{kind}: {refused.sum()} refused, {((off < 0.15) & ~refused).sum()} right of {len(images)}")
+    assert (refused | (off < 0.15)).mean() >= 0.98
+    assert not (~refused & (off > 0.15)).any()

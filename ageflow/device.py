@@ -70,6 +70,11 @@ def fast_precision(device: torch.device) -> Literal["bf16", "fp32"]:
     return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16") else "fp32"
 
 
+def reduced_precision(device: torch.device) -> torch.autocast:
+    """While the block lasts, networks compute in `fast_precision`: for what learns and judges nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=fast_precision(device) == "bf16")
+
+
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """A CPU tensor on `device`: a GPU copies it from pinned memory when it comes to that, and the host goes on."""
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

@@ -13,7 +13,7 @@ from ageflow.baselines.blocks import FrozenC, as_signed, one_hot
 from ageflow.checkpoint import fingerprint
 from ageflow.config import ParameterError, TrainBaselines, nearest, validated
 from ageflow.data.faces import Faces
-from ageflow.device import device_of, fast_precision, sent
+from ageflow.device import device_of, reduced_precision, sent
 from ageflow.parameters import settings as settings_of
 from ageflow.run import Manifest, Workspace
 from ageflow.training.classifier import augmented, labelled, numbered
@@ -99,7 +99,7 @@ class BaselineTask(Task):
         keys = [objective.name for objective in self.objectives]
         if key == keys[0]:
             self._batches[part] = self.batch(part)
-        with torch.autocast(self.device.type, torch.bfloat16, fast_precision(self.device) == "bf16"):
+        with reduced_precision(self.device):
             losses = self.model.objectives()[key][1](self._batches[part])
         if key == keys[-1]:
             del self._batches[part]

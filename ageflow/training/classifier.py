@@ -15,7 +15,7 @@ from ageflow.checkpoint import CheckpointError, Weights
 from ageflow.config import TrainClassifiers
 from ageflow.data.faces import Faces
 from ageflow.data.records import AgeGroups
-from ageflow.device import device_of, sent
+from ageflow.device import device_of, reduced_precision, sent
 from ageflow.run import MANIFEST, Manifest, Workspace, digest
 from ageflow.training.distributed import launched, processes
 from ageflow.training.loop import train
@@ -100,7 +100,8 @@ class ClassifierTask(Task):
         rows = self.rows["train"][part.choose(len(self.rows["train"]), self.settings.seed).numpy()]
         images = augmented(sent(self.faces.images(rows), self.device).float() / 255, part)
         classifier = self.modules["classifier"]
-        logits = classifier(images).split(classifier.sizes, dim=1)
+        with reduced_precision(self.device):
+            logits = classifier(images).float().split(classifier.sizes, dim=1)
         targets = [sent(target[rows], self.device) for target in self.targets.values()]
         accuracy = (logits[0].detach().argmax(1) == targets[0]).float().mean()
         # Not its own mean, which divides by the weights of the faces at hand: a batch cut up would be another loss.

@@ -37,6 +37,7 @@ def test_training_learns_and_notes_what_it_was_made_from(tmp_path):
     manifest = Manifest.read(folder)
     assert (manifest.inputs, manifest.settings) == ({"faces": "ab"}, {"slope": 3})
     assert manifest.fingerprint == latest(folder).fingerprint
+    assert latest(folder).path.stat().st_mode & 0o777 == 0o644, "others may read it"
     assert (manifest.details["iterations"], manifest.details["skipped"]) == (100, 0)
 
 

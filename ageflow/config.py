@@ -232,9 +232,7 @@ class Prototypes(Settings):
     )
     min_cell: int = Field(20, ge=1, description="fewest faces of an average; smaller cells fall back")
     encode_batch: int = Field(64, ge=1, description="faces encoded at a time")
-    keep: bool = Field(
-        True, description="write the latents; False: no disk for them, but each update of T encodes its own"
-    )
+    keep: bool = Field(True, description="write the latents; False: each update of T encodes its own faces")
     workers: int = Field(0, ge=0, description="processes that encode; 0: one a GPU, or one where there is none")
     scheduler: str | None = Field(None, description="dask scheduler, tcp://host:port, for many machines; None: local")
 

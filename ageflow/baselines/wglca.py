@@ -14,7 +14,7 @@ class WGLCA(GLCA):
     """
 
     recipe = Recipe(
-        100_000, 16, 1e-4, weights={"adversarial": 30.0, "identity": 20.0, "age": 3.0, "pixel": 30.0, "variation": 1e-4}
+        100_000, 16, 1e-4, weights={"adversarial": 30.0, "identity": 20.0, "age": 3.0, "pixel": 30.0, "variation": 30.0}
     )
 
     @property

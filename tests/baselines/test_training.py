@@ -63,17 +63,27 @@ def test_the_seed_decides(trained, tmp_path):
     assert not torch.equal(found[0], found[2])
 
 
-def test_two_processes_train_to_the_weights_of_one(trained, tmp_path):
+def test_two_processes_train_as_one_does(trained, tmp_path):
     """Of the method with the most networks, which has no statistics of batches."""
     found = []
     for place, gpus in (("one", 1), ("two", 2)):
         root = copy_of(trained.runs_root, tmp_path / place)
-        values = {"methods": ["dual_acgan"], "iterations": 2, "batch_size": 5, "gpus": gpus, "restart": True}
-        found.append(weights_of(train_baselines(settings_of("baselines", root, **values))["dual_acgan"]))
-    moved = torch.cat([(found[0][each] - found[1][each]).abs().flatten() for each in found[0] if "model." in each])
-    # Adam's first steps are as long as the learning rate, 1e-3, however small the gradient, whose sign may be chance.
-    assert moved.max() <= 2 * 2e-3
-    assert (moved > 1e-4).float().mean() < 0.01
+        values = {
+            "methods": ["dual_acgan"],
+            "iterations": 2,
+            "batch_size": 5,
+            "gpus": gpus,
+            "restart": True,
+            "log_every": 1,
+        }
+        folder = train_baselines(settings_of("baselines", root, **values))["dual_acgan"]
+        found.append(read_metrics(folder).filter(regex="^[GD]/").dropna(how="all"))
+    # Of the same weights, losses and gradients are the same; in bf16, where the processor has it, to two digits.
+    one, two = (numbers.iloc[0] for numbers in found)
+    assert len(one) > 8
+    assert two.to_numpy() == pytest.approx(one.to_numpy(), rel=0.02)
+    # Adam's first step is as long as the learning rate, however small the gradient, whose sign may be chance.
+    assert found[1].iloc[1].to_numpy() == pytest.approx(found[0].iloc[1].to_numpy(), rel=0.2)
 
 
 @BY_NAME

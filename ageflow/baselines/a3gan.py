@@ -17,7 +17,7 @@ class A3GAN(Baseline):
     """
 
     needs = ("attributes",)
-    recipe = Recipe(50_000, 16, 1e-4, weights={"adversarial": 750.0, "pixel": 3251.0, "identity": 200.0})
+    recipe = Recipe(50_000, 16, 1e-4, weights={"adversarial": 750.0, "pixel": 800.0, "identity": 40.0})
 
     def build(self, attributes: int) -> None:
         (base,) = channels_of(self.width, 64)

@@ -34,7 +34,7 @@ class DualAcGAN(Baseline):
     """
 
     needs = ("source",)
-    recipe = Recipe(100_000, 8, 1e-4, weights={"adversarial": 1.0, "labels": 5.0, "cycle": 10.0, "attention": 0.2})
+    recipe = Recipe(100_000, 8, 1e-4, weights={"adversarial": 2.0, "labels": 5.0, "cycle": 10.0, "attention": 1.0})
 
     def build(self, attributes: int) -> None:
         (base,) = channels_of(self.width, 64)

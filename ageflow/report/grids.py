@@ -162,7 +162,10 @@ def method_grid(methods: Mapping[str, Method], faces: Faces, chosen: np.ndarray)
     rows = [[[*_in_all_groups(method, faces, face), None] for face in chosen] for method in methods.values()]
     rows = [list(itertools.chain(*blocks))[:-1] for blocks in rows]
     titles = [*faces.age_groups.labels, ""] * len(chosen)
-    return face_grid(rows, titles[:-1], [textwrap.fill(name, 12) for name in methods], side=0.55)
+    figure = face_grid(rows, titles[:-1], [textwrap.fill(name, 14) for name in methods], side=0.55)
+    for axes in figure.axes:  # rows are too low for names that stand upright
+        axes.yaxis.label.set(rotation=0, ha="right", va="center")
+    return figure
 
 
 def method_sheet(methods: Mapping[str, LatentMethod], faces: Faces, chosen: np.ndarray) -> Figure:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import papermill
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from ageflow.run import Workspace
@@ -223,10 +223,11 @@ def photograph_and_save(page: Page, folder: Path, keep: Path, name: str) -> None
     assert max(change[300:].max(), change[:, :100].max()) == 0
     page.screenshot(path=str(keep / f"{name}_photograph.png"))
     large = folder / "large.bmp"
-    astronaut().resize((2000, 2000)).save(large)
+    ImageOps.mirror(astronaut()).resize((2000, 2000)).save(large)
     assert large.stat().st_size > 11 * 2**20, "more than a websocket takes by default"
+    shown = pixels(page, "original")
     upload(page, large)
-    page.locator(".ageflow-problem", has_text="Looking for faces").wait_for(timeout=60_000)
+    changed(page, shown, "original")
     page.wait_for_function("() => !document.querySelector('.ageflow-problem').innerText.trim()", timeout=60_000)
     upload(page, text)
     page.locator(".ageflow-problem", has_text="does not open as a picture").wait_for(timeout=30_000)

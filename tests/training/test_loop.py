@@ -91,16 +91,6 @@ def test_a_checkpoint_is_written_while_the_next_gradients_are_computed_and_befor
     assert ten.fingerprint == slow.fingerprint, "what was saved are the weights of iteration 10"
 
 
-def test_a_checkpoint_that_cannot_be_written_ends_the_training(tmp_path, monkeypatch):
-    def full(*about):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(tasks, "save_checkpoint", full)
-    with pytest.raises(OSError, match="No space left"):
-        train(watched := Line(), settings(), tmp_path / "a")
-    assert max(watched.seen) == 10, "in the update after it"
-
-
 def test_it_also_saves_when_some_minutes_have_passed(tmp_path, monkeypatch):
     """`checkpoint_every` counts updates, and those of a large network take seconds each."""
     monkeypatch.setattr(loop, "_SECONDS_LOST", 0)

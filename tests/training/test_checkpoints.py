@@ -138,9 +138,8 @@ class _PapersGlow(Task):
         torch.manual_seed(0)
         glow = Glow(GlowConfig(image_size=256, levels=6, steps=32, hidden=512, memory="reversible"))
         self.face = torch.randint(0, 256, (1, 3, 256, 256), dtype=torch.uint8)
-        self.modules, self.networks = torch.nn.ModuleDict({"glow": glow}), {"glow": {}}
+        self.modules, self.networks, self.manifest = torch.nn.ModuleDict({"glow": glow}), {"glow": {}}, Manifest()
         self.objectives = [Objective("glow", list(glow.parameters()), self.loss, 1e-6)]
-        self.manifest = Manifest()
 
     def start(self) -> None:
         self.modules["glow"].initialize(self.face.float() / 255 - 0.5)

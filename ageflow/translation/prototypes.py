@@ -76,8 +76,8 @@ class Latents:
         inputs = check_inputs(folder, faces=faces.fingerprint, glow=glow)
         if not Manifest.read(folder).settings["keep"]:
             on = device_of(device)
-            glow = load_glow(folder.parent / "glow", device, fast_precision(on))
-            encode = functools.partial(_latents_of, faces, glow, on)
+            encoder = load_glow(folder.parent / "glow", device, fast_precision(on))
+            encode = functools.partial(_latents_of, faces, encoder, on)
             return cls(faces.table, [], **inputs, age_groups=faces.age_groups, encode=encode)
         shards = [_read(*shard) for shard in _files(folder, faces).items()]
         return cls(faces.table, shards, **inputs, age_groups=faces.age_groups)

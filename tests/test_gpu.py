@@ -44,9 +44,9 @@ STEPS = {
 }
 
 
-def task_of(step, runs_root, **values):
-    """A task of the tiny run on `cuda`, and its settings."""
-    settings, workspace = settings_of(step, runs_root, device="cuda", **values), Workspace(runs_root, "demo", "tiny")
+def task_of(step, runs_root, device="cuda", **values):
+    """A task of the tiny run, and its settings."""
+    settings, workspace = settings_of(step, runs_root, device=device, **values), Workspace(runs_root, "demo", "tiny")
     faces = Faces.open(workspace.path("faces"))
     if step == "train_glow":
         return GlowTask(settings, faces), settings
@@ -71,6 +71,8 @@ def update_twice(task, settings, no_more_waiting):
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_leaves_nothing_on_the_cpu_and_does_not_wait(translators, step):
     name, values = STEPS[step]
+    if "condition" in values:
+        task_of(name, translators, "cpu", **values)[0].searched  # before training, and kept: a fake one has no values
     with fake_cuda() as gpu:
         task, settings = task_of(name, translators, **values)
         before = list(task.modules.parameters())

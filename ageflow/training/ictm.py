@@ -8,6 +8,7 @@ The same C predicts the attributes, and T may be asked to keep them.
 """
 
 import warnings
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,10 @@ from ageflow.checkpoint import ConfigChangedError, find_weights, fingerprint, la
 from ageflow.config import TrainICTM, validated
 from ageflow.data.faces import Faces
 from ageflow.data.records import PAPER_GROUPS
-from ageflow.device import device_of, free_memory, sent
+from ageflow.device import device_of, fast_precision, free_memory, reduced_precision, sent
 from ageflow.flows.glow import load_glow
 from ageflow.parameters import settings as settings_of
-from ageflow.run import Manifest, Workspace
+from ageflow.run import Manifest, Workspace, digest
 from ageflow.training.classifier import ClassifierTask, augmented, labelled, numbered
 from ageflow.training.distributed import launched, processes
 from ageflow.training.loop import alone_in, train
@@ -34,9 +35,12 @@ from ageflow.translation.classifier import load_classifier
 from ageflow.translation.ictm import Discriminator, ICTMConfig
 from ageflow.translation.methods import TRANSLATORS
 from ageflow.translation.prototypes import Latents, Prototypes
+from ageflow.work import resumable_map
 
 Weighted = dict[str, tuple[float, Tensor]]  # losses by name, each with its weight
 _PREVIEW_FACES = 6
+_VALIDATED = 256  # faces, by A
+_SEARCHED = 64  # faces whose lengths are searched at a time
 _DECODED_AT_A_TIME = 8  # in a preview
 DECODED_AGE = "decoded_age"  # C's folder in a run, and its file among the weights that come with the kit
 # Added to the seed: notebook 05's judge starts from other weights and sees the faces in another order.
@@ -67,7 +71,7 @@ class TranslatorTask(Task):
         made_from = {"glow": fingerprint(glow_folder), "faces": faces.fingerprint}
         self.latents = Latents.open(workspace.require("latents"), faces, made_from["glow"], settings.device)
         prototypes = Prototypes.load(workspace.require("prototypes"), **made_from)
-        self.faces, self.reader = faces, None
+        self.faces, self.reader, self.workspace = faces, None, workspace
         self.split_rows = {split: self.latents.rows(split=split) for split in ("train", "test")}
         self.groups = torch.tensor(faces.table["group"].to_numpy(dtype=np.int64))
         self.combinations = prototypes.combination_of(faces.table, len(faces))
@@ -76,7 +80,8 @@ class TranslatorTask(Task):
         self.held = None  # all latents, on a GPU that has room for them
         if self.latents.shards and self.device.type == "cuda" and size < free_memory(self.device) / 4:
             self.held = torch.cat([torch.tensor(shard, device=self.device) for shard in self.latents.shards])
-        self.glow = load_glow(glow_folder, settings.device)
+        # Rounded as C is: T learns from what they make of its latents, and itself stays as exact as it will be used.
+        self.glow = load_glow(glow_folder, settings.device, fast_precision(self.device))
         self.count = len(prototypes.means)
         inputs = made_from | {"prototypes": prototypes.fingerprint}
         self.decoded_age = None
@@ -142,8 +147,9 @@ class TranslatorTask(Task):
         z_s, group, combination = self.batch(part)
         target = part.rows(torch.randint(self.count, (part.size,), device=self.device))
         settings, flat, translator = self.settings, self.visible.flat, self.modules["translator"]
-        source = group if self.reader is None else self._read(self.batch_rows(part))
-        teacher, told = self._teacher(z_s, source, target, combination)
+        told = self._told(self.batch_rows(part), target)
+        source = told.get("source", group)
+        teacher = self._teacher(z_s, source, target, combination, told.get("length"))
         z_t, *source_age = translator(z_s, target, **told)
         distance = losses.distillation(flat(z_t), flat(teacher), settings.akd_reduction)
         fake, age = self.modules["discriminator"](flat(z_t))
@@ -173,19 +179,62 @@ class TranslatorTask(Task):
 
     @torch.no_grad()
     def _teacher(
-        self, z_s: Tensor, source: Tensor, target: Tensor, combination: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Eq. 6's target [B, D], and what T is told beside the target group.
+        self, z_s: Tensor, source: Tensor, target: Tensor, combination: Tensor, length: Tensor | None
+    ) -> Tensor:
+        """Eq. 6's target [B, D].
 
         For t = s the direction is zero and the face its own target. The levels that T does not see (`latent`) stay the
         face's: it cannot move them. With a source that C read, it is the calibrated step (ours).
         """
-        if self.reader is None:
+        if length is None:
             step = self.settings.scale * self.prototypes.direction(source, target, combination, check=False)
-            return z_s + self.visible.only(step), {}
-        target = as_weights(target, self.count, check=False)
-        length = self.reader.lengths(z_s, source, target)
-        return z_s + length[:, None] * self.reader.step(source, target), {"source": source, "length": length}
+            return z_s + self.visible.only(step)
+        return z_s + length[:, None] * self.reader.step(source, as_weights(target, self.count, check=False))
+
+    def _told(self, rows: np.ndarray, target: Tensor) -> dict[str, Tensor]:
+        """What T is told of faces beside the target groups [B]: what C reads in them, and how far to go."""
+        if self.reader is None:
+            return {}
+        place = sent(torch.from_numpy(rows), self.device)
+        source, lengths = (table[place] for table in self.searched)
+        return {"source": source, "length": lengths.gather(1, target[:, None])[:, 0]}
+
+    @cached_property
+    def searched(self) -> tuple[Tensor, Tensor]:
+        """What C reads in each face [N, groups · K], and the teacher's length to each group [N, groups].
+
+        Searched once, by all processes, for the faces that T learns from and the previews show; kept in the run's
+        ``lengths/``, where a training that was stopped and the ablation find them.
+        """
+        rows, together = np.concatenate([self.split_rows["train"], self.split_rows["test"][:_VALIDATED]]), processes()
+        pieces = np.split(rows, range(_SEARCHED, len(rows), _SEARCHED))
+        made_from = [self.manifest.inputs, self.settings.scale, self.visible.levels]
+
+        def search(rows: np.ndarray) -> dict[str, list]:
+            z, source = sent(self.latents.batch(rows), self.device), self._read(rows)
+            goals = torch.eye(self.count, device=self.device)
+            lengths = [self.reader.lengths(z, source, goal.expand(len(z), -1)) for goal in goals]
+            return {"source": source.tolist(), "lengths": torch.stack(lengths, dim=1).tolist()}
+
+        def of_process(rank: int) -> list[dict[str, list]]:
+            own, folder = pieces[rank :: together.count], self.workspace.path("lengths", f"{rank}-of-{together.count}")
+            keys, sizes = [digest([made_from, piece.tolist()]) for piece in own], [*map(len, own)]
+            show = self.settings.progress and together.first
+            return resumable_map(search, own, folder, keys, sizes=sizes, title="lengths", unit="face", show=show)
+
+        of_process(together.rank)
+        together.largest(0)  # until all have searched theirs
+        ranks = range(together.count)
+        found = [piece for rank in ranks for piece in of_process(rank)]
+        places = np.concatenate([piece for rank in ranks for piece in pieces[rank :: together.count]])
+
+        def table(name: str) -> Tensor:
+            values = torch.tensor([row for piece in found for row in piece[name]])
+            whole = values.new_zeros(len(self.latents), values.shape[1])
+            whole[places] = values
+            return whole.to(self.device)
+
+        return table("source"), table("lengths")
 
     def _read(self, rows: np.ndarray) -> Tensor:
         """What C reads in faces, weights [B, groups · K]."""
@@ -197,7 +246,10 @@ class TranslatorTask(Task):
         The faces are augmented half as far as judges learn from, so that T cannot please C by single pixels.
         """
         classifier, rows = self.decoded_age.classifier, self.batch_rows(part)
-        age, attributes = classifier.split_logits(classifier(augmented(self.decoded_age.decode(z_t), part, _MOVED)))
+        images = augmented(self.decoded_age.decode(z_t), part, _MOVED)
+        with reduced_precision(self.device):
+            logits = classifier(images)
+        age, attributes = classifier.split_logits(logits.float())
         values = {name: sent(self.values[name][rows], self.device) for name in attributes}
         return age, losses.attributes(attributes, values)
 
@@ -216,19 +268,18 @@ class TranslatorTask(Task):
         """Held-out faces in their own and the other age groups; A's accuracy on real and translated latents."""
         translator, critic = averaged["translator"], averaged["discriminator"]
         rows = self.split_rows["test"] if len(self.split_rows["test"]) else self.split_rows["train"]
-        z = self.latents.batch(rows[:256]).to(self.device)
+        rows = rows[:_VALIDATED]
+        z = self.latents.batch(rows).to(self.device)
         shown = z[:_PREVIEW_FACES]
-        source = None if self.reader is None else self._read(rows[:256])
 
         def moved(z: Tensor, target: Tensor) -> Tensor:
-            told = {} if source is None else self._teacher(z, source[: len(z)], target, None)[1]
-            return translator(z, target, **told)[0]
+            return translator(z, target, **self._told(rows[: len(z)], target))[0]
 
         columns = [shown] + [moved(shown, torch.full((len(shown),), t, device=self.device)) for t in range(self.count)]
         images = self.glow.decode(torch.stack(columns, dim=1).flatten(0, 1))
         save_faces(images, folder / f"translations-{iteration:08d}.png", columns=len(columns))
 
-        group = self.groups[rows[:256]].to(self.device)
+        group = self.groups[rows].to(self.device)
         target = (group + 1 + torch.arange(len(group), device=self.device) % (self.count - 1)) % self.count
         translated = moved(z, target)
         return {

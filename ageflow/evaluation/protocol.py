@@ -195,9 +195,9 @@ def judge_faces(faces: Faces, judges: Judges, batches: Batches) -> Rows:
 
     Returns:
         One row a face: method ("real"), face, identity, source (its group), target (the same), what `Judges.labels` says,
-        and how it compares with the other faces of its identity (``_same``; NaN where there is
-        none) and with those of all others (``_other``): mean cosine, mean cosine_centred (less the mean of these faces'
-        embeddings) and verified, the share that the embedder takes for its own person.
+        and how it compares with the other faces of its identity (``_same``; NaN where there is none) and with those of
+        all others (``_other``): mean cosine, mean cosine_centred (less the mean of these faces' embeddings) and verified,
+        the share that the embedder takes for its own person.
 
     Raises:
         EmbedderError: the embedder does not tell people apart.

@@ -62,7 +62,7 @@ def _ageflow(config: GlowConfig, x: Tensor) -> Flow:
     """This project's `Glow`."""
     glow = Glow(config).to(x.device)
     glow.initialize(x)
-    return Flow(glow, lambda x: glow.log_prob(x), lambda x: glow(x)[0], lambda z: glow.inverse(z)[0])
+    return Flow(glow, glow.log_prob, lambda x: glow(x)[0], lambda z: glow.inverse(z)[0])
 
 
 def _normflows(config: GlowConfig, x: Tensor) -> Flow:
@@ -231,41 +231,37 @@ def measured_table(settings: Benchmarks, name: str) -> pd.DataFrame:
                 found["of_peak"] = found.get("gflops", float("nan")) / peaks[case.glow.precision]
                 rows.append(dict(zip(keys, key, strict=True)) | found)
                 bar.update()
-            groups = pd.DataFrame(rows, columns=[*keys, *_MEASURED, "note"]).groupby(keys, sort=False)
-            table = groups.agg(dict.fromkeys(_MEASURED, "median") | {"note": "first"}).dropna(axis=1, how="all")
-            table = table.reset_index()
+            found = pd.DataFrame(rows, columns=[*keys, *_MEASURED, "note"]).groupby(keys, sort=False, as_index=False)
+            table = found.agg(dict.fromkeys(_MEASURED, "median") | {"note": "first"}).dropna(axis=1, how="all")
             path = Workspace.of(settings).path("benchmarks", f"{name}.csv")
             write_atomically(path, table.to_csv(index=False).encode())
     return table
 
 
 def _cases(settings: Benchmarks, name: str) -> dict[tuple, Case]:
-    """The cases of a table by their keys."""
+    """The cases of a table by their keys, each of the settings' shape and batch where it names no other."""
+    usual = settings.model_dump(include={"image_size", "levels", "steps", "hidden", "seed"})
+    timed = {"repeats": settings.repeats} if name == "speed" else {"repeats": 1, "only_train": True}
+
+    def case(batch: int = settings.batch_size, code: str = "ageflow", keep_freed: bool = True, **shape: Any) -> Case:
+        glow = validated(GlowConfig, usual | shape)
+        return Case(code=code, glow=glow, batch=batch, keep_freed=keep_freed, device=settings.device, **timed)
+
     if name == "speed":
-        cases = {("normflows",): _case(settings, keep_freed=False).model_copy(update={"code": "normflows"})}
+        cases = {("normflows",): case(code="normflows", keep_freed=False)}
         for memory, precision in itertools.product(_MODES, _precisions(device_of(settings.device))):
-            cases[f"{memory}, {precision}",] = _case(settings, memory=memory, precision=precision)
-        return cases | {("plain, fp32, memory given back",): _case(settings, keep_freed=False)}
+            cases[f"{memory}, {precision}",] = case(memory=memory, precision=precision)
+        return cases | {("plain, fp32, memory given back",): case(keep_freed=False)}
     if name == "memory":
         points = [(steps, settings.batch_size) for steps in settings.many_steps]
         points += [(settings.steps, batch) for batch in settings.many_batches]
         return {
-            (mode, steps, batch): _case(settings, batch, only_train=True, memory=mode, steps=steps)
+            (mode, steps, batch): case(batch, memory=mode, steps=steps)
             for mode in _MODES
             for steps, batch in dict.fromkeys(points)
         }
-    shape = {"image_size": 256, "levels": 6, "steps": 32, "hidden": 512, "memory": "reversible"}
-    return {(batch,): _case(settings, batch, only_train=True, **shape) for batch in (1, 4) if settings.large}
-
-
-def _case(
-    settings: Benchmarks, batch: int = 0, keep_freed: bool = True, only_train: bool = False, **shape: Any
-) -> Case:
-    """A case of the settings' shape and batch, or of another `shape` (fields of `GlowConfig`) and `batch`."""
-    shape = {name: getattr(settings, name) for name in ("image_size", "levels", "steps", "hidden", "seed")} | shape
-    timed = {"device": settings.device, "repeats": 1 if only_train else settings.repeats, "only_train": only_train}
-    glow = validated(GlowConfig, shape)
-    return Case(glow=glow, batch=batch or settings.batch_size, keep_freed=keep_freed, **timed)
+    paper = {"image_size": 256, "levels": 6, "steps": 32, "hidden": 512, "memory": "reversible"}
+    return {(batch,): case(batch, **paper) for batch in (1, 4) if settings.large}
 
 
 def ratios(table: pd.DataFrame) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ageflow.baselines.base import Baseline, Batch, Losses, Recipe
-from ageflow.baselines.blocks import PatchD, Translator, channels_of, haar, lsgan
+from ageflow.baselines.blocks import PatchD, Translator, channels_of, haar, lsgan, with_maps
 
 
 class A3GAN(Baseline):
@@ -24,29 +24,23 @@ class A3GAN(Baseline):
         condition = self.groups + attributes
         self.generator = Translator(3, base, 6, condition=condition, transposed=False)
         widths = channels_of(self.width, 64, 128, 256, 512)
-        self.critic = PatchD(3, widths, (2, 2, 2, 1), condition, joined={1: 12, 2: 48})
+        self.critic = PatchD(3, widths, (2, 2, 2, 1), (12 + condition, 48))
 
     def generate(self, x: Tensor, target: Tensor, source: Tensor | None, attributes: Tensor) -> Tensor:
         return self.generator(x, torch.cat([target, attributes], 1))[0].tanh()
 
-    def score(self, faces: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def score(self, faces: Tensor, condition: Tensor) -> Tensor:
         """D of faces, their coefficients and a condition [B, groups + A]."""
         once = haar(faces)
-        return self.critic(faces, condition, {1: once, 2: haar(once)})
-
-    def objectives(self):
-        return {"G": (self.generator, self.generator_losses), "D": (self.critic, self.critic_losses)}
+        return self.critic(faces, with_maps(once, condition), haar(once))[0]
 
     def generator_losses(self, batch: Batch) -> Losses:
         """LSGAN, pixels and features kept."""
         y = self.generate(batch.x, batch.target, None, batch.attributes)
         batch.made = {"faces": y.detach()}
-        scores = self.score(y, torch.cat([batch.target, batch.attributes], 1))[0]
-        return {
-            "adversarial": 2 * lsgan(scores, 1),
-            "pixel": F.mse_loss(y, batch.x),
-            "identity": batch.identity_loss(y),
-        }
+        scores = self.score(y, torch.cat([batch.target, batch.attributes], 1))
+        losses = {"adversarial": 2 * lsgan(scores, 1), "pixel": F.mse_loss(y, batch.x)}
+        return losses | {"identity": batch.identity_loss(y)}
 
     def critic_losses(self, batch: Batch) -> Losses:
         """Real faces against wrong groups, wrong attributes and made faces."""
@@ -56,5 +50,5 @@ class A3GAN(Baseline):
         group = torch.cat([batch.wrong, batch.y_attributes], 1)
         cases = {"real": (batch.y, right, 1), "fake": (batch.made["faces"], made, 0), "wrong": (batch.y, group, 0)}
         cases |= {"attributes": (batch.y, wrong, 0)} if others else {}
-        losses = {name: lsgan(self.score(faces, about)[0], aim) for name, (faces, about, aim) in cases.items()}
+        losses = {name: lsgan(self.score(faces, about), aim) for name, (faces, about, aim) in cases.items()}
         return {name: loss if name == "real" else loss / (len(cases) - 1) for name, loss in losses.items()}

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ageflow.baselines.blocks import FrozenC, feature_distance, lsgan
-from ageflow.config import BASELINES, ParameterError
+from ageflow.baselines.blocks import feature_distance, stages_of
+from ageflow.config import ParameterError
 from ageflow.training.task import MicroBatch
+from ageflow.translation.classifier import Classifier
 
 Losses = dict[str, Tensor]  # scalars, without their weights
 
@@ -25,14 +26,13 @@ class Recipe:
     Arguments:
         iterations: optimiser updates of each objective.
         batch_size: faces in one.
-        learning_rate, betas: Adam's.
+        learning_rate: Adam's.
         weights: of the generator's losses; any other loss has 1.
     """
 
     iterations: int
     batch_size: int
     learning_rate: float
-    betas: tuple[float, float] = (0.5, 0.999)
     weights: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -47,7 +47,7 @@ class Batch:
         wrong: groups that are not `target`.
         real: draws real faces of the groups int [B].
         ages: C's logits [B, groups] of faces, which it augments first: single pixels must not please it.
-        c: C.
+        c: C, fixed.
         made: what the generator's losses leave to the discriminator's, detached.
     """
 
@@ -61,18 +61,18 @@ class Batch:
     wrong: Tensor
     real: Callable[[Tensor], Tensor]
     ages: Callable[[Tensor], Tensor]
-    c: FrozenC
+    c: Classifier
     made: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def x_stages(self) -> list[Tensor]:
         """C's stages of `x`."""
         with torch.no_grad():
-            return self.c.stages(self.x)
+            return stages_of(self.c, self.x)
 
     def identity_loss(self, faces: Tensor) -> Tensor:
         """How far C's features are from those of `x`."""
-        return feature_distance(self.c.stages(faces), self.x_stages)
+        return feature_distance(stages_of(self.c, faces), self.x_stages)
 
     def age_loss(self, faces: Tensor) -> Tensor:
         """Cross-entropy of C's groups with the target's."""
@@ -82,26 +82,27 @@ class Batch:
 class Baseline(nn.Module, ABC):
     """A published method: what turns a face into another age, and how it learns.
 
-    A subclass in a file of its own, and its name in `ageflow.config.BASELINES`, are all that a new one takes.
+    A subclass in a file of its own, and its name in `ageflow.config.BASELINES`, are all that a new one takes. Its `build`
+    makes at least a `generator` and a `critic`.
 
     Arguments:
         image_size: side of the faces.
         groups: number of age groups.
         attributes: labels of each attribute by name, those that the method is told.
         width: share of the paper's channels.
-        stages: [channels, side] of C's stages (`FrozenC.shapes`).
+        stages: [channels, side] of C's stages (`stage_shapes`).
 
     Attributes:
         recipe: the paper's training.
         needs: what `generate` must be told beside the target: ``source``, ``attributes``.
-        sources: age groups it begins from; None: any.
         mixes: whether a target may be weights over several groups.
+        pairs: the (source, target) groups that it was made for; None: all.
     """
 
     recipe: ClassVar[Recipe]
     needs: ClassVar[tuple[str, ...]] = ()
-    sources: ClassVar[tuple[int, ...] | None] = None
     mixes: ClassVar[bool] = True
+    pairs: frozenset[tuple[int, int]] | None = None
 
     def __init__(
         self,
@@ -124,11 +125,6 @@ class Baseline(nn.Module, ABC):
         """The arguments that build it again."""
         return {name: getattr(self, name) for name in ("image_size", "groups", "attributes", "width", "stages")}
 
-    @property
-    def told(self) -> tuple[str, ...]:
-        """What of `needs` the faces it learned from had."""
-        return tuple(needed for needed in self.needs if needed != "attributes" or self.attributes)
-
     @abstractmethod
     def build(self, attributes: int) -> None:
         """Make the networks; `attributes` numbers a face come with the age."""
@@ -146,39 +142,24 @@ class Baseline(nn.Module, ABC):
             Faces in [−1, 1], the shape of `x`.
         """
 
-    @abstractmethod
     def objectives(self) -> dict[str, tuple[nn.Module, Callable[[Batch], Losses]]]:
         """In the order of their updates: what each trains, and its losses. The first is the generator's.
 
         The loop keeps all other networks fixed while it computes a loss (`ageflow.training.distributed.learning`).
         """
+        return {"G": (self.generator, self.generator_losses), "D": (self.critic, self.critic_losses)}
 
-    @property
-    def pairs(self) -> frozenset[tuple[int, int]] | None:
-        """The (source, target) groups that it was made for; None: all."""
-        return None
+    @abstractmethod
+    def generator_losses(self, batch: Batch) -> Losses:
+        """The generator's losses, one for each of the recipe's weights; `batch.made` has what D's need of them."""
 
-
-def conditional(score: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], batch: Batch) -> Losses:
-    """IPCGAN's discriminator: real faces of the target group against others' labels and the made faces, LSGAN.
-
-    ½(D(y|t) − 1)² + ½·½(D(y|f)² + D(G|t)²).
-    """
-    return {
-        "real": lsgan(score(batch.y, batch.target)[0], 1),
-        "wrong": 0.5 * lsgan(score(batch.y, batch.wrong)[0], 0),
-        "fake": 0.5 * lsgan(score(batch.made["faces"], batch.target)[0], 0),
-    }
+    @abstractmethod
+    def critic_losses(self, batch: Batch) -> Losses:
+        """The discriminator's losses."""
 
 
 def baseline_class(name: str) -> type[Baseline]:
-    """The class of a name in `BASELINES`: the one that its file defines.
-
-    Raises:
-        ValueError: no baseline of that name.
-    """
-    if name not in BASELINES:
-        raise ValueError(f"no baseline {name!r}: the baselines are {', '.join(BASELINES)}")
+    """The class of a name in `ageflow.config.BASELINES`: the one that its file defines."""
     module = importlib.import_module(f"ageflow.baselines.{name}")
     own = (value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__)
     return next(value for value in own if isinstance(value, type) and issubclass(value, Baseline))

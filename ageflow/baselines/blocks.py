@@ -1,6 +1,7 @@
-"""The parts that the baselines share: translator, patch discriminator, label maps, wavelets, losses, frozen features."""
+"""The parts that the baselines share: translator, patch discriminator, label maps, wavelets, losses, C's features."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import torch
 import torch.nn.functional as F
@@ -10,15 +11,13 @@ from ageflow.device import constant
 from ageflow.translation.classifier import Classifier
 
 _HAAR = ((0.5, 0.5, 0.5, 0.5), (0.5, 0.5, -0.5, -0.5), (0.5, -0.5, 0.5, -0.5), (0.5, -0.5, -0.5, 0.5))  # LL, LH, HL, HH
-_EPSILON = {"batch": 1e-3, "instance": 1e-5}  # of batch normalisation IPCGAN's; with 1e-5 its D collapses
 
 
 def normalisation(kind: str | None, channels: int) -> nn.Module:
     """``batch``, ``instance`` (both with scale and shift) or None."""
-    if kind is None:
-        return nn.Identity()
-    layer = nn.BatchNorm2d if kind == "batch" else nn.InstanceNorm2d
-    return layer(channels, eps=_EPSILON[kind], affine=True)
+    if kind == "batch":
+        return nn.BatchNorm2d(channels, eps=1e-3)  # IPCGAN's; with 1e-5 its D collapses
+    return nn.Identity() if kind is None else nn.InstanceNorm2d(channels, affine=True)
 
 
 def channels_of(width: float, *papers: int) -> list[int]:
@@ -31,9 +30,11 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int, norm: str) -> None:
         super().__init__()
-        first, second = (nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in "12")
-        norms = (normalisation(norm, channels) for _ in "12")
-        self.layers = nn.Sequential(first, next(norms), nn.ReLU(), second, next(norms))
+
+        def layer() -> tuple[nn.Module, nn.Module]:
+            return nn.Conv2d(channels, channels, 3, padding=1, bias=False), normalisation(norm, channels)
+
+        self.layers = nn.Sequential(*layer(), nn.ReLU(), *layer())
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)
@@ -51,7 +52,6 @@ class Translator(nn.Module):
         stem: side of the first and the last kernel.
         kernel: side of the kernels that halve and double: 3 or 4.
         condition: numbers a face that are joined as maps after the halvings.
-        zero: begin with outputs of zero.
         transposed: double by transposed convolutions, which leave a grid in faces until it is unlearned; else by
             repeating pixels and a 3×3 convolution.
     """
@@ -66,7 +66,6 @@ class Translator(nn.Module):
         stem: int = 7,
         kernel: int = 3,
         condition: int = 0,
-        zero: bool = False,
         transposed: bool = True,
     ) -> None:
         super().__init__()
@@ -89,9 +88,6 @@ class Translator(nn.Module):
         self.inside = nn.Sequential(*join, *(Residual(inner, norm) for _ in range(blocks)))
         self.up = nn.Sequential(*double(inner), *double(2 * base))
         self.heads = nn.ModuleList(nn.Conv2d(base, out, stem, padding=stem // 2) for out in heads)
-        for head in self.heads if zero else ():
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> list[Tensor]:
         """[B, C, H, W] (and [B, condition]) → each head's [B, out, H, W], without an activation."""
@@ -101,16 +97,15 @@ class Translator(nn.Module):
 
 
 class PatchD(nn.Module):
-    """A discriminator of patches: 4×4 convolutions, the labels joined as maps after the first.
+    """A discriminator of patches: 4×4 convolutions, what it is told joined as maps after the first ones.
 
     Arguments:
         channels: of the input.
         widths: of each convolution.
         strides: of each.
-        condition: numbers a face that are joined.
+        joined: channels that are joined after the first convolution, after the second, …
         norm: of all but the first: ``batch`` or None.
         slope: of the leaky ReLU.
-        joined: channels of further maps that are joined after convolutions, by their number from 1.
     """
 
     def __init__(
@@ -118,15 +113,12 @@ class PatchD(nn.Module):
         channels: int,
         widths: Sequence[int],
         strides: Sequence[int],
-        condition: int = 0,
+        joined: Sequence[int] = (),
         norm: str | None = "batch",
         slope: float = 0.2,
-        joined: dict[int, int] | None = None,
     ) -> None:
         super().__init__()
-        more = dict(joined or {})
-        more[1] = more.get(1, 0) + condition
-        sizes = [channels, *(width + more.get(number, 0) for number, width in enumerate(widths, 1))]
+        sizes = [channels, *map(sum, zip_longest(widths, joined, fillvalue=0))]
         self.layers = nn.ModuleList()
         for number, (width, stride) in enumerate(zip(widths, strides, strict=True)):
             normed = normalisation(norm if number else None, width)
@@ -134,22 +126,17 @@ class PatchD(nn.Module):
             self.layers.append(nn.Sequential(convolution, normed, nn.LeakyReLU(slope)))
         self.score = nn.Conv2d(sizes[-1], 1, 3, padding=1)
 
-    def forward(
-        self, x: Tensor, condition: Tensor | None = None, joined: dict[int, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Faces [B, C, S, S] → scores [B, 1, h, w] and the last features [B, widths[-1], h, w]."""
-        for number, layer in enumerate(self.layers, 1):
-            x = layer(x)
-            if joined and number in joined:
-                x = torch.cat([x, joined[number]], 1)
-            if condition is not None and number == 1:
-                x = with_maps(x, condition)
+    def forward(self, x: Tensor, *joined: Tensor) -> tuple[Tensor, Tensor]:
+        """Faces [B, C, S, S], and of each of `joined` values or maps → scores [B, 1, h, w] and the last features."""
+        for layer, values in zip_longest(self.layers, joined):
+            x = layer(x) if values is None else with_maps(layer(x), values)
         return self.score(x), x
 
 
 def with_maps(x: Tensor, values: Tensor) -> Tensor:
-    """x [B, C, H, W] with each of `values` [B, n] as a constant map: [B, C + n, H, W]."""
-    return torch.cat([x, values[:, :, None, None].expand(-1, -1, *x.shape[2:])], dim=1)
+    """x [B, C, H, W] with `values` as further maps, [B, n, H, W], or of numbers [B, n] constant ones: [B, C + n, H, W]."""
+    maps = values if values.ndim == 4 else values[:, :, None, None].expand(-1, -1, *x.shape[2:])
+    return torch.cat([x, maps], dim=1)
 
 
 def as_signed(images: Tensor) -> Tensor:
@@ -198,35 +185,27 @@ def feature_distance(made: Sequence[Tensor], own: Sequence[Tensor]) -> Tensor:
     return sum((a - b).square().mean() / b.square().mean().clamp_min(1e-6) for a, b in pairs) / len(pairs)
 
 
-class FrozenC:
-    """The kit's classifier C of faces, fixed, in place of the papers' AlexNet, VGG and LightCNN.
+def stages_of(c: Classifier, x: Tensor) -> list[Tensor]:
+    """The maps of C's stem and of its first three stages, of faces [B, 3, S, S] in [−1, 1].
 
-    Those cannot be had offline. C predicts age group and attributes (gender), and is none of the judges; its first stages
-    serve as perceptual and identity features. Gradients reach the faces, never C.
-
-    Arguments:
-        classifier: C, in evaluation mode.
+    The kit's classifier C of faces, fixed, stands in for the papers' AlexNet, VGG and LightCNN, which cannot be had
+    offline. It predicts age group and attributes (gender), and is none of the judges; its first stages serve as perceptual
+    and identity features. Gradients reach the faces, never C.
     """
+    network = c.network
+    stem = network.relu(network.bn1(network.conv1(((x + 1) / 2 - c.mean) / c.deviation)))
+    first = network.layer1(network.maxpool(stem))
+    second = network.layer2(first)
+    return [stem, first, second, network.layer3(second)]
 
-    def __init__(self, classifier: Classifier) -> None:
-        self.classifier = classifier.eval().requires_grad_(False)
 
-    def stages(self, x: Tensor) -> list[Tensor]:
-        """Its stem's and its first three stages' maps of faces [B, 3, S, S] in [−1, 1]."""
-        c = self.classifier
-        x = ((x + 1) / 2 - c.mean) / c.deviation
-        found = [c.network.relu(c.network.bn1(c.network.conv1(x)))]
-        found.append(c.network.layer1(c.network.maxpool(found[0])))
-        for stage in (c.network.layer2, c.network.layer3):
-            found.append(stage(found[-1]))
-        return found
+@torch.no_grad()
+def stage_shapes(c: Classifier) -> list[list[int]]:
+    """[channels, side] of each of `stages_of`."""
+    empty = torch.zeros(1, 3, c.image_size, c.image_size, device=c.mean.device)
+    return [[stage.shape[1], stage.shape[2]] for stage in stages_of(c, empty)]
 
-    def ages(self, x: Tensor) -> Tensor:
-        """Logits [B, groups] of faces in [0, 1]."""
-        return self.classifier.split_logits(self.classifier(x))[0]
 
-    @torch.no_grad()
-    def shapes(self, image_size: int) -> list[list[int]]:
-        """[channels, side] of each stage."""
-        empty = torch.zeros(1, 3, image_size, image_size, device=self.classifier.mean.device)
-        return [[stage.shape[1], stage.shape[2]] for stage in self.stages(empty)]
+def ages_of(c: Classifier, x: Tensor) -> Tensor:
+    """C's logits [B, groups] of faces in [0, 1]."""
+    return c.split_logits(c(x))[0]

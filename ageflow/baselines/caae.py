@@ -26,14 +26,11 @@ class _ImageCritic(nn.Module):
 
     def __init__(self, image_size: int, width: float, labels: int) -> None:
         super().__init__()
-        sizes = [3, *channels_of(width, 16, 32, 64, 128)]
+        sizes = channels_of(width, 16, 32, 64, 128)
+        seen = [3, sizes[0] + labels, *sizes[1:-1]]
         self.layers = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(before + (labels if number == 1 else 0), after, 5, 2, 2),
-                normalisation("batch", after),
-                nn.ReLU(),
-            )
-            for number, (before, after) in enumerate(pairwise(sizes))
+            nn.Sequential(nn.Conv2d(before, after, 5, 2, 2), normalisation("batch", after), nn.ReLU())
+            for before, after in zip(seen, sizes, strict=True)
         )
         (hidden,) = channels_of(width, 1024)
         side = image_size // 16
@@ -62,17 +59,15 @@ class CAAE(Baseline):
         halvings = self.image_size.bit_length() - 3  # to 4×4
         sizes = channels_of(self.width, *(64 * 2**level for level in range(halvings)))
         labels = sum(_coded(torch.zeros(1, n)).shape[1] for n in (self.groups, attributes))
-        encoder, before = [], 3
-        for size in sizes:
-            encoder += [nn.Conv2d(before, size, 5, 2, 2), nn.ReLU()]
-            before = size
+        encoder = []
+        for before, after in pairwise([3, *sizes]):
+            encoder += [nn.Conv2d(before, after, 5, 2, 2), nn.ReLU()]
         encoder += [nn.Flatten(), nn.Linear(sizes[-1] * 16, _Z), nn.Tanh()]
         decoder = [nn.Linear(_Z + labels, sizes[-1] * 16), nn.ReLU(), nn.Unflatten(1, (sizes[-1], 4, 4))]
-        *smaller, last = [*sizes[-2::-1], *channels_of(self.width, 32), *channels_of(self.width, 16)]
-        for size in smaller:
-            decoder += [nn.ConvTranspose2d(before, size, 5, 2, 2, output_padding=1), nn.ReLU()]
-            before = size
-        decoder += [nn.Conv2d(before, last, 5, 1, 2), nn.ReLU(), nn.Conv2d(last, 3, 5, 1, 2), nn.Tanh()]
+        wide, last = channels_of(self.width, 32, 16)
+        for before, after in pairwise([*sizes[::-1], wide]):
+            decoder += [nn.ConvTranspose2d(before, after, 5, 2, 2, output_padding=1), nn.ReLU()]
+        decoder += [nn.Conv2d(wide, last, 5, 1, 2), nn.ReLU(), nn.Conv2d(last, 3, 5, 1, 2), nn.Tanh()]
         self.generator = nn.ModuleDict({"encoder": nn.Sequential(*encoder), "decoder": nn.Sequential(*decoder)})
         self.critic_z = nn.Sequential(
             nn.Linear(_Z, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 1)
@@ -80,26 +75,19 @@ class CAAE(Baseline):
         self.critic = _ImageCritic(self.image_size, self.width, labels)
 
     def generate(self, x: Tensor, target: Tensor, source: Tensor | None, attributes: Tensor) -> Tensor:
-        return self._decode(self.generator["encoder"](x), self._labels(target, attributes))
+        return self._drawn(x, target, attributes)[0]
 
-    def _labels(self, age: Tensor, attributes: Tensor) -> Tensor:
-        return torch.cat([_coded(age), _coded(attributes)], 1)
-
-    def _decode(self, z: Tensor, labels: Tensor) -> Tensor:
-        return self.generator["decoder"](torch.cat([z, labels], 1))
+    def _drawn(self, x: Tensor, age: Tensor, attributes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Faces at an age; their z, and the labels that they were drawn with."""
+        z, labels = self.generator["encoder"](x), torch.cat([_coded(age), _coded(attributes)], 1)
+        return self.generator["decoder"](torch.cat([z, labels], 1)), z, labels
 
     def objectives(self):
-        return {
-            "G": (self.generator, self.generator_losses),
-            "D": (self.critic, self.critic_losses),
-            "Dz": (self.critic_z, self.critic_z_losses),
-        }
+        return super().objectives() | {"Dz": (self.critic_z, self.critic_z_losses)}
 
     def generator_losses(self, batch: Batch) -> Losses:
         """|x − G(z, own age)|, and three weak terms."""
-        labels = self._labels(batch.source, batch.attributes)
-        z = self.generator["encoder"](batch.x)
-        y = self._decode(z, labels)
+        y, z, labels = self._drawn(batch.x, batch.source, batch.attributes)
         batch.made = {"z": z.detach(), "faces": y.detach(), "labels": labels}
         adversarial, uniform = _bce(self.critic(y, labels), 1), _bce(self.critic_z(z), 1)
         losses = {"pixel": F.l1_loss(y, batch.x), "adversarial": adversarial, "uniform": uniform}
@@ -107,11 +95,8 @@ class CAAE(Baseline):
 
     def critic_losses(self, batch: Batch) -> Losses:
         """Dimg: real faces with their labels against the drawn ones."""
-        labels = batch.made["labels"]
-        return {
-            "real": _bce(self.critic(batch.x, labels), 1),
-            "fake": _bce(self.critic(batch.made["faces"], labels), 0),
-        }
+        faces, labels = batch.made["faces"], batch.made["labels"]
+        return {"real": _bce(self.critic(batch.x, labels), 1), "fake": _bce(self.critic(faces, labels), 0)}
 
     def critic_z_losses(self, batch: Batch) -> Losses:
         """Dz: uniform numbers in (−1, 1) against z."""

@@ -55,9 +55,6 @@ class DualAcGAN(Baseline):
         attention = attention.sigmoid()
         return attention * x + (1 - attention) * colours.tanh(), attention
 
-    def objectives(self):
-        return {"G": (self.generator, self.generator_losses), "D": (self.critic, self.critic_losses)}
-
     def generator_losses(self, batch: Batch) -> Losses:
         """LSGAN, the label that D reads, the cycle through the other network, and the attention's mean."""
         losses = dict.fromkeys(self.recipe.weights, 0.0)

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ageflow.baselines.base import Baseline, Batch, Losses, Recipe, conditional
-from ageflow.baselines.blocks import PatchD, Translator, channels_of, lsgan, total_variation, with_maps
+from ageflow.baselines.base import Batch, Losses, Recipe
+from ageflow.baselines.blocks import PatchD, Translator, channels_of, haar, inverse_haar, total_variation, with_maps
+from ageflow.baselines.ipcgan import IPCGAN
 
 # Forehead, eyes and mouth of an aligned face, eighths of its side: top, bottom; all from the 1st to the 7th column.
 _PATCHES = ((0, 3), (2, 5), (5, 8))
@@ -21,7 +22,7 @@ def _window(height: int, width: int, like: Tensor) -> Tensor:
 
 
 class GlobalLocal(nn.Module):
-    """What to add: of one network for all of the maps, and of one for each patch, feathered into its place.
+    """What to add, at first nothing: of one network for all of the maps, and of one for each patch, feathered into its place.
 
     Arguments:
         channels: of the maps.
@@ -31,11 +32,13 @@ class GlobalLocal(nn.Module):
 
     def __init__(self, channels: int, labels: int, base: int) -> None:
         super().__init__()
-        whole = Translator(channels + labels, base, 6, (channels,), zero=True, transposed=False)
-        parts = (
-            Translator(channels + labels, base // 2, 2, (channels,), zero=True, transposed=False) for _ in _PATCHES
+        sizes = [(base, 6), *[(base // 2, 2)] * len(_PATCHES)]  # stem and residual blocks
+        self.networks = nn.ModuleList(
+            Translator(channels + labels, *size, (channels,), transposed=False) for size in sizes
         )
-        self.networks = nn.ModuleList([whole, *parts])
+        for network in self.networks:
+            nn.init.zeros_(network.heads[0].weight)
+            nn.init.zeros_(network.heads[0].bias)
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """[B, C, H, W] and [B, labels] → [B, C, H, W]."""
@@ -51,48 +54,40 @@ class GlobalLocal(nn.Module):
         return added
 
 
-class GLCA(Baseline):
+class GLCA(IPCGAN):
     """Global and local consistent age GAN: y = x + global + three local residuals; both ways.
 
-    The abstract names networks and losses; patches, layers and weights are ours, and C stands in for LightCNN.
+    The abstract names networks and losses; patches, layers and weights are ours, D is IPCGAN's, and C stands in for
+    LightCNN.
     """
 
     recipe = Recipe(
         100_000, 16, 1e-4, weights={"adversarial": 30.0, "identity": 20.0, "age": 3.0, "pixel": 20.0, "variation": 0.0}
     )
-    bands = 3  # channels that the networks see
+    levels = 0  # of the wavelet packet transform whose bands the networks see: WGLCA-GAN's
 
     def build(self, attributes: int) -> None:
-        (base,) = channels_of(self.width, 32)
-        self.generator = GlobalLocal(self.bands, self.groups, base)
+        (base,), bands = channels_of(self.width, 32), 3 * 4**self.levels
+        self.generator = GlobalLocal(bands, self.groups, base)
         widths = channels_of(self.width, 64, 128, 256, 512)
-        self.critic = PatchD(self.bands, widths, (2, 2, 2, 1) if self.bands == 3 else (2, 2, 1, 1), self.groups)
+        self.critic = PatchD(bands, widths, (2, 2, 1, 1) if self.levels else (2, 2, 2, 1), [self.groups])
 
-    def analysed(self, x: Tensor) -> Tensor:
+    def bands_of(self, x: Tensor) -> Tensor:
         """What the networks see of faces."""
+        for _ in range(self.levels):
+            x = haar(x)
         return x
 
-    def drawn(self, maps: Tensor) -> Tensor:
-        """The faces of what the networks made."""
-        return maps
-
     def generate(self, x: Tensor, target: Tensor, source: Tensor | None, attributes: Tensor) -> Tensor:
-        maps = self.analysed(x)
-        return self.drawn(maps + self.generator(maps, target)).clamp(-1, 1)
+        bands = self.bands_of(x)
+        y = bands + self.generator(bands, target)
+        for _ in range(self.levels):
+            y = inverse_haar(y)
+        return y.clamp(-1, 1)
 
-    def objectives(self):
-        return {
-            "G": (self.generator, self.generator_losses),
-            "D": (self.critic, lambda batch: conditional(self._score, batch)),
-        }
+    def score(self, faces: Tensor, labels: Tensor) -> Tensor:
+        return super().score(self.bands_of(faces), labels)
 
-    def _score(self, faces: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return self.critic(self.analysed(faces), labels)
-
-    def generator_losses(self, batch: Batch) -> Losses:
-        """LSGAN, features kept, C's age, pixels kept; WGLCA-GAN's total variation."""
-        y = self.generate(batch.x, batch.target, None, batch.attributes)
-        batch.made = {"faces": y.detach()}
-        losses = {"adversarial": lsgan(self._score(y, batch.target)[0], 1)}
-        losses |= {"identity": batch.identity_loss(y), "age": batch.age_loss(y), "pixel": F.l1_loss(y, batch.x)}
-        return losses | {"variation": total_variation(y)}
+    def losses_of(self, y: Tensor, batch: Batch) -> Losses:
+        """IPCGAN's, pixels kept, and WGLCA-GAN's total variation."""
+        return super().losses_of(y, batch) | {"pixel": F.l1_loss(y, batch.x), "variation": total_variation(y)}

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ageflow.baselines.base import Baseline, Batch, Losses, Recipe, conditional
+from ageflow.baselines.base import Baseline, Batch, Losses, Recipe
 from ageflow.baselines.blocks import PatchD, Translator, channels_of, lsgan, with_maps
 
 
@@ -19,20 +19,32 @@ class IPCGAN(Baseline):
         (base,) = channels_of(self.width, 32)
         self.generator = Translator(3 + self.groups, base, blocks=6, norm="batch")
         widths = channels_of(self.width, 64, 128, 256, 512)
-        self.critic = PatchD(3, widths, (2, 2, 2, 1), self.groups)
+        self.critic = PatchD(3, widths, (2, 2, 2, 1), [self.groups])
 
     def generate(self, x: Tensor, target: Tensor, source: Tensor | None, attributes: Tensor) -> Tensor:
         return self.generator(with_maps(x, target))[0].tanh()
 
-    def objectives(self):
-        return {
-            "G": (self.generator, self.generator_losses),
-            "D": (self.critic, lambda batch: conditional(self.critic, batch)),
-        }
+    def score(self, faces: Tensor, labels: Tensor) -> Tensor:
+        """D of faces and labels [B, groups]."""
+        return self.critic(faces, labels)[0]
 
     def generator_losses(self, batch: Batch) -> Losses:
-        """LSGAN, features kept, and C's age."""
         y = self.generate(batch.x, batch.target, None, batch.attributes)
         batch.made = {"faces": y.detach()}
-        adversarial = lsgan(self.critic(y, batch.target)[0], 1)
+        return self.losses_of(y, batch)
+
+    def losses_of(self, y: Tensor, batch: Batch) -> Losses:
+        """LSGAN, features kept, and C's age, of the made faces."""
+        adversarial = lsgan(self.score(y, batch.target), 1)
         return {"adversarial": adversarial, "identity": batch.identity_loss(y), "age": batch.age_loss(y)}
+
+    def critic_losses(self, batch: Batch) -> Losses:
+        """LSGAN: real faces of the target group against others' labels and the made faces.
+
+        ½(D(y|t) − 1)² + ½·½(D(y|f)² + D(G|t)²).
+        """
+        return {
+            "real": lsgan(self.score(batch.y, batch.target), 1),
+            "wrong": 0.5 * lsgan(self.score(batch.y, batch.wrong), 0),
+            "fake": 0.5 * lsgan(self.score(batch.made["faces"], batch.target), 0),
+        }

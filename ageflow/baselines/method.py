@@ -32,12 +32,8 @@ class BaselineMethod(Method):
     def __init__(self, name: str, model: Baseline, weights: dict[str, str], age_groups: AgeGroups) -> None:
         self.name, self.title, self.model, self.weights = name, BASELINES[name], model, weights
         self.age_groups = age_groups
-        self.needs, self.continuous, self.pairs = model.told, model.mixes, model.pairs
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes; images are moved there."""
-        return next(self.model.parameters()).device
+        self.continuous, self.pairs = model.mixes, model.pairs
+        self.needs = tuple(needed for needed in model.needs if needed != "attributes" or model.attributes)
 
     @torch.inference_mode()
     def translate(
@@ -52,14 +48,13 @@ class BaselineMethod(Method):
         for needed in self.needs:
             if {"source": source, "attributes": attributes}[needed] is None:
                 raise ValueError(f"{self.title} needs the faces' own age groups or attributes: pass {needed}")
-        x, model = as_signed(torch.as_tensor(images)).to(self.device), self.model
-        if x.ndim != 4 or x.shape[1:] != (3, model.image_size, model.image_size):
+        model = self.model
+        x = as_signed(torch.as_tensor(images)).to(next(model.parameters()).device)
+        if x.shape[1:] != (3, model.image_size, model.image_size):
             expected = f"expected [B, 3, {model.image_size}, {model.image_size}], as it was trained with"
             raise ValueError(f"images of {tuple(x.shape)}: {self.title} {expected}")
-        target, source = (
-            None if groups is None else as_weights(groups, model.groups, faces=len(x)).to(x)
-            for groups in (target, source)
-        )
+        target = as_weights(target, model.groups, faces=len(x)).to(x)
+        source = None if source is None else as_weights(source, model.groups, faces=len(x)).to(x)
         if not self.continuous and (target.max(1).values < 0.999).any():
             raise ValueError(
                 f"a target between age groups: {self.title} has a network for each group; pass groups, int [B]"
@@ -77,7 +72,7 @@ class BaselineMethod(Method):
         """One-hot [B, A] of the attributes that the network is told."""
         found = [torch.zeros(count, 0)]
         for name, labels in self.model.attributes.items() if "attributes" in self.needs else ():
-            values = np.asarray(attributes[name], dtype=object) if name in attributes else np.array([None] * count)
+            values = np.asarray(attributes.get(name, [None] * count), dtype=object)
             numbers = numbered(values, labels)
             if len(numbers) != count or (numbers < 0).any():
                 what = f"{name} = {values.tolist()[:5]} for {count} faces"

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ageflow.baselines.base import Baseline, Batch, Losses, Recipe
-from ageflow.baselines.blocks import Translator, channels_of, feature_distance, lsgan
+from ageflow.baselines.blocks import Translator, channels_of, feature_distance, lsgan, stages_of
 
 
 class PyramidD(nn.Module):
@@ -42,7 +42,6 @@ class PAG(Baseline):
     """
 
     needs = ("source",)
-    sources = (0,)
     mixes = False
     recipe = Recipe(50_000, 8, 1e-4, weights={"adversarial": 750.0, "pixel": 3251.0, "identity": 200.0})
 
@@ -67,9 +66,6 @@ class PAG(Baseline):
     def pairs(self) -> frozenset[tuple[int, int]]:
         return frozenset((0, target) for target in range(1, self.groups))
 
-    def objectives(self):
-        return {"G": (self.generator, self.generator_losses), "D": (self.critic, self.critic_losses)}
-
     def generator_losses(self, batch: Batch) -> Losses:
         """LSGAN, pixels and features kept, of every older group."""
         losses = dict.fromkeys(self.recipe.weights, 0.0)
@@ -77,7 +73,7 @@ class PAG(Baseline):
         for network, critic in zip(self.generator, self.critic, strict=True):
             y = self._aged(network, batch.x)
             batch.made["faces"].append(y.detach())
-            stages = batch.c.stages(y)
+            stages = stages_of(batch.c, y)
             losses["adversarial"] += 2 * lsgan(critic(stages), 1)
             losses["pixel"] += F.mse_loss(y, batch.x)
             losses["identity"] += feature_distance(stages, batch.x_stages)
@@ -89,7 +85,7 @@ class PAG(Baseline):
         for number, (critic, made) in enumerate(zip(self.critic, batch.made["faces"], strict=True), 1):
             old = batch.real(torch.full((len(made),), number))
             with torch.no_grad():
-                stages = {"real": batch.c.stages(old), "fake": batch.c.stages(made), "young": batch.x_stages}
-            for name, found in stages.items():
+                real, fake = (stages_of(batch.c, faces) for faces in (old, made))
+            for name, found in {"real": real, "fake": fake, "young": batch.x_stages}.items():
                 losses[name] += lsgan(critic(found), 1 if name == "real" else 0)
         return losses

@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ageflow.baselines.base import Baseline, Batch, Losses, baseline_class
-from ageflow.baselines.blocks import FrozenC, as_signed, one_hot
+from ageflow.baselines.base import Batch, Losses, baseline_class
+from ageflow.baselines.blocks import ages_of, as_signed, one_hot, stage_shapes
 from ageflow.checkpoint import fingerprint
 from ageflow.config import ParameterError, TrainBaselines, nearest, validated
 from ageflow.data.faces import Faces
 from ageflow.device import device_of, reduced_precision, sent
 from ageflow.parameters import settings as settings_of
 from ageflow.run import Manifest, Workspace
-from ageflow.training.classifier import augmented, labelled, numbered
+from ageflow.training.classifier import augmented, labelled
 from ageflow.training.distributed import launched
 from ageflow.training.ictm import DECODED_AGE, train_age_classifier
 from ageflow.training.loop import train
@@ -60,33 +60,30 @@ class BaselineTask(Task):
     def __init__(self, settings: TrainBaselines, faces: Faces, classifier: Path) -> None:
         (name,) = settings.methods
         self.settings, self.faces, self.device = settings, faces, device_of(settings.device)
-        self.c = FrozenC(load_classifier(classifier, settings.device))
-        labels = {attribute: labelled(faces, attribute)[0] for attribute in faces.attributes}
-        self.groups = torch.tensor(faces.groups)
-        self.count = len(labelled(faces, "age")[0])
-        coded = [one_hot(numbered(faces.table[each], values), len(values)) for each, values in labels.items()]
+        self.c = load_classifier(classifier, settings.device)
+        self.groups, self.count = torch.tensor(faces.groups), len(faces.age_groups)
+        known = {attribute: labelled(faces, attribute) for attribute in faces.attributes}
+        labels = {attribute: values for attribute, (values, _) in known.items()}
+        coded = [one_hot(numbers, len(values)) for values, numbers in known.values()]
         self.attributes = torch.cat([*coded, torch.zeros(len(faces), 0)], 1)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(settings.seed)  # the CPU's, which is put back
-            kind = baseline_class(name)
-            model = kind(faces.image_size, self.count, labels, settings.width, self.c.shapes(faces.image_size))
-        self.model: Baseline = model
-        split, begins = faces.table["split"].to_numpy(), np.isin(self.groups, kind.sources or range(self.count))
-        self.rows = np.flatnonzero((split == "train") & begins)
-        held_out = np.flatnonzero((split == "test") & begins)
+            arguments = faces.image_size, self.count, labels, settings.width, stage_shapes(self.c)
+            self.model = model = baseline_class(name)(*arguments)
+        sources = range(self.count) if model.pairs is None else [source for source, _ in model.pairs]
+        split, begins = faces.table["split"].to_numpy(), np.isin(faces.groups, sources)
+        self.rows, held_out = (np.flatnonzero((split == half) & begins) for half in ("train", "test"))
         self.shown = held_out if len(held_out) else self.rows
-        self.of_group = [np.flatnonzero((split == "train") & (self.groups.numpy() == g)) for g in range(self.count)]
-        if empty := [labelled(faces, "age")[0][group] for group, rows in enumerate(self.of_group) if len(rows) == 0]:
-            raise ParameterError(
-                f"no training face is of the age group {', '.join(empty)}: {name} takes some of every one"
-            )
+        self.of_group = [np.flatnonzero((split == "train") & (faces.groups == group)) for group in range(self.count)]
+        if empty := [faces.age_groups.labels[group] for group, rows in enumerate(self.of_group) if len(rows) == 0]:
+            groups = ", ".join(empty)
+            raise ParameterError(f"no training face is of the age group {groups}: {name} takes some of every one")
         shape = model.shape | {"bounds": list(faces.age_groups.bounds)}
         if (weights := initial_weights(settings, f"baselines/{name}", "baseline", faces)) is not None:
             weights.fill(model, shape)
         self.modules = nn.ModuleDict({"baseline": model})
-        common = {"learning_rate": settings.learning_rate, "betas": kind.recipe.betas}
         self.objectives = [
-            Objective(key, list(network.parameters()), partial(self.loss, key), **common)
+            Objective(key, [*network.parameters()], partial(self.loss, key), settings.learning_rate, betas=(0.5, 0.999))
             for key, (network, _) in model.objectives().items()
         ]
         inputs = {"faces": faces.fingerprint, DECODED_AGE: fingerprint(classifier)}
@@ -115,24 +112,24 @@ class BaselineTask(Task):
 
         def others(groups: Tensor) -> np.ndarray:
             places = part.rows(torch.rand(part.size)).tolist()
-            return np.array(
-                [self.of_group[g][int(p * len(self.of_group[g]))] for g, p in zip(groups.tolist(), places, strict=True)]
-            )
+            candidates = [self.of_group[group] for group in groups.tolist()]
+            return np.array([own[int(place * len(own))] for own, place in zip(candidates, places, strict=True)])
 
         chosen = others(target)
         return Batch(
-            part=part,
-            x=self._images(rows, part),
-            source=self._groups(self.groups[rows]),
-            attributes=sent(self.attributes[rows], self.device),
-            y=self._images(chosen, part),
-            target=self._groups(target),
-            y_attributes=sent(self.attributes[chosen], self.device),
+            part,
+            *self._labelled_images(rows, part),
+            *self._labelled_images(chosen, part),
             wrong=self._groups(wrong),
             real=lambda groups: self._images(others(groups), part),
-            ages=lambda faces: self.c.ages(augmented(smoothed((faces + 1) / 2), part, _MOVED)),
+            ages=lambda faces: ages_of(self.c, augmented(smoothed((faces + 1) / 2), part, _MOVED)),
             c=self.c,
         )
+
+    def _labelled_images(self, rows: np.ndarray, part: MicroBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Faces, their age groups and their attributes."""
+        groups, attributes = self._groups(self.groups[rows]), sent(self.attributes[rows], self.device)
+        return self._images(rows, part), groups, attributes
 
     def _groups(self, groups: Tensor) -> Tensor:
         return sent(one_hot(groups, self.count), self.device)
@@ -151,17 +148,11 @@ class BaselineTask(Task):
         columns, right, change = [x[:_PREVIEW_FACES]], [], []
         for group in range(self.count):
             target = torch.full_like(source, group)
-            asked = zip(source.tolist(), target.tolist(), strict=True)
-            can = (source != target) & torch.tensor([model.pairs is None or pair in model.pairs for pair in asked])
-            y = x.clone()
+            can, y = source != group, x.clone()
             if can.any():
-                about = (
-                    self._groups(target[can]),
-                    self._groups(source[can]),
-                    self.attributes[rows][can].to(self.device),
-                )
-                y[can] = model.generate(x[can], *about)
-                right.append(self.c.ages((y[can] + 1) / 2).argmax(1) == group)
+                attributes = sent(self.attributes[rows][can], self.device)
+                y[can] = model.generate(x[can], self._groups(target[can]), self._groups(source[can]), attributes)
+                right.append(ages_of(self.c, (y[can] + 1) / 2).argmax(1) == group)
                 change.append((y[can] - x[can]).abs().mean((1, 2, 3)))
             columns.append(y[:_PREVIEW_FACES])
         images = (torch.stack(columns, dim=1).flatten(0, 1) + 1) / 2

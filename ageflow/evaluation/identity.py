@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.unknown_fields import UnknownFieldSet
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -178,14 +180,13 @@ class ArcFaceEmbedder(Embedder):
         self.name = f"ArcFace ({path.name})"
         # Exports of torch 2.14 and later keep the weights in a file beside, which the model names.
         content = path.read_bytes()
-        self._black, self._white = _values_fed(content, self._input)
+        self._middle, self._half = _values_fed(content, self._input)
         beside = [file for file in sorted(path.parent.iterdir()) if file != path and file.name.encode() in content]
         self.fingerprint = digest([digest(file.read_bytes()) for file in (path, *beside) if file.is_file()])
 
     def descriptors(self, images: Tensor) -> Tensor:
         faces = chips(images, ARCFACE_EYES, 112).transpose(0, 3, 1, 2).astype(np.float32)
-        middle, half = (self._black + self._white) / 2, (self._white - self._black) / 2
-        faces = (faces - 127.5) / 127.5 * half + middle
+        faces = (faces - 127.5) / 127.5 * self._half + self._middle
         size = self._batch or len(faces)
         batches = np.resize(faces, (math.ceil(len(faces) / size), size, *faces.shape[1:]))  # whole ones
         found = [self._session.run([self._output], {self._input: batch})[0] for batch in batches]
@@ -196,7 +197,9 @@ class ArcFaceEmbedder(Embedder):
 
 
 def _values_fed(model: bytes, entry: str) -> tuple[float, float]:
-    """The values of black and white that an ONNX network takes: (−1, 1), or (0, 255) or (0, 1) if it scales them itself.
+    """The middle of the pixel values that an ONNX network takes, and half their range.
+
+    They are −1…1, or 0…255 or 0…1 if it scales them itself.
 
     The steps from the input to the first layer are arithmetic with constants, x ↦ scale·x + shift. Layers work on about
     −1…1: so what is made small comes in large, and what is centred is not centred yet. The graph is read by the numbers
@@ -206,12 +209,12 @@ def _values_fed(model: bytes, entry: str) -> tuple[float, float]:
         model: content of the file.
         entry: name of its input.
     """
-    graph = _fields(_fields(memoryview(model))[7][0])
+    graph = _fields(_fields(model)[7][0])
     nodes = [_fields(node) for node in graph[1]]
     tensors = {tensor[8][0]: tensor for tensor in map(_fields, graph[5])}
     attributes = [(node[2][0], part) for node in nodes if node[4] == [b"Constant"] for part in node[5]]
     tensors |= {name: _fields(value) for name, part in attributes for value in _fields(part)[5]}
-    scale, shift, name = 1.0, 0.0, memoryview(entry.encode())
+    scale, shift, name = 1.0, 0.0, entry.encode()
     while len(reading := [node for node in nodes if name in node[1]]) == 1:
         [kind], inputs, [name, *_] = reading[0][4], reading[0][1], reading[0][2]
         numbers = [_mean(tensors[other]) for other in inputs if other in tensors]
@@ -223,8 +226,8 @@ def _values_fed(model: bytes, entry: str) -> tuple[float, float]:
         elif kind not in (b"Identity", b"Cast"):
             break
     if abs(scale) < 0.05:  # 1/128, 1/255, or these over a standard deviation of 0.2
-        return 0.0, 255.0
-    return (0.0, 1.0) if -shift / scale > 0.25 else (-1.0, 1.0)
+        return 127.5, 127.5
+    return (0.5, 0.5) if -shift / scale > 0.25 else (0.0, 1.0)
 
 
 def _mean(tensor: dict[int, list]) -> float:
@@ -234,27 +237,11 @@ def _mean(tensor: dict[int, list]) -> float:
     return float(values.mean(dtype=float)) if len(values) else math.nan
 
 
-def _fields(message: memoryview) -> dict[int, list[Any]]:
-    """The fields of a message of Protocol Buffers by number: integers, and the bytes of everything else."""
-    fields, place = defaultdict(list), 0
-
-    def integer() -> int:
-        nonlocal place
-        value = bits = 0
-        while True:
-            byte, place = message[place], place + 1
-            value, bits = value | (byte & 127) << bits, bits + 7
-            if byte < 128:
-                return value
-
-    while place < len(message):
-        number, kind = divmod(integer(), 8)
-        if kind == 0:
-            fields[number].append(integer())
-        else:
-            size = integer() if kind == 2 else {1: 8, 5: 4}[kind]
-            fields[number].append(message[place : place + size])
-            place += size
+def _fields(message: bytes) -> dict[int, list[Any]]:
+    """The fields of a message of Protocol Buffers by number: numbers, and the bytes of everything else."""
+    fields = defaultdict(list)
+    for field in UnknownFieldSet(Empty.FromString(message)):  # to an empty message every field is unknown
+        fields[field.field_number].append(field.data)
     return fields
 
 

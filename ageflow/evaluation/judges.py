@@ -182,7 +182,8 @@ class Judges:
 
         Returns:
             `ages`, with the features that KID is of; of each attribute the face's own label, and <attribute>_predicted,
-            None where the classifier does not know the label (a race too rare to train on): it is not asked.
+            None where the classifier does not know the label (a race too rare to train on): it is not asked; and the
+            embedder's descriptor [d].
         """
         found = self.ages(images)
         if self.features is not self.second:
@@ -192,4 +193,4 @@ class Judges:
             found[name] = table[name].to_numpy(dtype=object)
             known, labels = found[name].isin(classifier.labels), np.array(classifier.labels, dtype=object)
             found[f"{name}_predicted"] = np.where(known, labels[answers], None)
-        return found
+        return found.assign(descriptor=list(self.embedder.descriptors(images).numpy()))

@@ -195,24 +195,18 @@ def judge_faces(faces: Faces, judges: Judges, batches: Batches) -> Rows:
 
     Returns:
         One row a face: method ("real"), face, identity, source (its group), target (the same), what `Judges.labels` says,
-        its descriptor [d], and how it compares with the other faces of its identity (``_same``; NaN where there is
-        none) and with those of all others (``_other``): mean cosine, mean cosine_centred (less the mean of these faces'
-        embeddings) and verified, the share that the embedder takes for its own person.
+        and how it compares with the other faces of its identity (``_same``; NaN where there is none) and with those of
+        all others (``_other``): mean cosine, mean cosine_centred (less the mean of these faces' embeddings) and verified,
+        the share that the embedder takes for its own person.
 
     Raises:
         EmbedderError: the embedder does not tell people apart.
     """
-
-    def judge(some: slice) -> Rows:
-        images = faces.images(some)
-        return judges.labels(images, faces.table.iloc[some]).assign(
-            descriptor=list(judges.embedder.descriptors(images).numpy())
-        )
-
-    found = batches(judge, len(faces))
+    found = batches(lambda some: judges.labels(faces.images(some), faces.table.iloc[some]), len(faces))
+    descriptors = vectors(found["descriptor"])
     one_each = ~pd.Series(faces.identities).duplicated().to_numpy()
-    refuse_alike(judges.embedder, normalize(vectors(found["descriptor"])[one_each], dim=1))
-    between = _between(vectors(found["descriptor"]), faces.identities, judges.embedder)
+    refuse_alike(judges.embedder, normalize(descriptors[one_each], dim=1))
+    between = _between(descriptors, faces.identities, judges.embedder)
     return _about("real", faces, np.arange(len(faces)), target=faces.groups).join(found).join(between)
 
 
@@ -228,8 +222,8 @@ def judge_method(method: Method, faces: Faces, judges: Judges, real: Rows, batch
         batches: how many at a time, and where they are kept.
 
     Returns:
-        One row a face × target that the method can do: method, face, identity, source, target, what `Judges.labels` says,
-        and cosine, cosine_centred and verified (bool) of the face before and after.
+        One row a face × target that the method can do: method, face, identity, source, target, what `Judges.labels` says
+        but the descriptor, and cosine, cosine_centred and verified (bool) of the face before and after.
 
     Raises:
         FloatingPointError: the method made a face that is not finite.
@@ -240,9 +234,10 @@ def judge_method(method: Method, faces: Faces, judges: Judges, real: Rows, batch
 
     def judge(some: slice) -> Rows:
         images = to_uint8(translate(method, faces, rows[some], torch.from_numpy(targets[some])))
-        before, after = descriptors[torch.from_numpy(rows[some])], judges.embedder.descriptors(images)
+        found = judges.labels(images, faces.table.iloc[rows[some]])
+        before, after = descriptors[torch.from_numpy(rows[some])], vectors(found.pop("descriptor"))
         units = normalize(before, dim=1), normalize(after, dim=1)
-        return judges.labels(images, faces.table.iloc[rows[some]]).assign(
+        return found.assign(
             cosine=torch.cosine_similarity(*units).numpy(),
             cosine_centred=torch.cosine_similarity(*(unit - centre for unit in units)).numpy(),
             verified=judges.embedder.verified_pairs(before, after).diagonal().numpy(),

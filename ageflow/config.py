@@ -11,62 +11,40 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, g
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.functional_validators import AfterValidator
 
-from ageflow.names import any_method, nearest
+from ageflow.names import BASELINES, METHODS, any_method, nearest
 
 Dataset = Literal["demo", "morph", "cacd", "fgnet", "celeba", "utkface", "folder"]
 Preset = Literal["smoke", "demo", "paper"]
 Architecture = Literal["resnet14", "resnet18", "resnet50", "resnet101"]
 LatentChoice = Literal["all", "top"] | list[int]
 Condition = Literal["target", "source_aware"]
-MethodName = Literal["glow", "glow+attribute", "soft_source", "calibrated", "no_ictm", "ageflow"]
-METHODS: tuple[str, ...] = MethodName.__args__
-# The published methods that notebook 11 trains: name, which is its file in ageflow/baselines/, and what it is called.
-BASELINES = {
-    "caae": "CAAE",
-    "ipcgan": "IPCGAN",
-    "glca": "GLCA-GAN",
-    "wglca": "WGLCA-GAN",
-    "pag": "PAG-GAN",
-    "dual_acgan": "Dual AcGAN",
-    "a3gan": "A3GAN",
-}
+AnyMethod = Annotated[str, AfterValidator(any_method)]
 BaselineName = Literal[tuple(BASELINES)]
-# Only with a classifier of decoded faces, by the value that asks for nothing.
-OF_DECODED = {
-    "age_classifier_iterations": None,
-    "age_classifier_from": None,
-    "attribute_weight": 0.0,
-    "condition": "target",
-    "cycle_weight": 0.0,
-}
+# Only with a classifier of decoded faces; their defaults ask for nothing.
+OF_DECODED = ("age_classifier_iterations", "age_classifier_from", "attribute_weight", "condition", "cycle_weight")
 DATASETS: tuple[str, ...] = Dataset.__args__
 PAPER_BOUNDS = (30, 40, 50)  # age groups by their last completed years; the last group has no end
 Positive = Annotated[float, Field(gt=0)]
 AtLeastOne = Annotated[int, Field(ge=1)]
+# One for all the published methods, or one by method.
+Counts = AtLeastOne | dict[BaselineName, AtLeastOne]
+Values = Positive | dict[BaselineName, Positive]
 
 
 class ParameterError(ValueError):
     """A parameter of a notebook that cannot be used; the message names it and what was expected."""
 
 
-def check_method(name: str) -> str:
-    """The name of a method, if it can be one (`any_method`)."""
-    return any_method(name, (*METHODS, *BASELINES))
-
-
-AnyMethod = Annotated[str, AfterValidator(check_method)]
-
-
-def default_runs_root(start: Path | None = None) -> Path:
+def default_runs_root() -> Path:
     """The folder that holds all runs.
 
-    ``AGEFLOW_RUNS`` where it is set; otherwise the ``runs`` folder of the project that `start` (the working
-    directory) lies in, so that a notebook finds the same runs from ``notebooks/`` and from the root;
+    ``AGEFLOW_RUNS`` where it is set; otherwise the ``runs`` folder of the project that the working directory
+    lies in, so that a notebook finds the same runs from ``notebooks/`` and from the root;
     otherwise ``runs`` in the working directory.
     """
     if os.environ.get("AGEFLOW_RUNS"):
         return Path(os.environ["AGEFLOW_RUNS"]).expanduser().resolve()
-    start = (start or Path.cwd()).resolve()
+    start = Path.cwd()
     for folder in (start, *start.parents):
         if (folder / "pyproject.toml").is_file() and (folder / "notebooks").is_dir():
             return folder / "runs"
@@ -116,8 +94,6 @@ class Settings(BaseModel):
     @classmethod
     def _as_papermill_passes_it(cls, values: Any) -> Any:
         # Its -p knows numbers, True and False: a list comes as text, a run that is called 007 as 7.
-        if not isinstance(values, Mapping):
-            return values
         fields = {name: field.annotation for name, field in cls.model_fields.items()}
         return {name: _meant(value, fields[name]) if name in fields else value for name, value in values.items()}
 
@@ -255,9 +231,7 @@ class TrainICTM(Training):
     consistency_weight: float = Field(0.01, ge=0, description="weight of the consistency loss, Eq. 9")
     consistency: Literal["source", "literal"] = Field("source", description="reading of Eq. 9 (see losses.py)")
     discriminator_age_weight: float = Field(0.1, ge=0, description="weight of A's loss in Eq. 11")
-    age_classifier: Literal["latent", "decoded"] = Field(
-        "latent", description="A of Eq. 8 sees latents or decoded faces"
-    )
+    age_classifier: Literal["latent", "decoded"] = Field("latent", description="A sees latents or decoded faces, Eq. 8")
     age_classifier_iterations: int | None = Field(None, ge=0, description="its updates; None: the judge's; 0: none")
     age_classifier_from: str | None = Field(None, description="its initial weights, named as init_from names them")
     attribute_weight: float = Field(0.0, ge=0, description="weight of the decoded face keeping its attributes (ours)")
@@ -267,17 +241,15 @@ class TrainICTM(Training):
 
     @model_validator(mode="after")
     def _check_age_classifier(self) -> Self:
-        for name, nothing in OF_DECODED.items() if self.age_classifier == "latent" else ():
-            if getattr(self, name) != nothing:
+        for name in OF_DECODED if self.age_classifier == "latent" else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
                 what = f"{name} = {getattr(self, name)!r} is for a classifier of decoded faces"
                 raise ValueError(f"{what}: pass age_classifier = decoded, or leave {name} out")
         if self.cycle_weight and self.condition == "target":
             why = f"cycle_weight = {self.cycle_weight} takes a T that knows the face's age"
             raise ValueError(f"{why}: pass condition = source_aware, or cycle_weight = 0")
         if self.age_classifier_iterations == 0 and self.age_classifier_from is None:
-            raise ValueError(
-                "age_classifier_iterations = 0 takes weights as they are: name some by age_classifier_from"
-            )
+            raise ValueError("age_classifier_iterations = 0 takes given weights: name some by age_classifier_from")
         return self
 
 
@@ -296,16 +268,10 @@ class TrainBaselines(Training):
     step: ClassVar[str] = "baselines"
 
     methods: list[BaselineName] = Field(list(BASELINES), min_length=1, description="the methods to train")
-    iterations: AtLeastOne | dict[BaselineName, AtLeastOne] | None = Field(
-        None, description="optimiser updates: a number, or one by method; None: each method's own"
-    )
-    batch_size: AtLeastOne | dict[BaselineName, AtLeastOne] | None = Field(
-        None, description="faces in one update: a number, or one by method; None: each method's own"
-    )
-    learning_rate: Positive | dict[BaselineName, Positive] | None = Field(
-        None, description="Adam's learning rate: a number, or one by method; None: each method's own"
-    )
-    width: Positive | dict[BaselineName, Positive] = Field(
+    iterations: Counts | None = Field(None, description="optimiser updates: a number, or one by method; None: its own")
+    batch_size: Counts | None = Field(None, description="faces in an update: a number, or one by method; None: its own")
+    learning_rate: Values | None = Field(None, description="learning rate: a number, or one by method; None: its own")
+    width: Values = Field(
         1.0, description="share of the papers' channels: a number, or one by method; 1 for a method that is not in it"
     )
     weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
@@ -399,14 +365,9 @@ def _meant(value: Any, annotation: Any) -> Any:
     if annotation is str and isinstance(value, int | float) and not isinstance(value, bool):
         how = "papermill's -r in place of -p, quotation marks in a notebook, or a name that begins with a letter"
         raise ValueError(f"{value!r} came as a number, and how it was written is lost (007, 2024_06_01): use {how}")
-    kinds = {get_origin(one) for one in (annotation, *get_args(annotation))}
-    if dict in kinds and isinstance(value, str):
+    kinds = {get_origin(one) or one for one in get_args(annotation | None)} - {NoneType}
+    if isinstance(value, str) and (dict in kinds or (list in kinds and value.strip().startswith(("[", "(")))):
         return literal(value.strip())
-    if list not in kinds:
-        return value
-    if isinstance(value, str) and value.strip().startswith(("[", "(")):
-        return literal(value.strip())
-    others = {get_origin(one) or one for one in get_args(annotation)} - {list, NoneType}
-    if (get_origin(annotation) is not list and others) or isinstance(value, list | tuple) or value is None:
+    if kinds != {list} or isinstance(value, list | tuple) or value is None:
         return value
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]

@@ -271,9 +271,7 @@ class TrainBaselines(Training):
     iterations: Counts | None = Field(None, description="optimiser updates: a number, or one by method; None: its own")
     batch_size: Counts | None = Field(None, description="faces in an update: a number, or one by method; None: its own")
     learning_rate: Values | None = Field(None, description="learning rate: a number, or one by method; None: its own")
-    width: Values = Field(
-        1.0, description="share of the papers' channels: a number, or one by method; 1 for a method that is not in it"
-    )
+    width: Values = Field(1.0, description="share of the papers' channels: a number, or one by method and else 1")
     weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
         {}, description="weights of the generator's losses by name, in place of the methods' own"
     )

@@ -43,10 +43,9 @@ def advice_on_faces(settings: PrepareData, faces: pd.DataFrame, reading: Reading
         what = "There are no training faces: the data set's own halves have none"
         found.append(f"{what}. It serves as an external test set")
     if not reading.ages and settings.dataset == "folder":
-        found.append(
-            "No face has an age: notebooks 01 and 02 work without (pre-training), and 03 stops. Where the ages are known, "
-            "give a column age, or name it: columns = 'file=file_name, age=real_age'"
-        )
+        what = "No face has an age: notebooks 01 and 02 work without (pre-training), and 03 stops"
+        do = "give a column age, or name it: columns = 'file=file_name, age=real_age'"
+        found.append(f"{what}. Where the ages are known, {do}")
     held = _of_preset("prototypes", settings).attributes or [] if reading.ages else []
     if unknown := [name for name in held if faces[name].isna().all()]:
         rest = [name for name in held if name not in unknown]

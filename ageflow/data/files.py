@@ -22,7 +22,7 @@ import posixpath
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -44,6 +44,7 @@ _DELIMITERS = (",", ";", "\t", "|", " ")
 _NOTHING = frozenset(("", "na", "n/a", "nan", "none", "null", "unknown", "?", "-"))
 _GENDERS = {"u": None} | dict.fromkeys(("m", "male", "man", "boy"), "male")
 _GENDERS |= dict.fromkeys(("f", "female", "woman", "girl"), "female")
+_NO_FILE = "it is, or links to, no ordinary file inside the data folder: of a link, name the folder above both"
 _OF_PICTURES = ("", *ENDINGS)  # a picture's name may have no ending
 _AS_WRITTEN = ("file", "age", "reason")  # an age of "n/a" is a row's error; "unknown.jpg" is a file
 
@@ -169,9 +170,7 @@ def list_files(root: Path, without: Path | None = None) -> Listing:
             elif target.is_file() and (not entry.is_symlink() or any(target.is_relative_to(disk) for disk in disks)):
                 files.append(name)
             else:
-                refused[name] = (
-                    "it is, or links to, no ordinary file inside the data folder: of a link, name the folder above both"
-                )
+                refused[name] = _NO_FILE
     return Listing(root, sorted(files), refused)
 
 
@@ -194,9 +193,7 @@ def lines(path: Path) -> list[str]:
     return [line for line in re.split(r"[\r\n]+", text) if line.strip()]
 
 
-def read_table(
-    path: Path, columns: Mapping[str, str], required: Sequence[str], text: list[str] | None = None
-) -> pd.DataFrame:
+def read_table(path: Path, columns: dict[str, str], required: Sequence[str], text: Sequence[str] = ()) -> pd.DataFrame:
     """Read a table of any usual delimiter and encoding.
 
     Arguments:
@@ -214,7 +211,7 @@ def read_table(
     Raises:
         ParameterError: it cannot be read, or a required column is missing.
     """
-    text = lines(path) if text is None else text
+    text = text or lines(path)
     if text and re.fullmatch(r'"?sep=."?', text[0].strip()):  # Excel's note to itself
         text = text[1:]
     headers = {sign: [name.casefold() for name in _fields(text[0], sign)] for sign in _DELIMITERS if text}
@@ -246,7 +243,7 @@ def read_table(
 
 
 def read_tables(
-    listing: Listing, columns: Mapping[str, str], required: Sequence[str], names: Sequence[str] | None = None
+    listing: Listing, columns: dict[str, str], required: Sequence[str], names: Sequence[str] | None = None
 ) -> dict[str, pd.DataFrame]:
     """The rows of every table in a folder, or of the `names`, that has the required columns; `file` from that folder on."""
     tables = {}

@@ -99,7 +99,7 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
     inputs = _inputs(settings, settings.data_root)  # before they are read: what changes meanwhile shows the next time
     reading = READERS[settings.dataset](settings)
     age_groups = AgeGroups(tuple(settings.groups))
-    table, rejected = checked(reading.table, reading.ages, age_groups)
+    table, rejected = checked(reading, age_groups)
     shards = _align(settings, folder, table, reading)
     rejected = reading.rejections + rejected + [Rejection(*line) for part in shards for line in part["rejected"]]
     rows = pd.DataFrame(rejected, columns=Rejection._fields).astype({"row": "Int64"})
@@ -111,11 +111,10 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
         shutil.rmtree(folder / "pieces", ignore_errors=True)
         for path in (folder / "genders.csv", *folder.glob("shard-*.npy")):
             path.unlink(missing_ok=True)
-        raise ParameterError(
-            f"no face is left of the {len(rows):,} rows and files in {reading.root}, most often as "
-            f"{', '.join(_kinds(rows['reason'])['first'][:1])} ({folder / 'rejected.csv'}). Is data_root = {settings.data_root} the "
-            f"folder of dataset = {settings.dataset!r}?"
-        )
+        why = ", ".join(_kinds(rows["reason"])["first"][:1])
+        what = f"no face is left of the {len(rows):,} rows and files in {reading.root}, most often as {why}"
+        do = f"Is data_root = {settings.data_root} the folder of dataset = {settings.dataset!r}?"
+        raise ParameterError(f"{what} ({folder / 'rejected.csv'}). {do}")
     faces = table.join(aligned.set_index("position"), how="inner").reset_index(drop=True)
     faces["group"] = age_groups.of(faces["age"]) if reading.ages else NO_GROUP
     written, named = faces["identity"], faces["identity"] != faces["file"]
@@ -320,9 +319,8 @@ def make_shard(shard: Shard) -> dict[str, Any]:
     """
     for folder in (shard.root, shard.path.parent):
         if not folder.is_dir():  # or every picture would be rejected as missing
-            raise FileNotFoundError(
-                f"a worker does not see {folder}: data_root, runs_root and cache must be paths of a shared disk"
-            )
+            do = "data_root, runs_root and cache must be paths of a shared disk"
+            raise FileNotFoundError(f"a worker does not see {folder}: {do}")
     devices, side = devices_of(shard.device), shard.image_size
     own = devices[shard.number % len(devices)]
     aligner = _aligner(side, own)

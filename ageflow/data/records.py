@@ -141,23 +141,20 @@ class Reading:
     ages: bool = True
 
 
-def checked(
-    table: pd.DataFrame, ages_known: bool = True, age_groups: AgeGroups = PAPER_GROUPS
-) -> tuple[pd.DataFrame, list[Rejection]]:
+def checked(reading: Reading, age_groups: AgeGroups = PAPER_GROUPS) -> tuple[pd.DataFrame, list[Rejection]]:
     """Keep the rows that can be used, and say why the others cannot.
 
     Arguments:
-        table: as in `Reading`.
-        ages_known: False accepts rows without an age: all of them then have none.
+        reading: where no ages are known, no row needs one.
         age_groups: one of which a range of ages must lie in.
 
     Returns:
-        The usable rows (index: the row in `table` from 0; ages are floats, of a range within an age group its middle; a
+        The usable rows (index: the row in the reading's table from 0; ages are floats, of a range within an age group its middle; a
         row without identity gets its file's name as identity; a gender that is none of `GENDERS` is None), and a
         `Rejection` for every other row.
     """
-    columns = [*COLUMNS, "reason", *table.columns.intersection(["split", "age_spread", "birth"])]
-    table = table.reset_index(drop=True).reindex(columns=columns).astype(object)
+    columns = [*COLUMNS, "reason", *reading.table.columns.intersection(["split", "age_spread", "birth"])]
+    table = reading.table.reset_index(drop=True).reindex(columns=columns).astype(object)
     table = table.where(table.notna(), None)
     file, written = table["file"], table["age"]
     known = {value: years(value) for value in set(written) if isinstance(value, str)}
@@ -169,8 +166,8 @@ def checked(
     cases = [
         (reasons != "", reasons),
         (file.isna() | (file == ""), "no file is named"),
-        (written.isna() & ages_known, "no age is given"),
-        (~np.isfinite(age) & ages_known, "the age " + written.map(repr) + " is not a number"),
+        (written.isna() & reading.ages, "no age is given"),
+        (~np.isfinite(age) & reading.ages, "the age " + written.map(repr) + " is not a number"),
         ((age < 0) | (age > MAX_AGE), "the age " + written.astype(str) + f" lies outside 0 to {MAX_AGE} years"),
         (np.not_equal(*groups), "the age " + written.map(repr) + " is of more than one age group"),
     ]

@@ -26,9 +26,19 @@ DATASETS: tuple[str, ...] = Dataset.__args__
 PAPER_BOUNDS = (30, 40, 50)  # age groups by their last completed years; the last group has no end
 Positive = Annotated[float, Field(gt=0)]
 AtLeastOne = Annotated[int, Field(ge=1)]
+Year = Annotated[int, Field(ge=1, lt=120)]
 # One for all the published methods, or one by method.
 Counts = AtLeastOne | dict[BaselineName, AtLeastOne]
 Values = Positive | dict[BaselineName, Positive]
+
+
+def _rising(values: list[int]) -> list[int]:
+    if values != sorted(set(values)):
+        raise ValueError(f"expected rising years, such as {sorted(set(values))}")
+    return values
+
+
+Bounds = Annotated[list[Year], Field(min_length=1, max_length=9), AfterValidator(_rising)]
 
 
 class ParameterError(ValueError):
@@ -123,9 +133,7 @@ class PrepareData(Settings):
 
     image_size: int = Field(64, ge=16, description="side of the aligned faces, pixels")
     faces: int = Field(1200, ge=16, description="demo set: how many faces to draw")
-    groups: list[Annotated[int, Field(ge=1, lt=120)]] = Field(
-        [*PAPER_BOUNDS], min_length=1, max_length=9, description="age groups: 1 to 9 rising last years, and all above"
-    )
+    groups: Bounds = Field([*PAPER_BOUNDS], description="age groups: 1 to 9 rising last years, and all above")
     shard_size: int = Field(4096, ge=1, description="faces in one shard file")
     test_share: float = Field(0.2, gt=0, lt=1, description="share of the identities kept for testing")
     cache: Path = Field(Path("~/.cache/ageflow"), description="where generated faces are kept between runs")
@@ -133,13 +141,6 @@ class PrepareData(Settings):
     columns: str | None = Field(None, description="folder: its table's columns, file=file_name, age=real_age …")
     workers: int = Field(0, ge=0, description="processes that align faces, a shard each; 0: one a processor or GPU")
     scheduler: str | None = Field(None, description="dask scheduler, tcp://host:port, for many machines; None: local")
-
-    @field_validator("groups", mode="after")
-    @classmethod
-    def _rising(cls, values: list[int]) -> list[int]:
-        if values != sorted(set(values)):
-            raise ValueError(f"expected rising years, such as {sorted(set(values))}")
-        return values
 
 
 class Training(Settings):

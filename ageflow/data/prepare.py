@@ -165,11 +165,8 @@ def counts_table(faces: pd.DataFrame, attribute: str = "gender", age_groups: Age
     groups = pd.Categorical.from_codes(faces["group"].clip(lower=0), categories=names)
     halves = pd.Categorical(faces["split"], categories=["train", "test"])
     values = faces[attribute].astype(object).where(faces[attribute].notna(), "unknown").to_numpy()
-    titles = {"rownames": ["age group"], "colnames": ["split", attribute]}
-    counts = pd.crosstab(groups, [halves, values], dropna=False, **titles).astype(int)
-    counts[("all", "")] = counts.sum(axis=1)
-    counts.loc["all"] = counts.sum()
-    return counts
+    titles = {"rownames": ["age group"], "colnames": ["split", attribute], "margins_name": "all"}
+    return pd.crosstab(groups, [halves, values], dropna=False, margins=True, **titles)
 
 
 def _data_card(

@@ -89,7 +89,7 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-    step: ClassVar[str] = ""
+    step: ClassVar[str]  # the notebook's, a key of `STEPS`
 
     dataset: Dataset = Field("demo", description="data set: demo, morph, cacd, fgnet, celeba, utkface or folder")
     preset: Preset = Field("demo", description="sizes: smoke (seconds), demo (minutes) or paper (as in the paper)")
@@ -99,6 +99,10 @@ class Settings(BaseModel):
     seed: int = Field(0, ge=0, description="where every random number of this step comes from")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1")
     progress: bool = Field(True, description="draw progress bars")
+
+    def __init_subclass__(cls, step: str = "", **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.step = step
 
     @model_validator(mode="before")
     @classmethod
@@ -126,10 +130,8 @@ class Settings(BaseModel):
         return values
 
 
-class PrepareData(Settings):
+class PrepareData(Settings, step="prepare_data"):
     """Notebook 01: from raw files to aligned faces."""
-
-    step: ClassVar[str] = "prepare_data"
 
     image_size: int = Field(64, ge=16, description="side of the aligned faces, pixels")
     faces: int = Field(1200, ge=16, description="demo set: how many faces to draw")
@@ -182,10 +184,8 @@ class Training(Settings):
         return self
 
 
-class TrainGlow(Training):
+class TrainGlow(Training, step="train_glow"):
     """Notebook 02: the flow. Its side and channels come from the prepared faces."""
-
-    step: ClassVar[str] = "train_glow"
 
     levels: int = Field(4, ge=1, description="levels of the flow; each halves the side")
     steps: int | list[int] = Field(16, description="flow steps a level: one number, or one number a level")
@@ -199,10 +199,8 @@ class TrainGlow(Training):
     temperature: float = Field(0.7, gt=0, description="temperature of the samples drawn on the way")
 
 
-class Prototypes(Settings):
+class Prototypes(Settings, step="prototypes"):
     """Notebook 03: encode every face once; average the latents per age group and attributes."""
-
-    step: ClassVar[str] = "prototypes"
 
     attributes: list[str] | None = Field(
         None, description="held fixed while ageing: gender, race; None: gender if known"
@@ -214,10 +212,8 @@ class Prototypes(Settings):
     scheduler: str | None = Field(None, description="dask scheduler, tcp://host:port, for many machines; None: local")
 
 
-class TrainICTM(Training):
+class TrainICTM(Training, step="train_ictm"):
     """Notebook 04: the translator T with D and A, Eqs. 6-11, on latents encoded once."""
-
-    step: ClassVar[str] = "train_ictm"
 
     latent: LatentChoice = Field("all", description="what T and D see: all, top, or a list of levels from 0")
     couplings: int = Field(32, ge=1, description="m, the number of couplings F_1…F_m")
@@ -254,19 +250,15 @@ class TrainICTM(Training):
         return self
 
 
-class TrainClassifiers(Training):
+class TrainClassifiers(Training, step="train_classifiers"):
     """Notebook 05: the judges, an age classifier and one classifier per attribute."""
-
-    step: ClassVar[str] = "train_classifiers"
 
     architecture: Architecture = Field("resnet18", description="network; resnet14: resnet18 without its last stage")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's weight decay")
 
 
-class TrainBaselines(Training):
+class TrainBaselines(Training, step="baselines"):
     """Notebook 11: the published methods. What is None, or a table without a method, is the method's own (`Recipe`)."""
-
-    step: ClassVar[str] = "baselines"
 
     methods: list[BaselineName] = Field(list(BASELINES), min_length=1, description="the methods to train")
     iterations: Counts | None = Field(None, description="optimiser updates: a number, or one by method; None: its own")
@@ -278,10 +270,8 @@ class TrainBaselines(Training):
     )
 
 
-class Ablations(Settings):
+class Ablations(Settings, step="ablations"):
     """Notebook 06: train w/o ICTM as T was trained, then judge the methods."""
-
-    step: ClassVar[str] = "ablations"
 
     methods: list[AnyMethod] = Field(list(METHODS), min_length=1, description="the methods to judge")
     no_ictm_width: int | None = Field(None, ge=4, description="hidden channels of the network without ICTM; None: T's")
@@ -297,19 +287,15 @@ class Ablations(Settings):
     inception: Path | None = Field(None, description="torch-fidelity's InceptionV3 for KID; None: the second judge")
 
 
-class Tables(Settings):
+class Tables(Settings, step="tables"):
     """Notebook 07: Tables 1-6."""
-
-    step: ClassVar[str] = "tables"
 
     bootstrap: int = Field(1000, ge=10, description="bootstrap resamples over identities")
     confidence: float = Field(0.95, gt=0, lt=1, description="confidence of the intervals")
 
 
-class Figures(Settings):
+class Figures(Settings, step="figures"):
     """Notebook 08: Figures 1, 4, 6, A.1 and A.2, predicted against target age, and the identity–age trade-off."""
-
-    step: ClassVar[str] = "figures"
 
     rows: int = Field(6, ge=1, description="faces in Figures 4, 6 and A.1")
     samples: int = Field(6, ge=1, le=16, description="GLOW samples in each row of Figure A.2")
@@ -317,10 +303,8 @@ class Figures(Settings):
     external: str | None = Field(None, description="Figure A.1 of a run (dataset/run), or of a folder of pictures")
 
 
-class Slider(Settings):
+class Slider(Settings, step="age_slider"):
     """Notebook 09: the age slider."""
-
-    step: ClassVar[str] = "age_slider"
 
     method: AnyMethod = Field("ageflow", description="the method; any but a folder of pictures")
     strength: float = Field(1.0, ge=0, le=2, description="strength: 0 moves the face not at all, 1 as the method does")
@@ -330,10 +314,8 @@ class Slider(Settings):
     embedder: str = Field("dlib", description="identity: dlib, or the path of an ArcFace ONNX file")
 
 
-class Benchmarks(Settings):
+class Benchmarks(Settings, step="benchmarks"):
     """Notebook 10: GLOW's speed and memory here, beside public codes."""
-
-    step: ClassVar[str] = "benchmarks"
 
     image_size: int = Field(64, ge=8, description="side of the random images of the speed table")
     levels: int = Field(4, ge=1, description="levels of the flow")

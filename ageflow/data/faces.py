@@ -182,8 +182,6 @@ def warn_of_known_people(init_from: str, path: Path, faces: Faces) -> None:
     source = next((folder / "faces" for folder in path.parents[:3] if (folder / "faces" / TABLE_FILE).is_file()), None)
     test = faces.select(split="test")
     if known := len(test) - len(test.unseen_by(Faces.open(source))) if source else 0:
-        warnings.warn(
-            f"init_from = {init_from!r}: {known:,} of the {len(test):,} test faces are of people whom those weights "
-            "were trained on, which flatters. Begin from other weights, or prepare faces of other people",
-            stacklevel=3,
-        )
+        what = f"{known:,} of the {len(test):,} test faces are of people whom those weights were trained on, which flatters"
+        do = "Begin from other weights, or prepare faces of other people"
+        warnings.warn(f"init_from = {init_from!r}: {what}. {do}", stacklevel=3)

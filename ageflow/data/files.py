@@ -401,8 +401,7 @@ def _nearest(rows: pd.Series, files: pd.Series) -> tuple[pd.Series, pd.Series]:
 
 
 def _same_tail(one: str, other: str) -> bool:
-    short, long = sorted((f"/{one}", f"/{other}"), key=len)
-    return long.endswith(short)
+    return f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")
 
 
 def named(listing: Listing, pattern: str, form: str) -> tuple[pd.DataFrame, list[Rejection]]:

@@ -104,7 +104,7 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
     rejected = reading.rejections + rejected + [Rejection(*line) for part in shards for line in part["rejected"]]
     rows = pd.DataFrame(rejected, columns=Rejection._fields).astype({"row": "Int64"})
     with atomic_file(folder / "rejected.csv") as file:
-        file.write(rows.to_csv(index=False).encode())
+        rows.to_csv(file, index=False)
     columns = ["position", "shard", "row", "found", "checksum", "landmarks", "look", "outside", "roll"]
     aligned = pd.DataFrame([line for part in shards for line in part["faces"]], columns=columns)
     if aligned.empty:  # nothing is kept but the reasons, so that another `data_root` may be named
@@ -240,11 +240,9 @@ def _check(made: Manifest, settings: PrepareData, folder: Path) -> None:
     root = wanted["data_root"]
     for name, state in _inputs(settings, root and Path(root)).items():
         if name in made.inputs and made.inputs[name] != state:
-            warnings.warn(
-                f"{name} = {wanted[name]} has changed since {folder} was made from it (then {made.inputs[name]}; now "
-                f"{state}): these are the faces of then. To prepare it anew, name another run or delete that folder",
-                stacklevel=3,
-            )
+            what = f"{name} = {wanted[name]} has changed since {folder} was made from it (then {made.inputs[name]}; now {state})"
+            do = "To prepare it anew, name another run or delete that folder"
+            warnings.warn(f"{what}: these are the faces of then. {do}", stacklevel=3)
 
 
 # -- shards ----------------------------------------------------------------------------------------------------------

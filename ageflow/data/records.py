@@ -206,11 +206,8 @@ def split_by_identity(table: pd.DataFrame, test_share: float, seed: int) -> pd.S
         train = table["identity"].isin(table.loc[table["split"] == "train", "identity"])
         return pd.Series(np.where(train, "train", "test"), index=table.index)
     generator = np.random.default_rng(seed)
-    strata = (
-        table.assign(gender=table["gender"].fillna(""))
-        .groupby("identity", sort=True)
-        .agg(groups=("group", lambda groups: tuple(sorted(set(groups)))), gender=("gender", "first"))
-    )
+    people = table.assign(gender=table["gender"].fillna("")).groupby("identity")
+    strata = people.agg(groups=("group", lambda groups: tuple(sorted(set(groups)))), gender=("gender", "first"))
     strata["random"] = generator.permutation(len(strata))
     order = strata.sort_values(["gender", "groups", "random"]).index.to_numpy()
     # The k-th identity is tested on where k·share passes a whole number.

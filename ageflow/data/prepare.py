@@ -104,7 +104,7 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
     rejected = reading.rejections + rejected + [Rejection(*line) for part in shards for line in part["rejected"]]
     rows = pd.DataFrame(rejected, columns=Rejection._fields).astype({"row": "Int64"})
     with atomic_file(folder / "rejected.csv") as file:
-        rows.to_csv(file, index=False)
+        file.write(rows.to_csv(index=False).encode())
     columns = ["position", "shard", "row", "found", "checksum", "landmarks", "look", "outside", "roll"]
     aligned = pd.DataFrame([line for part in shards for line in part["faces"]], columns=columns)
     if aligned.empty:  # nothing is kept but the reasons, so that another `data_root` may be named

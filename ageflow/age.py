@@ -15,10 +15,9 @@ settings are the same is not aged again.
 """
 
 import argparse
-import csv
 import errno
-import io
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -38,7 +37,7 @@ from ageflow.work import progress_bar
 if TYPE_CHECKING:
     from ageflow.slider.explorer import Explorer
 
-# torch is imported only when the command is known to be right: --help and a misspelt name do not wait for it.
+# pandas and torch are imported only when the command is known to be right: --help and a misspelt name do not wait for them.
 _COLUMNS = ("file", "face", "target", "age_before", "age_after", "cosine", "output", "pasted", "reason")
 _TABLE, _FACES, _SHEETS = "faces.csv", "faces", "sheets"
 _THUMBNAIL, _LINE = 64, 78  # pixels: the side of a thumbnail; it and its caption
@@ -144,33 +143,24 @@ def age_photos(
         FolderInUseError: another process writes there.
         OSError: the disk is full, or `out` cannot be written.
     """
+    import pandas as pd
+
     from ageflow.slider.explorer import Explorer
 
     ages = list(dict.fromkeys(ages))
     explorer = Explorer(settings)
     explorer.check_ages(ages)
     made_with = digest([explorer.prepare(), settings.strength, ages, largest, paste_back])
-    ager, sheets = _Ager(explorer, out, ages, largest, paste_back, made_with), _Sheets(out, 1 + len(ages))
-    faces = without = 0
-    with sole_writer(out / _TABLE), atomic_file(out / _TABLE) as file:
-        text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
-        table = csv.DictWriter(text, _COLUMNS)
-        table.writeheader()
+    ager = _Ager(explorer, out, ages, largest, paste_back, made_with)
+    with sole_writer(out / _TABLE):
+        rows = []
         for photo in progress_bar(photos, unit="photo", title="ageing"):
-            rows = ager.rows(photo)
-            table.writerows({"file": photo.file} | row for row in rows)
-            without += bool(rows[0].get("reason"))
-            for row in rows if not rows[0].get("reason") else ():
-                if row["target"] == ages[0]:
-                    faces += 1
-                    first = f"{_FACES}/{photo.place}/face{row['face']}.png"
-                    sheets.add(first, f"{row['face']} {Path(photo.name).stem[-9:]}")
-                sheets.add(row["output"], f"at {row['target']:g}")
-        text.detach()
-    sheets.write()
-    for old in (out / _SHEETS).glob("sheet_[0-9][0-9][0-9].png"):  # of a call with more faces
-        if int(old.stem[6:]) > sheets.number:
-            old.unlink()
+            rows += [{"file": photo.file} | row for row in ager.rows(photo)]
+        table = pd.DataFrame(rows, columns=[*_COLUMNS], dtype=object)
+        write_atomically(out / _TABLE, table.to_csv(index=False, lineterminator="\r\n").encode())
+    aged = [row for row in rows if "reason" not in row]
+    _write_sheets(out, aged, ages)
+    faces, without = sum(row["target"] == ages[0] for row in aged), len(rows) - len(aged)
     print(f"{faces} faces of {len(photos) - without} photos, {without} files without: {out / _TABLE} names them all")
     return 0 if faces else 1
 
@@ -239,38 +229,27 @@ class _Ager:
         return rows
 
 
-class _Sheets:
-    """Contact sheets of the faces as they were and at every age, each written when it is full.
-
-    Arguments:
-        out: folder of the command.
-        columns: thumbnails to a face.
-    """
-
-    def __init__(self, out: Path, columns: int) -> None:
-        self.out, self.across = out, columns * max(1, _ACROSS // columns)
-        self.sheet = Image.new("RGB", (_THUMBNAIL * self.across, _LINE * _DOWN), "white")
-        self.number = self.filled = 0
-
-    def add(self, file: str, caption: str) -> None:
-        """Add a thumbnail of a picture that was written."""
-        y, x = divmod(self.filled, self.across)
-        with Image.open(self.out / file) as face:
-            self.sheet.paste(face.resize((_THUMBNAIL, _THUMBNAIL)), (x * _THUMBNAIL, y * _LINE))
-        latin = caption.encode("latin-1", "replace").decode("latin-1")  # Pillow's own font has no others
-        ImageDraw.Draw(self.sheet).text((x * _THUMBNAIL, y * _LINE + _THUMBNAIL), latin, "black")
-        self.filled += 1
-        if self.filled == self.across * _DOWN:
-            self.write()
-
-    def write(self) -> None:
-        """Write what there is, and begin a new one."""
-        if self.filled:
-            self.number += 1
-            used = (0, 0, self.sheet.width, -(-self.filled // self.across) * _LINE)
-            _save(self.sheet.crop(used), self.out / _SHEETS / f"sheet_{self.number:03d}.png")
-            self.sheet.paste("white", (0, 0, *self.sheet.size))
-            self.filled = 0
+def _write_sheets(out: Path, rows: Sequence[dict[str, Any]], ages: Sequence[float]) -> None:
+    """Contact sheets of the faces as they were and at every age, by the table's rows."""
+    thumbnails = []  # file and caption
+    for row in rows:
+        if row["target"] == ages[0]:
+            before = Path(row["output"]).with_name(f"face{row['face']}.png")
+            thumbnails.append((before, f"{row['face']} {Path(row['file']).stem[-9:]}"))
+        thumbnails.append((row["output"], f"at {row['target']:g}"))
+    across = (1 + len(ages)) * max(1, _ACROSS // (1 + len(ages)))
+    for old in (out / _SHEETS).glob("sheet_[0-9][0-9][0-9].png"):  # of a call with more faces
+        old.unlink()
+    for number, start in enumerate(range(0, len(thumbnails), across * _DOWN), 1):
+        shown = thumbnails[start : start + across * _DOWN]
+        sheet = Image.new("RGB", (_THUMBNAIL * across, _LINE * math.ceil(len(shown) / across)), "white")
+        for place, (file, caption) in enumerate(shown):
+            x, y = place % across * _THUMBNAIL, place // across * _LINE
+            with Image.open(out / file) as face:
+                sheet.paste(face.resize((_THUMBNAIL, _THUMBNAIL)), (x, y))
+            latin = caption.encode("latin-1", "replace").decode("latin-1")  # Pillow's own font has no others
+            ImageDraw.Draw(sheet).text((x, y + _THUMBNAIL), latin, "black")
+        _save(sheet, out / _SHEETS / f"sheet_{number:03d}.png")
 
 
 def _save(picture: Image.Image, path: Path) -> None:
@@ -285,12 +264,9 @@ def _picture(face: Any) -> Image.Image:
 
 def _years(text: str) -> float:
     try:
-        age = float(text)
+        return float(text)
     except ValueError:
-        age = -1.0
-    if not 0 <= age <= 120:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected years, such as --to 30 50 65")
-    return age
+        raise argparse.ArgumentTypeError(f"{text!r}: expected years, such as --to 30 50 65") from None
 
 
 def _parser() -> argparse.ArgumentParser:

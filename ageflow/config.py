@@ -11,62 +11,50 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, g
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.functional_validators import AfterValidator
 
-from ageflow.names import any_method, nearest
+from ageflow.names import BASELINES, METHODS, any_method, nearest
 
 Dataset = Literal["demo", "morph", "cacd", "fgnet", "celeba", "utkface", "folder"]
 Preset = Literal["smoke", "demo", "paper"]
 Architecture = Literal["resnet14", "resnet18", "resnet50", "resnet101"]
 LatentChoice = Literal["all", "top"] | list[int]
 Condition = Literal["target", "source_aware"]
-MethodName = Literal["glow", "glow+attribute", "soft_source", "calibrated", "no_ictm", "ageflow"]
-METHODS: tuple[str, ...] = MethodName.__args__
-# The published methods that notebook 11 trains: name, which is its file in ageflow/baselines/, and what it is called.
-BASELINES = {
-    "caae": "CAAE",
-    "ipcgan": "IPCGAN",
-    "glca": "GLCA-GAN",
-    "wglca": "WGLCA-GAN",
-    "pag": "PAG-GAN",
-    "dual_acgan": "Dual AcGAN",
-    "a3gan": "A3GAN",
-}
+AnyMethod = Annotated[str, AfterValidator(any_method)]
 BaselineName = Literal[tuple(BASELINES)]
-# Only with a classifier of decoded faces, by the value that asks for nothing.
-OF_DECODED = {
-    "age_classifier_iterations": None,
-    "age_classifier_from": None,
-    "attribute_weight": 0.0,
-    "condition": "target",
-    "cycle_weight": 0.0,
-}
+# Only with a classifier of decoded faces; their defaults ask for nothing.
+OF_DECODED = ("age_classifier_iterations", "age_classifier_from", "attribute_weight", "condition", "cycle_weight")
 DATASETS: tuple[str, ...] = Dataset.__args__
 PAPER_BOUNDS = (30, 40, 50)  # age groups by their last completed years; the last group has no end
 Positive = Annotated[float, Field(gt=0)]
 AtLeastOne = Annotated[int, Field(ge=1)]
+Year = Annotated[int, Field(ge=1, lt=120)]
+# One for all the published methods, or one by method.
+Counts = AtLeastOne | dict[BaselineName, AtLeastOne]
+Values = Positive | dict[BaselineName, Positive]
+
+
+def _rising(values: list[int]) -> list[int]:
+    if values != sorted(set(values)):
+        raise ValueError(f"expected rising years, such as {sorted(set(values))}")
+    return values
+
+
+Bounds = Annotated[list[Year], Field(min_length=1, max_length=9), AfterValidator(_rising)]
 
 
 class ParameterError(ValueError):
     """A parameter of a notebook that cannot be used; the message names it and what was expected."""
 
 
-def check_method(name: str) -> str:
-    """The name of a method, if it can be one (`any_method`)."""
-    return any_method(name, (*METHODS, *BASELINES))
-
-
-AnyMethod = Annotated[str, AfterValidator(check_method)]
-
-
-def default_runs_root(start: Path | None = None) -> Path:
+def default_runs_root() -> Path:
     """The folder that holds all runs.
 
-    ``AGEFLOW_RUNS`` where it is set; otherwise the ``runs`` folder of the project that `start` (the working
-    directory) lies in, so that a notebook finds the same runs from ``notebooks/`` and from the root;
+    ``AGEFLOW_RUNS`` where it is set; otherwise the ``runs`` folder of the project that the working directory
+    lies in, so that a notebook finds the same runs from ``notebooks/`` and from the root;
     otherwise ``runs`` in the working directory.
     """
     if os.environ.get("AGEFLOW_RUNS"):
         return Path(os.environ["AGEFLOW_RUNS"]).expanduser().resolve()
-    start = (start or Path.cwd()).resolve()
+    start = Path.cwd()
     for folder in (start, *start.parents):
         if (folder / "pyproject.toml").is_file() and (folder / "notebooks").is_dir():
             return folder / "runs"
@@ -101,7 +89,7 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-    step: ClassVar[str] = ""
+    step: ClassVar[str]  # the notebook's, a key of `STEPS`
 
     dataset: Dataset = Field("demo", description="data set: demo, morph, cacd, fgnet, celeba, utkface or folder")
     preset: Preset = Field("demo", description="sizes: smoke (seconds), demo (minutes) or paper (as in the paper)")
@@ -112,12 +100,14 @@ class Settings(BaseModel):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1")
     progress: bool = Field(True, description="draw progress bars")
 
+    def __init_subclass__(cls, step: str = "", **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.step = step
+
     @model_validator(mode="before")
     @classmethod
     def _as_papermill_passes_it(cls, values: Any) -> Any:
         # Its -p knows numbers, True and False: a list comes as text, a run that is called 007 as 7.
-        if not isinstance(values, Mapping):
-            return values
         fields = {name: field.annotation for name, field in cls.model_fields.items()}
         return {name: _meant(value, fields[name]) if name in fields else value for name, value in values.items()}
 
@@ -140,16 +130,12 @@ class Settings(BaseModel):
         return values
 
 
-class PrepareData(Settings):
+class PrepareData(Settings, step="prepare_data"):
     """Notebook 01: from raw files to aligned faces."""
-
-    step: ClassVar[str] = "prepare_data"
 
     image_size: int = Field(64, ge=16, description="side of the aligned faces, pixels")
     faces: int = Field(1200, ge=16, description="demo set: how many faces to draw")
-    groups: list[Annotated[int, Field(ge=1, lt=120)]] = Field(
-        [*PAPER_BOUNDS], min_length=1, max_length=9, description="age groups: 1 to 9 rising last years, and all above"
-    )
+    groups: Bounds = Field([*PAPER_BOUNDS], description="age groups: 1 to 9 rising last years, and all above")
     shard_size: int = Field(4096, ge=1, description="faces in one shard file")
     test_share: float = Field(0.2, gt=0, lt=1, description="share of the identities kept for testing")
     cache: Path = Field(Path("~/.cache/ageflow"), description="where generated faces are kept between runs")
@@ -157,13 +143,6 @@ class PrepareData(Settings):
     columns: str | None = Field(None, description="folder: its table's columns, file=file_name, age=real_age …")
     workers: int = Field(0, ge=0, description="processes that align faces, a shard each; 0: one a processor or GPU")
     scheduler: str | None = Field(None, description="dask scheduler, tcp://host:port, for many machines; None: local")
-
-    @field_validator("groups", mode="after")
-    @classmethod
-    def _rising(cls, values: list[int]) -> list[int]:
-        if values != sorted(set(values)):
-            raise ValueError(f"expected rising years, such as {sorted(set(values))}")
-        return values
 
 
 class Training(Settings):
@@ -205,10 +184,8 @@ class Training(Settings):
         return self
 
 
-class TrainGlow(Training):
+class TrainGlow(Training, step="train_glow"):
     """Notebook 02: the flow. Its side and channels come from the prepared faces."""
-
-    step: ClassVar[str] = "train_glow"
 
     levels: int = Field(4, ge=1, description="levels of the flow; each halves the side")
     steps: int | list[int] = Field(16, description="flow steps a level: one number, or one number a level")
@@ -222,10 +199,8 @@ class TrainGlow(Training):
     temperature: float = Field(0.7, gt=0, description="temperature of the samples drawn on the way")
 
 
-class Prototypes(Settings):
+class Prototypes(Settings, step="prototypes"):
     """Notebook 03: encode every face once; average the latents per age group and attributes."""
-
-    step: ClassVar[str] = "prototypes"
 
     attributes: list[str] | None = Field(
         None, description="held fixed while ageing: gender, race; None: gender if known"
@@ -237,10 +212,8 @@ class Prototypes(Settings):
     scheduler: str | None = Field(None, description="dask scheduler, tcp://host:port, for many machines; None: local")
 
 
-class TrainICTM(Training):
+class TrainICTM(Training, step="train_ictm"):
     """Notebook 04: the translator T with D and A, Eqs. 6-11, on latents encoded once."""
-
-    step: ClassVar[str] = "train_ictm"
 
     latent: LatentChoice = Field("all", description="what T and D see: all, top, or a list of levels from 0")
     couplings: int = Field(32, ge=1, description="m, the number of couplings F_1…F_m")
@@ -255,9 +228,7 @@ class TrainICTM(Training):
     consistency_weight: float = Field(0.01, ge=0, description="weight of the consistency loss, Eq. 9")
     consistency: Literal["source", "literal"] = Field("source", description="reading of Eq. 9 (see losses.py)")
     discriminator_age_weight: float = Field(0.1, ge=0, description="weight of A's loss in Eq. 11")
-    age_classifier: Literal["latent", "decoded"] = Field(
-        "latent", description="A of Eq. 8 sees latents or decoded faces"
-    )
+    age_classifier: Literal["latent", "decoded"] = Field("latent", description="A sees latents or decoded faces, Eq. 8")
     age_classifier_iterations: int | None = Field(None, ge=0, description="its updates; None: the judge's; 0: none")
     age_classifier_from: str | None = Field(None, description="its initial weights, named as init_from names them")
     attribute_weight: float = Field(0.0, ge=0, description="weight of the decoded face keeping its attributes (ours)")
@@ -267,56 +238,40 @@ class TrainICTM(Training):
 
     @model_validator(mode="after")
     def _check_age_classifier(self) -> Self:
-        for name, nothing in OF_DECODED.items() if self.age_classifier == "latent" else ():
-            if getattr(self, name) != nothing:
+        for name in OF_DECODED if self.age_classifier == "latent" else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
                 what = f"{name} = {getattr(self, name)!r} is for a classifier of decoded faces"
                 raise ValueError(f"{what}: pass age_classifier = decoded, or leave {name} out")
         if self.cycle_weight and self.condition == "target":
             why = f"cycle_weight = {self.cycle_weight} takes a T that knows the face's age"
             raise ValueError(f"{why}: pass condition = source_aware, or cycle_weight = 0")
         if self.age_classifier_iterations == 0 and self.age_classifier_from is None:
-            raise ValueError(
-                "age_classifier_iterations = 0 takes weights as they are: name some by age_classifier_from"
-            )
+            raise ValueError("age_classifier_iterations = 0 takes given weights: name some by age_classifier_from")
         return self
 
 
-class TrainClassifiers(Training):
+class TrainClassifiers(Training, step="train_classifiers"):
     """Notebook 05: the judges, an age classifier and one classifier per attribute."""
-
-    step: ClassVar[str] = "train_classifiers"
 
     architecture: Architecture = Field("resnet18", description="network; resnet14: resnet18 without its last stage")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's weight decay")
 
 
-class TrainBaselines(Training):
+class TrainBaselines(Training, step="baselines"):
     """Notebook 11: the published methods. What is None, or a table without a method, is the method's own (`Recipe`)."""
 
-    step: ClassVar[str] = "baselines"
-
     methods: list[BaselineName] = Field(list(BASELINES), min_length=1, description="the methods to train")
-    iterations: AtLeastOne | dict[BaselineName, AtLeastOne] | None = Field(
-        None, description="optimiser updates: a number, or one by method; None: each method's own"
-    )
-    batch_size: AtLeastOne | dict[BaselineName, AtLeastOne] | None = Field(
-        None, description="faces in one update: a number, or one by method; None: each method's own"
-    )
-    learning_rate: Positive | dict[BaselineName, Positive] | None = Field(
-        None, description="Adam's learning rate: a number, or one by method; None: each method's own"
-    )
-    width: Positive | dict[BaselineName, Positive] = Field(
-        1.0, description="share of the papers' channels: a number, or one by method; 1 for a method that is not in it"
-    )
+    iterations: Counts | None = Field(None, description="optimiser updates: a number, or one by method; None: its own")
+    batch_size: Counts | None = Field(None, description="faces in an update: a number, or one by method; None: its own")
+    learning_rate: Values | None = Field(None, description="learning rate: a number, or one by method; None: its own")
+    width: Values = Field(1.0, description="share of the papers' channels: a number, or one by method and else 1")
     weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
         {}, description="weights of the generator's losses by name, in place of the methods' own"
     )
 
 
-class Ablations(Settings):
+class Ablations(Settings, step="ablations"):
     """Notebook 06: train w/o ICTM as T was trained, then judge the methods."""
-
-    step: ClassVar[str] = "ablations"
 
     methods: list[AnyMethod] = Field(list(METHODS), min_length=1, description="the methods to judge")
     no_ictm_width: int | None = Field(None, ge=4, description="hidden channels of the network without ICTM; None: T's")
@@ -332,19 +287,15 @@ class Ablations(Settings):
     inception: Path | None = Field(None, description="torch-fidelity's InceptionV3 for KID; None: the second judge")
 
 
-class Tables(Settings):
+class Tables(Settings, step="tables"):
     """Notebook 07: Tables 1-6."""
-
-    step: ClassVar[str] = "tables"
 
     bootstrap: int = Field(1000, ge=10, description="bootstrap resamples over identities")
     confidence: float = Field(0.95, gt=0, lt=1, description="confidence of the intervals")
 
 
-class Figures(Settings):
+class Figures(Settings, step="figures"):
     """Notebook 08: Figures 1, 4, 6, A.1 and A.2, predicted against target age, and the identity–age trade-off."""
-
-    step: ClassVar[str] = "figures"
 
     rows: int = Field(6, ge=1, description="faces in Figures 4, 6 and A.1")
     samples: int = Field(6, ge=1, le=16, description="GLOW samples in each row of Figure A.2")
@@ -352,10 +303,8 @@ class Figures(Settings):
     external: str | None = Field(None, description="Figure A.1 of a run (dataset/run), or of a folder of pictures")
 
 
-class Slider(Settings):
+class Slider(Settings, step="age_slider"):
     """Notebook 09: the age slider."""
-
-    step: ClassVar[str] = "age_slider"
 
     method: AnyMethod = Field("ageflow", description="the method; any but a folder of pictures")
     strength: float = Field(1.0, ge=0, le=2, description="strength: 0 moves the face not at all, 1 as the method does")
@@ -365,10 +314,8 @@ class Slider(Settings):
     embedder: str = Field("dlib", description="identity: dlib, or the path of an ArcFace ONNX file")
 
 
-class Benchmarks(Settings):
+class Benchmarks(Settings, step="benchmarks"):
     """Notebook 10: GLOW's speed and memory here, beside public codes."""
-
-    step: ClassVar[str] = "benchmarks"
 
     image_size: int = Field(64, ge=8, description="side of the random images of the speed table")
     levels: int = Field(4, ge=1, description="levels of the flow")
@@ -399,14 +346,9 @@ def _meant(value: Any, annotation: Any) -> Any:
     if annotation is str and isinstance(value, int | float) and not isinstance(value, bool):
         how = "papermill's -r in place of -p, quotation marks in a notebook, or a name that begins with a letter"
         raise ValueError(f"{value!r} came as a number, and how it was written is lost (007, 2024_06_01): use {how}")
-    kinds = {get_origin(one) for one in (annotation, *get_args(annotation))}
-    if dict in kinds and isinstance(value, str):
+    kinds = {get_origin(one) or one for one in get_args(annotation | None)} - {NoneType}
+    if isinstance(value, str) and (dict in kinds or (list in kinds and value.strip().startswith(("[", "(")))):
         return literal(value.strip())
-    if list not in kinds:
-        return value
-    if isinstance(value, str) and value.strip().startswith(("[", "(")):
-        return literal(value.strip())
-    others = {get_origin(one) or one for one in get_args(annotation)} - {list, NoneType}
-    if (get_origin(annotation) is not list and others) or isinstance(value, list | tuple) or value is None:
+    if kinds != {list} or isinstance(value, list | tuple) or value is None:
         return value
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]

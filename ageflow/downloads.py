@@ -15,7 +15,5 @@ def not_downloaded(path: Path) -> str:
     if start.startswith(b"version https://git-lfs"):
         return "it is a pointer of Git LFS, not the file: fetch it by `git lfs pull`"
     if start.startswith((b"<!doctype", b"<html", b"<?xml")) or b"<html" in start:
-        return (
-            "it is a web page, which was saved in the file's place: download it again, by the link to the file itself"
-        )
+        return "it is a web page, saved in the file's place: download it again, by the link to the file itself"
     return ""

@@ -1,9 +1,21 @@
-"""Names that people type: the nearest of those that are known, and what a method can be called."""
+"""Names that people type: the nearest of those that are known, and what the methods are called."""
 
 import difflib
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
+
+METHODS = ("glow", "glow+attribute", "soft_source", "calibrated", "no_ictm", "ageflow")
+# The published methods that notebook 11 trains: name, which is its file in ageflow/baselines/, and what it is called.
+BASELINES = {
+    "caae": "CAAE",
+    "ipcgan": "IPCGAN",
+    "glca": "GLCA-GAN",
+    "wglca": "WGLCA-GAN",
+    "pag": "PAG-GAN",
+    "dual_acgan": "Dual AcGAN",
+    "a3gan": "A3GAN",
+}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -12,11 +24,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f": did you mean {near[0]!r}?" if near else ""
 
 
-def any_method(name: str, known: Sequence[str]) -> str:
+def any_method(name: str) -> str:
     """The name of a method, if it can be one; of a folder, with its whole path.
 
     Raises:
-        ValueError: it is none of the `known` methods, ``module:Class`` names no class that can be
+        ValueError: it is none of the kit's methods and baselines, ``module:Class`` names no class that can be
             imported, or ``folder:/path`` no folder.
     """
     if name.startswith("folder:"):
@@ -27,7 +39,7 @@ def any_method(name: str, known: Sequence[str]) -> str:
     if ":" in name:
         own_class(name)
         return name
-    if name not in known:
+    if name not in (known := (*METHODS, *BASELINES)):
         named = f"{', '.join(known)}, or one's own: package.module:Class, or folder:/path"
         raise ValueError(f"no method {name!r}{nearest(name, known)} (the methods are {named})")
     return name

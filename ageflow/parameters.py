@@ -51,23 +51,19 @@ def settings(step: str, parameters: Mapping[str, Any]) -> Any:
 
     dataset = given.get("dataset", "demo")
     preset = given.get("preset", "demo" if dataset == "demo" else "paper")
-    values = _preset_values(cls, preset, dataset)
+    of_preset, of_dataset = PRESETS.get(preset, {}), DATASET_VALUES.get(dataset, {})
+    sources = [of_preset.get("training", {}) if issubclass(cls, Training) else {}, of_preset.get(step, {})]
+    sources += [of_dataset, of_dataset.get(preset, {}).get(step, {})]
+    values = {name: value for source in sources for name, value in source.items() if name in cls.model_fields}
     if given.get("age_classifier") == "latent":  # then the preset's values for the other are not meant
         values = {name: value for name, value in values.items() if name not in OF_DECODED}
     if given.get("condition") == "target":
         values.pop("cycle_weight", None)
-    of_preset = values.get("age_classifier_from")
-    if given.get("age_classifier_from", of_preset) != of_preset:  # nor are those weights' updates
+    weights = values.get("age_classifier_from")
+    if given.get("age_classifier_from", weights) != weights:  # nor are those weights' updates
         values.pop("age_classifier_iterations", None)
     values |= {"preset": preset, "run": preset} | given
     return validated(cls, values)
-
-
-def _preset_values(cls: type[Settings], preset: str, dataset: str) -> dict[str, Any]:
-    of_preset, of_dataset = PRESETS.get(preset, {}), DATASET_VALUES.get(dataset, {})
-    sources = [of_preset.get("training", {}) if issubclass(cls, Training) else {}, of_preset.get(cls.step, {})]
-    sources += [of_dataset, of_dataset.get(preset, {}).get(cls.step, {})]
-    return {name: value for source in sources for name, value in source.items() if name in cls.model_fields}
 
 
 def as_typed(name: str, text: str) -> Any:

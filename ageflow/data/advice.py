@@ -14,11 +14,7 @@ def advice_on_side(settings: PrepareData) -> list[str]:
         return []
     most = max(level for level in range(levels) if side % 2**level == 0)
     what = f"image_size = {side} cannot be halved {levels} times, as notebook 02 does in the preset {settings.preset}"
-    return [
-        f"{what}: pass a multiple of {2**levels} here, or levels = {most} there"
-        if most
-        else f"{what}: pass a multiple of {2**levels}"
-    ]
+    return [f"{what}: pass a multiple of {2**levels}" + (f" here, or levels = {most} there" if most else "")]
 
 
 def advice_on_faces(settings: PrepareData, faces: pd.DataFrame, reading: Reading) -> list[str]:
@@ -35,31 +31,27 @@ def advice_on_faces(settings: PrepareData, faces: pd.DataFrame, reading: Reading
         told = ", ".join(f"{word!r} ({count:,})" for word, count in strange.value_counts().head(5).items())
         found.append(f"The gender of {len(strange):,} rows is not known, as neither male nor female is written: {told}")
     if not (faces["split"] == "test").any():
-        people = faces["identity"].unique()
-        why = f"all {len(faces):,} faces are of one identity, {people[0]!r}"
-        why = "the data set's own halves have none" if "split" in reading.table else why
-        why = why if len(people) == 1 or "split" in reading.table else "all identities share a picture"
+        people, own_halves = faces["identity"].unique(), "split" in reading.table
+        why = "the data set's own halves have none" if own_halves else "all identities share a picture"
+        if len(people) == 1 and not own_halves:
+            why = f"all {len(faces):,} faces are of one identity, {people[0]!r}"
         do = "bring more people, or leave the column identity out where these are different people"
-        do = "let the column split say test of some" if "split" in reading.table and len(people) > 1 else do
-        found.append(
-            f"There are no test faces: {why}. Notebooks 02 to 05 train without, and 06 to 08 cannot judge: {do}"
-        )
+        do = "let the column split say test of some" if own_halves and len(people) > 1 else do
+        what = f"There are no test faces: {why}"
+        found.append(f"{what}. Notebooks 02 to 05 train without, and 06 to 08 cannot judge: {do}")
     if not (faces["split"] == "train").any() and settings.dataset != "fgnet":
-        found.append(
-            "There are no training faces: the data set's own halves have none. It serves as an external test set"
-        )
+        what = "There are no training faces: the data set's own halves have none"
+        found.append(f"{what}. It serves as an external test set")
     if not reading.ages and settings.dataset == "folder":
-        found.append(
-            "No face has an age: notebooks 01 and 02 work without (pre-training), and 03 stops. Where the ages are known, "
-            "give a column age, or name it: columns = 'file=file_name, age=real_age'"
-        )
+        what = "No face has an age: notebooks 01 and 02 work without (pre-training), and 03 stops"
+        do = "give a column age, or name it: columns = 'file=file_name, age=real_age'"
+        found.append(f"{what}. Where the ages are known, {do}")
     held = _of_preset("prototypes", settings).attributes or [] if reading.ages else []
     if unknown := [name for name in held if faces[name].isna().all()]:
         rest = [name for name in held if name not in unknown]
         what = f"No face has a {' or a '.join(unknown)}, which notebook 03 holds fixed on {settings.dataset}"
-        found.append(
-            f'{what}: pass attributes = {rest} there (in a batch: -p prototypes.attributes "{rest}"), or it stops'
-        )
+        do = f'pass attributes = {rest} there (in a batch: -p prototypes.attributes "{rest}"), or it stops'
+        found.append(f"{what}: {do}")
     return found
 
 

@@ -148,10 +148,8 @@ class Aligner:
         a = (source[1] - source[0]) / (template[1] - template[0])
         b = source[0] - a * template[0]
         if (outside := _outside(image.size, a, b, self.image_size)) > _MOST_OUTSIDE:
-            return (
-                f"{outside:.0%} of the aligned face would lie outside its picture, {_MOST_OUTSIDE:.0%} at most may: take "
-                "a picture that shows the whole head"
-            )
+            what = f"{outside:.0%} of the aligned face would lie outside its picture, {_MOST_OUTSIDE:.0%} at most may"
+            return f"{what}: take a picture that shows the whole head"
         landmarks = ((source - b) / a)[:, None].view(float).astype(np.float32)
         similarity = complex(a), complex(b)
         return Aligned(_resample(image, a, b, self.image_size), landmarks, found, outside, similarity)

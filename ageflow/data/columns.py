@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 
 from ageflow.config import ParameterError, nearest
-from ageflow.data.matching import any_ending
+from ageflow.data.pictures import any_ending
 
 OWN = ("file", "identity", "age", "gender", "race", "split", "birth", "taken")
 _BRACES = r"\{([^{}:]*)(?::(\d+))?\}"

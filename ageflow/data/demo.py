@@ -297,6 +297,8 @@ class Studio:
         recipe = digest([_RECIPE, version, digest(DIRECTION_FILE.read_bytes())])[:8]
         self.folder = cache.expanduser() / "demo" / f"{version}-{recipe}" / f"seed-{seed}" / str(resolution)
         self.seed, self.resolution, self.device = seed, resolution, device
+        # For the labels: that of a face takes one processor.
+        self._threads = ThreadPoolExecutor(min(IDENTITIES_A_ROUND, os.cpu_count() or 1))
 
     def rounds(self) -> Iterator[list[DemoFace]]:
         """One round after the other, without end."""
@@ -346,10 +348,8 @@ class Studio:
         """Draw the style of each file, keep the picture, label it and find the five points."""
         generator, labeller, aligner = self._tools
         large = [Image.fromarray(pixels) for pixels in generator.faces(np.stack(list(styles.values())))]
-        images, small = (
-            [image.resize((size, size), Image.Resampling.BOX) for image in large]
-            for size in (self.resolution, LABEL_SIZE)
-        )
+        sizes = (self.resolution, LABEL_SIZE)
+        images, small = ([image.resize((size, size), Image.Resampling.BOX) for image in large] for size in sizes)
         labels = list(self._threads.map(labeller.measure, large))
         faces = []
         for file, image, label, points in zip(styles, images, labels, aligner.locate(small), strict=True):
@@ -367,11 +367,6 @@ class Studio:
                 landmarks = (points[0] / LABEL_SIZE).round(5).tolist()
             faces.append(DemoFace(file, Path(file).name.partition("_")[0], age, gender, spread, landmarks, reason))
         return faces
-
-    @cached_property
-    def _threads(self) -> ThreadPoolExecutor:
-        """For the labels: that of a face takes one processor."""
-        return ThreadPoolExecutor(min(IDENTITIES_A_ROUND, os.cpu_count() or 1))
 
     @cached_property
     def _tools(self) -> tuple[FaceGenerator, Labeller, Aligner]:

@@ -104,7 +104,7 @@ class Faces:
             if name in wanted and wanted[name] not in values:
                 raise ValueError(f"{name} = {wanted[name]!r}: it should be one of {', '.join(map(str, values))}")
         keep = (self.table[list(wanted)] == pd.Series(wanted, dtype=object)).all(axis=1)
-        return self._view(keep.to_numpy())
+        return Faces(self.folder, self.table[keep])
 
     def unseen_by(self, other: "Faces") -> "Faces":
         """The faces of people who have none in the training half of `other`.
@@ -115,7 +115,7 @@ class Faces:
         that names nobody is of another person than a picture of that name in another folder.
         """
         trained_on = other.select(split="train")
-        return self._view(~self._people().isin(trained_on._people()))
+        return Faces(self.folder, self.table[~self._people().isin(trained_on._people())])
 
     def _people(self) -> pd.MultiIndex:
         """Whose each face is, by a name that is unique over all sets."""
@@ -126,11 +126,6 @@ class Faces:
         nameless = (table["source"] == "folder") & (table["identity"] == table["file"])
         sets = sets.where(~nameless, f"folder {settings.get('data_root')}")
         return pd.MultiIndex.from_arrays([sets, table["identity"].map(identity_key)])
-
-    def _view(self, keep: np.ndarray) -> "Faces":
-        view = Faces(self.folder, self.table[keep])
-        view._shards = self._shards
-        return view
 
     @cached_property
     def age_groups(self) -> AgeGroups:
@@ -187,8 +182,6 @@ def warn_of_known_people(init_from: str, path: Path, faces: Faces) -> None:
     source = next((folder / "faces" for folder in path.parents[:3] if (folder / "faces" / TABLE_FILE).is_file()), None)
     test = faces.select(split="test")
     if known := len(test) - len(test.unseen_by(Faces.open(source))) if source else 0:
-        warnings.warn(
-            f"init_from = {init_from!r}: {known:,} of the {len(test):,} test faces are of people whom those weights "
-            "were trained on, which flatters. Begin from other weights, or prepare faces of other people",
-            stacklevel=3,
-        )
+        what = f"{known:,} of the {len(test):,} test faces are of people whom those weights were trained on, which flatters"
+        do = "Begin from other weights, or prepare faces of other people"
+        warnings.warn(f"init_from = {init_from!r}: {what}. {do}", stacklevel=3)

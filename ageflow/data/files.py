@@ -21,8 +21,8 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -31,21 +31,21 @@ import pandas as pd
 
 from ageflow.config import ParameterError, PrepareData
 from ageflow.data.columns import filled, needed
-from ageflow.data.matching import any_ending, nearest
-from ageflow.data.pictures import ENDINGS, opens
-from ageflow.data.records import Rejection, with_reasons
+from ageflow.data.pictures import ENDINGS, any_ending, opens
+from ageflow.data.records import Rejection
 
 _LITTER = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"))
 # In lower case: what folders of pictures and of tables are called, and how tables end.
 _PICTURES = ("images", "image", "img", "imgs", "pictures", "photos", "faces")
 _BESIDE = frozenset(("csv", "index", "anno", "eval", "labels", "tables", "metadata"))
-_TABLES = (".csv", ".tsv", ".txt", ".mat")
+_CSVS = (".csv", ".tsv")
+_TABLES = (*_CSVS, ".txt", ".mat")
 _DELIMITERS = (",", ";", "\t", "|", " ")
 _NOTHING = frozenset(("", "na", "n/a", "nan", "none", "null", "unknown", "?", "-"))
-_GENDERS = dict.fromkeys(("m", "male", "man", "boy"), "male") | dict.fromkeys(
-    ("f", "female", "woman", "girl"), "female"
-)
-_GENDERS |= {"u": None}
+_GENDERS = {"u": None} | dict.fromkeys(("m", "male", "man", "boy"), "male")
+_GENDERS |= dict.fromkeys(("f", "female", "woman", "girl"), "female")
+_NO_FILE = "it is, or links to, no ordinary file inside the data folder: of a link, name the folder above both"
+_OF_PICTURES = ("", *ENDINGS)  # a picture's name may have no ending
 _AS_WRITTEN = ("file", "age", "reason")  # an age of "n/a" is a row's error; "unknown.jpg" is a file
 
 
@@ -69,7 +69,7 @@ class Listing:
     @property
     def tables(self) -> list[str]:
         """The CSV and TSV files, those of the uppermost folder first."""
-        tables = [file for file in self.files if file.casefold().endswith((".csv", ".tsv"))]
+        tables = [file for file in self.files if file.casefold().endswith(_CSVS)]
         return sorted(tables, key=lambda file: file.count("/"))
 
     def find(self, *names: str) -> list[str]:
@@ -91,9 +91,9 @@ def is_picture(name: str) -> bool:
     return name.casefold().endswith(ENDINGS)
 
 
-def _bare(name: str) -> bool:
-    """Whether a file's name has no ending."""
-    return "." not in posixpath.basename(name)
+def _ending(name: str) -> str:
+    """The ending of a file's name, in lower case; "" where it has none."""
+    return posixpath.splitext(name)[1].casefold()
 
 
 def find_pictures(settings: PrepareData, names: Sequence[str], expected: str) -> tuple[Listing, str]:
@@ -112,23 +112,22 @@ def find_pictures(settings: PrepareData, names: Sequence[str], expected: str) ->
     root = settings.data_root
     everything = Listing(Path(), [], {}) if root is None else list_files(root, settings.runs_root)
     holding = {posixpath.dirname(file) for file in everything.files if is_picture(file)}
-    if not holding and any(map(opens, (everything.root / file for file in everything.files if _bare(file)))):
-        holding = {posixpath.dirname(file) for file in everything.files if _bare(file)}
+    bare = [file for file in everything.files if not _ending(file)]
+    if not holding and any(opens(everything.root / file) for file in bare):
+        holding = set(map(posixpath.dirname, bare))
     above = {place for folder in holding for place in PurePosixPath(folder, "picture").parents}
     known = [(len(at.parts), names.index(at.name.casefold()), str(at)) for at in above if at.name.casefold() in names]
-    own = everything.root.name.casefold() in (*names, *_PICTURES)
-    if known and not (own and "" in holding):
-        bare = not any(file.casefold().endswith(_TABLES) for file in everything.files)
-        return _with_tables_beside(everything, min(known)[-1]) if bare else (everything, min(known)[-1])
     if not holding:
-        endings = Counter(PurePosixPath(file).suffix.casefold() for file in everything.files).most_common(3)
+        endings = Counter(map(_ending, everything.files)).most_common(3)
         others = f" but files ending in {', '.join(map(repr, dict(endings)))}" if endings else ""
         empty = everything.refused.get("", f"it holds no pictures{others}")
         problem = "is not given" if root is None else f"= {root}: {empty}"
-        raise ParameterError(
-            f"data_root {problem}; for dataset = {settings.dataset!r} pass the folder that holds {expected}"
-        )
-    return (everything, "") if everything.tables or not own else _with_tables_beside(everything, "")
+        do = f"for dataset = {settings.dataset!r} pass the folder that holds {expected}"
+        raise ParameterError(f"data_root {problem}; {do}")
+    own = everything.root.name.casefold() in (*names, *_PICTURES)
+    pictures = min(known)[-1] if known and not (own and "" in holding) else ""
+    tables = [file for file in everything.files if file.casefold().endswith(_TABLES if pictures else _CSVS)]
+    return _with_tables_beside(everything, pictures) if (pictures or own) and not tables else (everything, pictures)
 
 
 def _with_tables_beside(listing: Listing, pictures: str) -> tuple[Listing, str]:
@@ -171,9 +170,7 @@ def list_files(root: Path, without: Path | None = None) -> Listing:
             elif target.is_file() and (not entry.is_symlink() or any(target.is_relative_to(disk) for disk in disks)):
                 files.append(name)
             else:
-                refused[name] = (
-                    "it is, or links to, no ordinary file inside the data folder: of a link, name the folder above both"
-                )
+                refused[name] = _NO_FILE
     return Listing(root, sorted(files), refused)
 
 
@@ -196,9 +193,7 @@ def lines(path: Path) -> list[str]:
     return [line for line in re.split(r"[\r\n]+", text) if line.strip()]
 
 
-def read_table(
-    path: Path, columns: Mapping[str, str], required: Sequence[str], text: list[str] | None = None
-) -> pd.DataFrame:
+def read_table(path: Path, columns: dict[str, str], required: Sequence[str], text: Sequence[str] = ()) -> pd.DataFrame:
     """Read a table of any usual delimiter and encoding.
 
     Arguments:
@@ -216,7 +211,7 @@ def read_table(
     Raises:
         ParameterError: it cannot be read, or a required column is missing.
     """
-    text = lines(path) if text is None else text
+    text = text or lines(path)
     if text and re.fullmatch(r'"?sep=."?', text[0].strip()):  # Excel's note to itself
         text = text[1:]
     headers = {sign: [name.casefold() for name in _fields(text[0], sign)] for sign in _DELIMITERS if text}
@@ -248,7 +243,7 @@ def read_table(
 
 
 def read_tables(
-    listing: Listing, columns: Mapping[str, str], required: Sequence[str], names: Sequence[str] | None = None
+    listing: Listing, columns: dict[str, str], required: Sequence[str], names: Sequence[str] | None = None
 ) -> dict[str, pd.DataFrame]:
     """The rows of every table in a folder, or of the `names`, that has the required columns; `file` from that folder on."""
     tables = {}
@@ -337,7 +332,7 @@ def join(
         table: what the table is called, for the reasons.
         notes: for the data card; added to.
         keys: under which a row that names no file exactly may find one, in this order; a key that two files share
-            finds none. Who still has none may find one by `nearest`.
+            finds none. Who still has none may find one by `_nearest`.
 
     Returns:
         The rows, index from 0, `file` as in the listing where it was found and `reason` filled in where not; and a
@@ -360,31 +355,53 @@ def join(
         found = found.where(found.notna(), path.map(key).map(by_key)).where(path != "", None)
     asked = rows.get("written", path).where(found.isna() & (path != ""), None).dropna()
     asked = asked.str.strip().str.replace("\\", "/").map(posixpath.normpath).map(any_case)
-    left = known[(known.map(is_picture) | known.map(_bare)) & ~known.isin(set(found.dropna()))]
+    left = known[known.map(_ending).isin(_OF_PICTURES) & ~known.isin(set(found.dropna()))]
     left = left.set_axis(left.map(any_case))
-    near, unsure = nearest(asked, left[~left.index.duplicated(keep=False)])
+    near, unsure = _nearest(asked, left[~left.index.duplicated(keep=False)])
     found = found.where(found.notna(), near)
-    of_row, of_file = (
-        names.fillna("").map(lambda name: posixpath.splitext(name)[1].casefold()) for names in (path, found)
-    )
+    of_row, of_file = (names.fillna("").map(_ending) for names in (path, found))
     if other := int((found.notna() & ((of_row != of_file) | rows.index.isin(near.index))).sum()):
-        notes.append(
-            f"{other:,} rows name their picture without its folder or with another ending: the rest told which."
-        )
+        notes.append(f"{other:,} rows name their picture without its folder or by another ending: the rest told which.")
+    meant = "the row's file is not there, and which is meant is not known: " + unsure.reindex(rows.index, fill_value="")
     cases = [
+        (rows["reason"] != "", rows["reason"]),
         (absolute, "the path is absolute, and so leads out of the data folder: write it from the table's folder on"),
         (outside, "the path leads out of the data folder"),
-        (
-            rows.index.isin(unsure.index),
-            "the row's file is not there, and which is meant is not known: "
-            + unsure.reindex(rows.index, fill_value=""),
-        ),
+        (rows.index.isin(unsure.index), meant),
         ((path != "") & found.isna(), "the row's file is not there"),
         (found.isin(list(listing.refused)), found.map(listing.refused)),
     ]
     files = found.where(found.notna(), written)
-    reasons = with_reasons(rows["reason"], cases)
-    return rows.assign(file=files, reason=reasons), _left(listing, files, f"no row of {table} names the file")
+    rows = rows.assign(file=files, reason=rows["reason"].case_when(cases))
+    return rows, _left(listing, files, f"no row of {table} names the file")
+
+
+def _nearest(rows: pd.Series, files: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Rows and files that agree but for an ending, or for folders that one of the two has before the rest.
+
+    Arguments:
+        rows: paths of the rows that have found no file, as a key: slashes, one case.
+        files: the files that no row has found yet, index: by the same key.
+
+    Returns:
+        The file of each row where one row and one file can only mean each other, else None; and the files that a row
+        could mean where it is not so, as text, else "".
+    """
+    by_stem = defaultdict(list)
+    for key in files.index:
+        by_stem[stem(key)].append(key)
+    meant = {}
+    for row, path in rows.items():
+        near = [key for key in by_stem[stem(path)] if _same_tail(any_ending(path), any_ending(key))]
+        meant[row] = [key for key in near if base_name(key) == base_name(path)] or near
+    claims = pd.Series([key for keys in meant.values() for key in keys], dtype=object).value_counts()
+    sure = {row: keys[0] for row, keys in meant.items() if len(keys) == 1 and claims[keys[0]] == 1}
+    unsure = {row: ", ".join(files[keys[:3]]) for row, keys in meant.items() if row not in sure and keys}
+    return pd.Series(sure, dtype=object).map(files), pd.Series(unsure, dtype=object)
+
+
+def _same_tail(one: str, other: str) -> bool:
+    return f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")
 
 
 def named(listing: Listing, pattern: str, form: str) -> tuple[pd.DataFrame, list[Rejection]]:
@@ -413,14 +430,9 @@ def name_parts(files: pd.Series, pattern: str) -> pd.DataFrame:
 
 def _left(listing: Listing, used: pd.Series, reason: str) -> list[Rejection]:
     """A line for every file that is not used: why it was refused, or `reason`."""
-    other, heic = (
-        "not a picture, by the ending of its name",
-        "a HEIC picture, which Pillow cannot read: convert it to JPEG",
-    )
-    endings = {".heic": heic, ".heif": heic}
-    unused = {
-        file: reason if is_picture(file) or _bare(file) else endings.get(PurePosixPath(file).suffix.casefold(), other)
-        for file in listing.files
-    }
+    heic = "a HEIC picture, which Pillow cannot read: convert it to JPEG"
+    reasons = dict.fromkeys(_OF_PICTURES, reason) | dict.fromkeys((".heic", ".heif"), heic)
+    other = "not a picture, by the ending of its name"
+    unused = {file: reasons.get(_ending(file), other) for file in listing.files}
     taken = set(used)
     return [Rejection(file, None, why) for file, why in (listing.refused | unused).items() if file not in taken]

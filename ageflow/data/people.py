@@ -63,18 +63,15 @@ def remarks(faces: pd.DataFrame, written: pd.Series) -> list[str]:
     twins = faces[faces["checksum"].duplicated(keep=False)]
     if len(twins):
         labels = twins.groupby("checksum")[["identity", "age"]].nunique().gt(1).any(axis=1)
-        found.append(
-            f"Identical files: {len(twins):,} faces of {len(labels):,} pictures, {labels.sum():,} of them under several names "
-            f"or ages ({', '.join(twins['file'].head(2))} …). All faces of one picture are in one half."
-        )
+        what = f"{labels.sum():,} of them under several names or ages ({', '.join(twins['file'].head(2))} …)"
+        what = f"{len(twins):,} faces of {len(labels):,} pictures, {what}"
+        found.append(f"Identical files: {what}. All faces of one picture are in one half.")
     named = faces[faces["identity"] != faces["file"]]
     for label in named.columns.intersection(["gender", "race", "birth"]):
         values = named.groupby("identity")[label].nunique()
-        if len(contradicting := values[values > 1]):
-            who = ", ".join(contradicting.index[:3])
-            found.append(
-                f"Contradicting labels: {len(contradicting):,} identities have more than one {label} ({who} …)."
-            )
+        if len(several := values[values > 1]):
+            who = ", ".join(several.index[:3])
+            found.append(f"Contradicting labels: {len(several):,} identities have more than one {label} ({who} …).")
     return found
 
 

@@ -12,6 +12,7 @@ What is decided here:
 
 import contextlib
 import io
+import posixpath
 import stat
 import warnings
 from pathlib import Path, PurePath
@@ -27,6 +28,17 @@ ENDINGS = tuple(ending for ending, kind in Image.registered_extensions().items()
 _FORMATS = [kind for kind in _WANTED if kind in Image.OPEN]
 _HEIC = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 _TOO_LARGE = f"it has more than {MOST_PIXELS // 10**6} million pixels: shrink it"
+
+
+def any_ending(path: str) -> str:
+    """The path without a picture's ending: data sets are converted from one format to another.
+
+    Example:
+        >>> any_ending("a.b/c.JPG"), any_ending("a.b/c.d"), any_ending("c.jpg.chip.jpg")
+        ('a.b/c', 'a.b/c.d', 'c.jpg.chip')
+    """
+    stem, ending = posixpath.splitext(path)
+    return stem if ending.casefold() in ENDINGS else path
 
 
 def read_picture(root: Path, file: str) -> bytes:
@@ -84,10 +96,7 @@ def open_image(content: bytes) -> Image.Image:
         none = f"it is none of {', '.join(_FORMATS)}"
         if content[4:8] == b"ftyp" and content[8:12] in _HEIC:
             none = "it is a HEIC picture, as phones take them, which Pillow cannot read: convert it to JPEG"
-        known = {
-            UnidentifiedImageError: none,
-            Image.DecompressionBombError: _TOO_LARGE,
-        }
+        known = {UnidentifiedImageError: none, Image.DecompressionBombError: _TOO_LARGE}
         reason = known.get(type(error)) or str(error) or type(error).__name__
         raise ValueError(f"the file does not open as a picture: {reason}") from None
 

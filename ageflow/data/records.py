@@ -141,30 +141,20 @@ class Reading:
     ages: bool = True
 
 
-def with_reasons(reasons: pd.Series, cases: Iterable[tuple[pd.Series, str | pd.Series]]) -> pd.Series:
-    """Why each row is rejected: what `reasons` says, or else the first case that holds; "" where there is none."""
-    for wrong, reason in cases:
-        reasons = reasons.mask((reasons == "") & wrong, reason)
-    return reasons
-
-
-def checked(
-    table: pd.DataFrame, ages_known: bool = True, age_groups: AgeGroups = PAPER_GROUPS
-) -> tuple[pd.DataFrame, list[Rejection]]:
+def checked(reading: Reading, age_groups: AgeGroups = PAPER_GROUPS) -> tuple[pd.DataFrame, list[Rejection]]:
     """Keep the rows that can be used, and say why the others cannot.
 
     Arguments:
-        table: as in `Reading`.
-        ages_known: False accepts rows without an age: all of them then have none.
+        reading: where no ages are known, no row needs one.
         age_groups: one of which a range of ages must lie in.
 
     Returns:
-        The usable rows (index: the row in `table` from 0; ages are floats, of a range within an age group its middle; a
+        The usable rows (index: the row in the reading's table from 0; ages are floats, of a range within an age group its middle; a
         row without identity gets its file's name as identity; a gender that is none of `GENDERS` is None), and a
         `Rejection` for every other row.
     """
-    columns = [*COLUMNS, "reason", *table.columns.intersection(["split", "age_spread", "birth"])]
-    table = table.reset_index(drop=True).reindex(columns=columns).astype(object)
+    columns = [*COLUMNS, "reason", *reading.table.columns.intersection(["split", "age_spread", "birth"])]
+    table = reading.table.reset_index(drop=True).reindex(columns=columns).astype(object)
     table = table.where(table.notna(), None)
     file, written = table["file"], table["age"]
     known = {value: years(value) for value in set(written) if isinstance(value, str)}
@@ -172,62 +162,52 @@ def checked(
     low, high = (pd.to_numeric(ages, errors="coerce").astype(float) for ages in (low, high))
     age = low.where(low == high, [shown(*ends) for ends in zip(low, high, strict=True)])
     groups = (age_groups.of(np.nan_to_num(ages, posinf=0, neginf=0)) for ages in (low, high))
+    reasons = table.pop("reason").fillna("")
     cases = [
+        (reasons != "", reasons),
         (file.isna() | (file == ""), "no file is named"),
-        (written.isna() & ages_known, "no age is given"),
-        (~np.isfinite(age) & ages_known, "the age " + written.map(repr) + " is not a number"),
+        (written.isna() & reading.ages, "no age is given"),
+        (~np.isfinite(age) & reading.ages, "the age " + written.map(repr) + " is not a number"),
         ((age < 0) | (age > MAX_AGE), "the age " + written.astype(str) + f" lies outside 0 to {MAX_AGE} years"),
         (np.not_equal(*groups), "the age " + written.map(repr) + " is of more than one age group"),
     ]
-    reasons = with_reasons(table.pop("reason").fillna(""), cases)
+    reasons = reasons.case_when(cases)  # the first that holds
     # Last, so that a rejected row does not stand in the way of a good one of the same file.
-    again = file.where(reasons == "").duplicated()
-    reasons = with_reasons(reasons, [(again, "duplicate: an earlier row names the same file")])
+    again = (reasons == "") & file.where(reasons == "").duplicated()
+    reasons = reasons.mask(again, "duplicate: an earlier row names the same file")
     rejections = [Rejection(str(file[row]), row, reasons[row]) for row in table.index[reasons != ""]]
     identity = table["identity"].where(table["identity"].notna(), file).astype(str)
     gender = table["gender"].where(table["gender"].isin(GENDERS), None)  # `advice_on_faces` names other words
     return table.assign(age=age, identity=identity, gender=gender)[reasons == ""], rejections
 
 
-def split_faces(faces: pd.DataFrame, test_share: float, seed: int) -> pd.Series:
-    """Which half each face belongs to: as its column `split` says, or else by `split_by_identity`.
-
-    Who is in the training half with one picture is in it with all of them, whatever the column says.
-
-    Returns:
-        "train" or "test" per row, with the index of `faces`.
-    """
-    if "split" not in faces:
-        return split_by_identity(faces, test_share, seed)
-    train = faces["identity"].isin(faces.loc[faces["split"] == "train", "identity"])
-    return pd.Series(np.where(train, "train", "test"), index=faces.index)
-
-
 def split_by_identity(table: pd.DataFrame, test_share: float, seed: int) -> pd.Series:
     """Which half each face belongs to, decided identity by identity.
 
-    Identities are put in order of the age groups and genders their faces have, in random order within, and every
+    Where there is a column `split`, it decides; who is in the training half with one picture is in it with all of them.
+    Otherwise identities are put in order of the age groups and genders their faces have, in random order within, and every
     (1/test_share)-th goes to the test half: so each age group and gender keeps the share, to within one identity.
 
     Arguments:
-        table: one row a face, columns `identity`, `group` and `gender` (None where it is not known).
+        table: one row a face, columns `identity`, `group` and `gender` (None where it is not known), and perhaps `split`.
         test_share: share of the identities to test on, between 0 and 1.
         seed: decides the order within an age group.
 
     Returns:
-        "train" or "test" per row, with the table's index. With two identities or more, neither half is empty.
+        "train" or "test" per row, with the table's index. With two identities or more, neither half is empty, but where
+        the column has it so.
 
     Example:
         >>> table = pd.DataFrame({"identity": ["a", "a", "b", "c", "d"], "group": [0, 1, 0, 1, 1], "gender": None})
         >>> split_by_identity(table, 0.25, seed=0).nunique()
         2
     """
+    if "split" in table:
+        train = table["identity"].isin(table.loc[table["split"] == "train", "identity"])
+        return pd.Series(np.where(train, "train", "test"), index=table.index)
     generator = np.random.default_rng(seed)
-    strata = (
-        table.assign(gender=table["gender"].fillna(""))
-        .groupby("identity", sort=True)
-        .agg(groups=("group", lambda groups: tuple(sorted(set(groups)))), gender=("gender", "first"))
-    )
+    people = table.assign(gender=table["gender"].fillna("")).groupby("identity")
+    strata = people.agg(groups=("group", lambda groups: tuple(sorted(set(groups)))), gender=("gender", "first"))
     strata["random"] = generator.permutation(len(strata))
     order = strata.sort_values(["gender", "groups", "random"]).index.to_numpy()
     # The k-th identity is tested on where k·share passes a whole number.

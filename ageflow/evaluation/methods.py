@@ -3,10 +3,10 @@
 import inspect
 from pathlib import Path
 
-from ageflow.config import BASELINES, METHODS, ParameterError, check_method, default_runs_root
+from ageflow.config import BASELINES, METHODS, ParameterError, default_runs_root
 from ageflow.device import device_of
 from ageflow.evaluation.pictures import FolderMethod
-from ageflow.names import own_class
+from ageflow.names import any_method, own_class
 from ageflow.run import Workspace, digest
 from ageflow.translation.methods import Method, load_latent_method
 
@@ -35,7 +35,7 @@ def load_method(
         MissingArtefactError: the run lacks a part; the message names the notebook that makes it.
         CheckpointError: its parts are of different GLOWs.
     """
-    name = check_method(name)
+    name = any_method(name)
     run = run or ("demo" if dataset == "demo" else "paper")
     workspace = Workspace(Path(runs_root).expanduser() if runs_root else default_runs_root(), dataset, run)
     if name in METHODS:

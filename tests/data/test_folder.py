@@ -66,7 +66,7 @@ def test_sets_that_people_bring(tmp_path, name):
     columns, tables, wanted = SETS[name]
     write(tmp_path / "raw", tables | dict.fromkeys(wanted, ""), {})
     reading = READERS["folder"](settings_for("folder", tmp_path / "raw", columns=columns))
-    table, rejected = checked(reading.table, reading.ages)
+    table, rejected = checked(reading)
     labels = table[["identity", "age", "gender", "race"]].itertuples(index=False, name=None)
     found = dict(zip(table["file"], labels, strict=True))
     reasons = {line.file: line.reason for line in [*reading.rejections, *rejected]}

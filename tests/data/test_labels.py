@@ -9,7 +9,7 @@ from PIL import Image
 from ageflow.config import ParameterError
 from ageflow.data.pictures import open_image
 from ageflow.data.prepare import prepare
-from ageflow.data.records import checked
+from ageflow.data.records import Reading, checked
 from tests.data.test_readers import settings_for
 
 
@@ -32,7 +32,7 @@ def prepared(folder: Path, pictures: list[Image.Image], table: str, dataset: str
     ],
 )  # fmt: skip
 def test_ages_are_taken_where_one_group_is_meant(written, age):
-    table, rejected = checked(pd.DataFrame({"file": ["a"], "age": [written]}))
+    table, rejected = checked(Reading(pd.DataFrame({"file": ["a"], "age": [written]}), Path()))
     assert table["age"].tolist() == ([] if age is None else [age])
     assert all(
         repr(written) in line.reason and ("group" in line.reason or "not a number" in line.reason) for line in rejected

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, NamedTuple, Self
 
 from filelock import FileLock, Timeout
 
@@ -85,20 +85,19 @@ class FolderInUseError(RuntimeError):
 
 
 @contextmanager
-def sole_writer(folder: Path, wait: bool = False) -> Iterator[None]:
+def sole_writer(folder: Path) -> Iterator[None]:
     """Lock `folder` (or a single file) against other processes while the block lasts; the lock file lies beside it.
 
     Arguments:
         folder: what is written; it need not exist.
-        wait: until the lock is free, where that takes a moment only.
 
     Raises:
-        FolderInUseError: another process holds the lock, and `wait` is False.
+        FolderInUseError: another process holds the lock.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.parent / f".{folder.name}.lock")
     try:
-        lock.acquire(timeout=-1 if wait else 0)
+        lock.acquire(timeout=0)
     except Timeout:
         raise FolderInUseError(folder) from None
     except (NotImplementedError, OSError):  # a file system without locks; a read-only one fails at the first write
@@ -209,30 +208,27 @@ PROCESS_ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 # -- the run ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Artefact:
-    """What a step leaves behind: its folder, the notebook that makes it, and what it is."""
+class Artefact(NamedTuple):
+    """What a step leaves behind: the notebook that makes it, and what it is."""
 
-    folder: str
     notebook: str
     what: str
 
 
+# By the folder in the run.
 ARTEFACTS: dict[str, Artefact] = {
-    "faces": Artefact("faces", "01_prepare_data", "prepared faces"),
-    "glow": Artefact("glow", "02_train_glow", "a trained GLOW"),
-    "latents": Artefact("latents", "03_prototypes", "encoded faces"),
-    "prototypes": Artefact("prototypes", "03_prototypes", "average latents"),
-    "decoded_age": Artefact(
-        "decoded_age", "04_train_ictm", "the classifier behind the decoder (age_classifier = decoded)"
-    ),
-    "ictm": Artefact("ictm", "04_train_ictm", "a trained ICTM"),
-    "classifiers": Artefact("classifiers", "05_train_classifiers", "trained classifiers"),
-    **{f"baselines/{n}": Artefact(f"baselines/{n}", "11_baselines", f"a trained {t}") for n, t in BASELINES.items()},
-    "no_ictm": Artefact("no_ictm", "06_ablations", "the trained network without ICTM"),
-    "evaluation": Artefact("evaluation", "06_ablations", "the methods' evaluation"),
-    "tables": Artefact("tables", "07_tables", "the tables"),
-    "figures": Artefact("figures", "08_figures", "the figures"),
+    "faces": Artefact("01_prepare_data", "prepared faces"),
+    "glow": Artefact("02_train_glow", "a trained GLOW"),
+    "latents": Artefact("03_prototypes", "encoded faces"),
+    "prototypes": Artefact("03_prototypes", "average latents"),
+    "decoded_age": Artefact("04_train_ictm", "the classifier behind the decoder (age_classifier = decoded)"),
+    "ictm": Artefact("04_train_ictm", "a trained ICTM"),
+    "classifiers": Artefact("05_train_classifiers", "trained classifiers"),
+    **{f"baselines/{name}": Artefact("11_baselines", f"a trained {title}") for name, title in BASELINES.items()},
+    "no_ictm": Artefact("06_ablations", "the trained network without ICTM"),
+    "evaluation": Artefact("06_ablations", "the methods' evaluation"),
+    "tables": Artefact("07_tables", "the tables"),
+    "figures": Artefact("08_figures", "the figures"),
 }
 
 
@@ -289,13 +285,11 @@ class Workspace:
 
     def has(self, artefact: str) -> bool:
         """Whether an earlier step has finished making `artefact` (a key of `ARTEFACTS`)."""
-        return self.path(ARTEFACTS[artefact].folder, MANIFEST).is_file()
+        return self.path(artefact, MANIFEST).is_file()
 
     def manifest(self, artefact: str) -> Manifest:
         """The manifest of something an earlier step made; errors as `require`."""
-        manifest = Manifest.read(self.require(artefact))
-        assert manifest is not None  # `require` has seen it
-        return manifest
+        return Manifest.read(self.require(artefact))
 
     def require(self, artefact: str) -> Path:
         """The folder of something an earlier step made.
@@ -308,7 +302,7 @@ class Workspace:
                 the notebook to run.
         """
         wanted = ARTEFACTS[artefact]
-        marker = self.path(wanted.folder, MANIFEST)
+        marker = self.path(artefact, MANIFEST)
         if not marker.is_file():
             raise MissingArtefactError(
                 f"this step needs {wanted.what}, and {marker} is not there: run {wanted.notebook}.ipynb first, "

@@ -7,16 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ageflow import batch
-from ageflow.batch.run import (
-    NOTEBOOKS,
-    READS,
-    NotebookFailedError,
-    Plan,
-    plan_runs,
-    run_many,
-    run_notebooks,
-    write_summary,
-)
+from ageflow.batch.run import NOTEBOOKS, READS, NotebookFailedError, Plan, plan_runs, run_many, run_notebooks
 from ageflow.config import DATASETS, STEPS, ParameterError, Settings
 from ageflow.parameters import as_typed, describe_parameters, settings
 from ageflow.work import WorkersLostError
@@ -48,7 +39,6 @@ def _run(given: argparse.Namespace, plans: Sequence[Plan]) -> int:
         run_notebooks(plans[0])
         return 0
     failures = run_many(plans, given.workers, given.scheduler)
-    write_summary(plans, failures)
     if failures:
         print(f"{len(failures)} of {len(plans)} runs failed; the same command tries them again:", file=sys.stderr)
     for plan in plans:

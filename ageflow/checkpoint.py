@@ -95,16 +95,11 @@ class Checkpoint:
         Raises:
             ConfigChangedError: what differs, and what to do.
         """
-        before, now = (
-            {name: value for name, value in settings.items() if name not in _FREE}
-            for settings in (self.settings, as_json(manifest.settings))
-        )
-        if changed := Manifest(self.inputs, before).changes(manifest.inputs, now):
+        if changed := Manifest(self.inputs, self.settings).changes(manifest.inputs, manifest.settings, _FREE):
             step = {"no_ictm": "ablations", "decoded_age": "train_ictm"}.get(self.path.parent.name, step)
-            what = f"{self.path.parent} holds a training with other values ({changed}): name another run, or pass"
-            raise ConfigChangedError(
-                f"{what} restart=True (in a batch: -p {step}.restart True), which keeps the old one"
-            )
+            what = f"{self.path.parent} holds a training with other values ({changed}): name another run"
+            restart = f"pass restart=True (in a batch: -p {step}.restart True), which keeps the old one"
+            raise ConfigChangedError(f"{what}, or {restart}")
 
 
 def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -79,9 +79,8 @@ class FolderInUseError(RuntimeError):
 
     def __init__(self, folder: Path) -> None:
         what = f"another process is writing {folder}: a notebook or a batch of this run is still at work"
-        super().__init__(
-            f"{what}. Wait until it has ended, or stop it (a notebook: Kernel, Shut Down), and run this again"
-        )
+        do = "Wait until it has ended, or stop it (a notebook: Kernel, Shut Down), and run this again"
+        super().__init__(f"{what}. {do}")
 
 
 @contextmanager
@@ -191,13 +190,16 @@ class Manifest:
         if not path.is_file() or path.read_text() != text:
             write_atomically(path, text.encode())
 
-    def changes(self, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str | None:
-        """Why it is not what `inputs` and `settings` would make, ``"other faces; width: 32 → 64"``; None where it is."""
+    def changes(self, inputs: Mapping[str, str], settings: Mapping[str, Any], free: Set[str] = frozenset()) -> str:
+        """Why it is not what `inputs` and `settings` would make, ``"other faces; width: 32 → 64"``; empty where it is.
+
+        Settings that are `free` may change.
+        """
         other = sorted(name for name in {*inputs, *self.inputs} if inputs.get(name) != self.inputs.get(name))
         old, new = as_json(self.settings), as_json(settings)
-        changed = [n for n in sorted({*old, *new}) if not same_place(old.get(n), new.get(n))]
+        changed = [n for n in sorted({*old, *new} - free) if not same_place(old.get(n), new.get(n))]
         values = ", ".join(f"{name}: {old.get(name)!r} → {new.get(name)!r}" for name in changed)
-        return "; ".join(filter(None, [other and f"other {', '.join(other)}", values])) or None
+        return "; ".join(filter(None, [other and f"other {', '.join(other)}", values]))
 
 
 # What the processes that the kit starts are given, where the user has not set it. glibc then asks Linux for huge pages,
@@ -304,8 +306,7 @@ class Workspace:
         wanted = ARTEFACTS[artefact]
         marker = self.path(artefact, MANIFEST)
         if not marker.is_file():
-            raise MissingArtefactError(
-                f"this step needs {wanted.what}, and {marker} is not there: run {wanted.notebook}.ipynb first, "
-                f"with the same dataset, preset, run and runs_root (dataset {self.dataset}, run {self.run})"
-            )
+            what = f"this step needs {wanted.what}, and {marker} is not there: run {wanted.notebook}.ipynb first"
+            same = f"with the same dataset, preset, run and runs_root (dataset {self.dataset}, run {self.run})"
+            raise MissingArtefactError(f"{what}, {same}")
         return marker.parent

@@ -29,13 +29,12 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def progress_bar(
-    iterable: Iterable | None = None, *, title: str = "", show: bool = True, **options: Any
-) -> "tqdm[Any]":
+def progress_bar(iterable: Iterable | None = None, *, title: str = "", show: bool = True, **options: Any) -> tqdm:
     """A text bar over `iterable`, or one to `update` by hand up to `total`; `show=False` draws nothing.
 
-    The other `options` (`total`, `initial`, `unit`) are tqdm's. Text, as the widget bar of ``tqdm.auto`` sticks at 0 % in notebooks that papermill executed. Where nobody watches (a
-    log, papermill) every redraw is a line that stays, so there are few of them.
+    The other `options` (`total`, `initial`, `unit`) are tqdm's. Text, as the widget bar of ``tqdm.auto`` sticks at 0 %
+    in notebooks that papermill executed. Where nobody watches (a log, papermill) every redraw is a line that stays, so
+    there are few of them.
     """
     interval = 0.5 if sys.stderr.isatty() or front_end() else 10.0
     options |= {"mininterval": interval, "maxinterval": 60.0, "smoothing": 0.1, "ncols": 110}

@@ -175,10 +175,8 @@ def join(device: str) -> Iterator[str]:
     on = device_of(device)
     if on.type == "cuda":
         if on.index is not None and os.environ["WORLD_SIZE"] != "1":
-            raise ParameterError(
-                f"device = {device!r} is one GPU, and {os.environ['WORLD_SIZE']} processes train, on one each: pass "
-                "device = cuda, and choose the GPUs by CUDA_VISIBLE_DEVICES"
-            )
+            what = f"device = {device!r} is one GPU, and {os.environ['WORLD_SIZE']} processes train, on one each"
+            raise ParameterError(f"{what}: pass device = cuda, and choose the GPUs by CUDA_VISIBLE_DEVICES")
         device = device if on.index is not None else f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device_of(device))
     dist.init_process_group("nccl" if on.type == "cuda" else "gloo", timeout=_PATIENCE)

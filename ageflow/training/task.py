@@ -60,9 +60,8 @@ class MicroBatch:
 def micro_batches(number: int, size: int, micro_batch: int, rank: int = 0, processes: int = 1) -> list[MicroBatch]:
     """What one of several processes trains on in an update: its contiguous share, `micro_batch` rows at a time."""
     first, last = rank * size // processes, (rank + 1) * size // processes
-    return [
-        MicroBatch(number, start, min(start + micro_batch, last), size) for start in range(first, last, micro_batch)
-    ]
+    starts = range(first, last, micro_batch)
+    return [MicroBatch(number, start, min(start + micro_batch, last), size) for start in starts]
 
 
 @dataclass
@@ -89,9 +88,8 @@ class Objective:
     optimizer: torch.optim.Optimizer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=self.learning_rate, betas=self.betas, weight_decay=self.weight_decay, fused=True
-        )
+        adam = {"lr": self.learning_rate, "betas": self.betas, "weight_decay": self.weight_decay}
+        self.optimizer = torch.optim.AdamW(self.parameters, **adam, fused=True)
 
     def step(self, skip: Tensor, rate: float) -> None:
         """Update the parameters.

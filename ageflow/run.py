@@ -62,13 +62,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def remove_leftovers(folder: Path, name: str) -> None:
-    """Remove the temporary files of writers that were killed.
+    """Remove the temporary files of writers that were killed, safetensors' own among them.
 
     Arguments:
         folder: where to look, without its subfolders; it need not exist.
         name: a regular expression of the files that were to be written.
     """
-    temporary = re.compile(rf"\.(?:{name})\.[a-z0-9_]{{8}}")
+    temporary = re.compile(rf"\.(?:{name})\.[a-z0-9_]{{8}}|\.tmp\w{{6}}")
     for path in folder.iterdir() if folder.is_dir() else ():
         if temporary.fullmatch(path.name):
             path.unlink(missing_ok=True)

@@ -28,14 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--parameters", dest="listed", action="store_true", help="only list what the step takes")
     # How `ageflow.training.distributed.launched` starts it, by torchrun:
-    parser.add_argument("--settings", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--settings", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--report", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.report is not None and given.report.is_file():
         return 0  # one of several processes has met an error that starting them again would not mend
     try:
         if given.settings:
-            settings = validated(STEPS[given.step], json.loads(given.settings.read_text()))
+            settings = validated(STEPS[given.step], given.settings)
         else:
             settings = settings_of(given.step, {name: as_typed(name, text) for name, text in given.parameters})
         if given.listed:
@@ -68,10 +68,9 @@ def _train(settings: Training) -> None:
     if not _among_several():
         training(settings)
         return
-    if os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":  # it was begun anew before a process died
-        settings = settings.model_copy(update={"restart": False})
+    restart = settings.restart and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"  # or a process has died since
     with distributed.join(settings.device) as device:
-        training(settings.model_copy(update={"device": device}))
+        training(settings.model_copy(update={"device": device, "restart": restart}))
 
 
 def _among_several() -> bool:

@@ -286,9 +286,8 @@ def launched(settings: Training, folder: Path) -> bool:
     if count == 1 or dist.is_initialized():
         return False
     with Stopping() as stopping, tempfile.TemporaryDirectory(prefix="ageflow-") as scratch:
-        chosen, report, log = (Path(scratch) / name for name in ("settings.json", "error.txt", "processes.log"))
-        chosen.write_text(settings.model_dump_json())
-        code = _run(_command(settings, chosen, report), log, stopping, processors() // settings.gpus)
+        report, log = (Path(scratch) / name for name in ("error.txt", "processes.log"))
+        code = _run(_command(settings, report), log, stopping, processors() // settings.gpus)
         if report.is_file():
             raise TrainingFailedError(report.read_text())
         if code and not stopping.signal:
@@ -298,14 +297,14 @@ def launched(settings: Training, folder: Path) -> bool:
     return True
 
 
-def _command(settings: Training, chosen: Path, report: Path) -> list[str]:
+def _command(settings: Training, report: Path) -> list[str]:
     where = ["--standalone"]
     if settings.nodes > 1:
         where = [f"--nnodes={settings.nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={settings.rendezvous}"]
         where.append(f"--rdzv-id={settings.dataset}-{settings.run}-{settings.step}")
     run = [sys.executable, "-m", "torch.distributed.run", *where, f"--nproc-per-node={settings.gpus}"]
     run += [f"--max-restarts={settings.max_restarts}", "--monitor-interval=0.2", "-m", "ageflow.train", settings.step]
-    return [*run, "--settings", str(chosen), "--report", str(report)]
+    return [*run, "--settings", settings.model_dump_json(), "--report", str(report)]
 
 
 def _run(command: list[str], log: Path, stopping: Stopping, threads: int = 1) -> int:

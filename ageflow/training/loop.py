@@ -77,8 +77,6 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
                 set_aside(folder)
             for each in (folder, folder / "samples"):
                 remove_leftovers(each, _OUR_FILES)
-            for each in folder.glob(".tmp??????"):  # safetensors' own
-                each.unlink()
         task.modules.to(device)
         state = _begin(task, settings, folder, together)
         if together.first and state.iteration > settings.iterations:

@@ -108,7 +108,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
 
 def files_state(path: Path, files: Iterable[str] | None = None, without: Path | None = None) -> str:
-    """A hash of every file's relative path, size and modification time; nothing is opened. ``"absent"`` for nothing.
+    """A hash of every file's relative path, size and modification time; nothing is opened, and nothing need be there.
 
     Arguments:
         path: a folder, or one file.
@@ -116,8 +116,6 @@ def files_state(path: Path, files: Iterable[str] | None = None, without: Path | 
         without: a folder to leave out, though it may lie inside (the runs, in a data folder).
     """
     path = path.resolve()
-    if not path.exists():
-        return "absent"
     found = [path, *sorted(path.rglob("*"))] if files is None else [path / file for file in files]
     without = without.resolve() if without else path
     state = hashlib.sha256()
@@ -149,9 +147,8 @@ def same_place(one: object, other: object) -> bool:
         >>> same_place("weights.safetensors", str(Path.cwd() / "weights.safetensors")), same_place("a", None)
         (True, False)
     """
-    if one == other or not (isinstance(one, str) and isinstance(other, str)):
-        return one == other
-    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+    are_text = isinstance(one, str) and isinstance(other, str)
+    return one == other or (are_text and Path(one).expanduser().resolve() == Path(other).expanduser().resolve())
 
 
 @dataclass(frozen=True)

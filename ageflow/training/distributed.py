@@ -19,9 +19,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import psutil
@@ -244,17 +242,14 @@ class Stopping:
         0
     """
 
-    def __init__(self) -> None:
-        self.signal = 0
-        self._before: dict[int, Any] = {}
+    signal = 0
 
     def __enter__(self) -> "Stopping":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._note)
+        numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+        self._before = {number: signal.signal(number, self._note) for number in numbers}
         return self
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int, frame: object) -> None:
         if number == signal.SIGINT and self.signal == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number
@@ -313,7 +308,7 @@ def _run(command: list[str], log: Path, stopping: Stopping, threads: int = 1) ->
     ours = {"OMP_NUM_THREADS": str(max(1, threads)), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     ours["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(_SECONDS_TO_SAVE)
     options = {"env": PROCESS_ENVIRONMENT | ours | os.environ, "stderr": subprocess.STDOUT, "start_new_session": True}
-    options["preexec_fn"] = partial(end_with_parent, signal.SIGTERM)
+    options["preexec_fn"] = lambda: end_with_parent(signal.SIGTERM)
     # A file, not a pipe: printing must not fail, and so end what can still be saved, when this process has gone.
     with log.open("wb") as output, log.open(errors="replace", newline="") as printed:
         process = subprocess.Popen(command, stdout=output, **options)

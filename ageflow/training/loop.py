@@ -66,9 +66,7 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
     """
     device, together = device_of(settings.device), processes()
     if settings.batch_size < together.count:  # started by torchrun itself, where `gpus` is not the number
-        raise ParameterError(
-            f"batch_size = {settings.batch_size}: expected a face for each of {together.count} processes"
-        )
+        raise ParameterError(f"batch_size = {settings.batch_size}: expected a face each for {together.count} processes")
     if device.type == "cpu":
         keep_freed_memory()
     with alone_in(folder, together):

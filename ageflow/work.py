@@ -10,16 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from tqdm.std import tqdm
 
 from ageflow.config import ParameterError
 from ageflow.run import write_atomically
-
-if TYPE_CHECKING:
-    from distributed import Client
-
 
 _CONNECT_SECONDS = 15
 _DEATHS = 2  # of workers by one task; the third is the last
@@ -88,8 +84,7 @@ def resumable_map(
     pieces = [_read_piece(folder / f"{number:05d}.json") for number in range(len(keys))]
     results = {n: piece["result"] for n, piece in enumerate(pieces) if piece.get("key") == keys[n]}
     missing = [number for number in range(len(tasks)) if number not in results]
-    done = sum(sizes[number] for number in results)
-    with progress_bar(total=sum(sizes), initial=done, **bar) as drawn:
+    with progress_bar(total=sum(sizes), initial=sum(sizes[number] for number in results), **bar) as drawn:
         for place, result in in_any_order(function, [tasks[number] for number in missing], workers, scheduler):
             if isinstance(result, WorkersLostError):
                 raise result
@@ -160,7 +155,8 @@ def in_any_order(
             client.cancel(list(futures), force=True)
 
 
-def _connect(stack: ExitStack, workers: int, scheduler: str | None) -> "Client":
+def _connect(stack: ExitStack, workers: int, scheduler: str | None) -> Any:
+    """A dask client of that scheduler, or of a new cluster on this machine; closed with the stack."""
     from distributed import Client, LocalCluster
 
     if scheduler is None:

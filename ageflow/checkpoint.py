@@ -42,7 +42,6 @@ from ageflow.run import Manifest, as_json, atomic_file, write_atomically
 
 PRETRAINED = Path(__file__).with_name("pretrained")
 PARTS = ("glow", "translator", "classifier")
-_NAME = re.compile(r"checkpoint-(\d{8})\.safetensors")
 _KEPT = 2  # checkpoints: a damaged one has another before it
 # What may change between two calls of one training. `cooldown` ends a training wherever it is ended.
 _FREE = {"iterations", "cooldown", "log_every", "preview_every", "checkpoint_every", "restart", "progress", "device"}
@@ -95,16 +94,11 @@ class Checkpoint:
         Raises:
             ConfigChangedError: what differs, and what to do.
         """
-        before, now = (
-            {name: value for name, value in settings.items() if name not in _FREE}
-            for settings in (self.settings, as_json(manifest.settings))
-        )
-        if changed := Manifest(self.inputs, before).changes(manifest.inputs, now):
+        if changed := Manifest(self.inputs, self.settings).changes(manifest.inputs, manifest.settings, _FREE):
             step = {"no_ictm": "ablations", "decoded_age": "train_ictm"}.get(self.path.parent.name, step)
-            what = f"{self.path.parent} holds a training with other values ({changed}): name another run, or pass"
-            raise ConfigChangedError(
-                f"{what} restart=True (in a batch: -p {step}.restart True), which keeps the old one"
-            )
+            what = f"{self.path.parent} holds a training with other values ({changed}): name another run"
+            restart = f"pass restart=True (in a batch: -p {step}.restart True), which keeps the old one"
+            raise ConfigChangedError(f"{what}, or {restart}")
 
 
 def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
@@ -158,15 +152,23 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: it is cut short, changed, a pickle or anything else than a checkpoint of the kit.
     """
-    metadata = _checked_metadata(path)
+    metadata = file_metadata(path)
     if "iteration" not in metadata:
         raise CheckpointError(f"{path} cannot be read: it is no checkpoint of a training")
     about = (json.loads(metadata[name]) for name in ("settings", "inputs", "networks"))
     return Checkpoint(path, int(metadata["iteration"]), *about, metadata["fingerprint"])
 
 
-def _checked_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a file that the kit wrote, its checksum compared; a file that has not changed is not read again."""
+def file_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a file that the kit wrote, its checksum compared; nothing for any other file.
+
+    A file that has not changed is not read again.
+
+    Raises:
+        CheckpointError: it has changed since it was written, or is called ``….safetensors`` and is none.
+    """
+    if path.suffix != ".safetensors":
+        return {}
     try:
         return _compared(path, path.stat().st_mtime_ns, path.stat().st_size)
     except (SafetensorError, OSError, ValueError) as error:
@@ -179,7 +181,7 @@ def _compared(path: Path, changed: int, size: int) -> dict[str, str]:
         metadata = file.metadata() or {}
     expected = metadata.pop("checksum", None)
     if expected is None:
-        raise ValueError("it is not a file of the kit")
+        return {}
     if expected != checksum(_tensors(path), metadata):
         raise ValueError("its checksum differs: the file has changed since it was written")
     return metadata
@@ -198,8 +200,8 @@ def checkpoint_file(folder: Path, iteration: int) -> Path:
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """Every checkpoint of `folder`, (iteration, file), the newest last."""
-    found = ((_NAME.fullmatch(path.name), path) for path in folder.glob("checkpoint-*.safetensors"))
-    return sorted((int(match[1]), path) for match, path in found if match)
+    found = folder.glob(f"checkpoint-{8 * '[0-9]'}.safetensors")
+    return sorted((int(path.stem[-8:]), path) for path in found)
 
 
 def readable(folder: Path) -> Iterator[Checkpoint]:
@@ -251,12 +253,11 @@ def _load(module: nn.Module, state: dict[str, Tensor], source: Path) -> None:
         raise CheckpointError(f"{source} does not fit this {type(module).__name__}: {error}") from None
 
 
-def set_aside(folder: Path) -> Path | None:
-    """Rename `folder` to ``<folder>.1`` (.2, …), so that beginning anew loses nothing; None where it is empty."""
-    if not folder.exists() or not any(folder.iterdir()):
-        return None
-    names = (folder.with_name(f"{folder.name}.{number}") for number in itertools.count(1))
-    return folder.rename(next(name for name in names if not name.exists()))
+def set_aside(folder: Path) -> None:
+    """Rename `folder`, unless it is empty, to ``<folder>.1`` (.2, …), so that beginning anew loses nothing."""
+    if folder.exists() and any(folder.iterdir()):
+        names = (folder.with_name(f"{folder.name}.{number}") for number in itertools.count(1))
+        folder.rename(next(name for name in names if not name.exists()))
 
 
 # -- weights to begin from, and to pass on ---------------------------------------------------------------------------
@@ -321,21 +322,6 @@ def find_weights(init_from: str, runs_root: Path, folder: str) -> Path:
     raise CheckpointError(f"{what}. Name a run as dataset/run, the path of a run or of a file, or 'pretrained'")
 
 
-def file_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file; nothing for any other file.
-
-    Raises:
-        CheckpointError: it is called ``….safetensors`` and is none.
-    """
-    if path.suffix != ".safetensors":
-        return {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read ({not_downloaded(path) or error})") from None
-
-
 def read_weights(path: Path, part: str | None = None) -> Weights | None:
     """The weights of a training folder, a checkpoint or a released file; None for a file of other code.
 
@@ -358,7 +344,6 @@ def read_weights(path: Path, part: str | None = None) -> Weights | None:
         return Weights(checkpoint.path, wanted, checkpoint.networks[wanted], checkpoint.state(wanted), critic)
     if "part" not in metadata:
         return None
-    _checked_metadata(path)
     if part not in (None, metadata["part"]):
         raise CheckpointError(f"{path} holds a {metadata['part']}, not a {part}")
     state = {name: value.float() if value.dtype == torch.float16 else value for name, value in _tensors(path).items()}

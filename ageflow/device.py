@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 import torch
@@ -49,10 +49,9 @@ def exact_products(device: torch.device) -> Iterator[None]:
     A GPU's convolutions round to TF32's ten bits by default, and `torch.set_float32_matmul_precision` rounds on either
     device: an invertible convolution and its inverse then do not undo each other. Everything else may be rounded so.
     """
-    on_gpu, backends = device.type == "cuda", torch.backends
-    operations = (
-        (backends.cuda.matmul, backends.cudnn.conv) if on_gpu else (backends.mkldnn.matmul, backends.mkldnn.conv)
-    )
+    of_gpu = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    of_cpu = torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv
+    operations = of_gpu if device.type == "cuda" else of_cpu
     rounded = [(each, each.fp32_precision) for each in operations if each.fp32_precision not in ("ieee", "none")]
     try:
         for operation, _ in rounded:
@@ -81,10 +80,8 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 @functools.cache
-def constant(
-    values: tuple[float, ...] | tuple[tuple[float, ...], ...], device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    """A tensor that is made on a device once, as the host waits for the device each time."""
+def constant(values: tuple[Any, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A tensor (of numbers, or rows of them) that is made on a device once, as the host waits for the device each time."""
     with torch.inference_mode(False):
         return torch.tensor(values, device=device, dtype=dtype)
 

@@ -11,11 +11,11 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, NamedTuple, Self
 
 from filelock import FileLock, Timeout
 
@@ -62,13 +62,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def remove_leftovers(folder: Path, name: str) -> None:
-    """Remove the temporary files of writers that were killed.
+    """Remove the temporary files of writers that were killed, safetensors' own among them.
 
     Arguments:
         folder: where to look, without its subfolders; it need not exist.
         name: a regular expression of the files that were to be written.
     """
-    temporary = re.compile(rf"\.(?:{name})\.[a-z0-9_]{{8}}")
+    temporary = re.compile(rf"\.(?:{name})\.[a-z0-9_]{{8}}|\.tmp\w{{6}}")
     for path in folder.iterdir() if folder.is_dir() else ():
         if temporary.fullmatch(path.name):
             path.unlink(missing_ok=True)
@@ -79,26 +79,24 @@ class FolderInUseError(RuntimeError):
 
     def __init__(self, folder: Path) -> None:
         what = f"another process is writing {folder}: a notebook or a batch of this run is still at work"
-        super().__init__(
-            f"{what}. Wait until it has ended, or stop it (a notebook: Kernel, Shut Down), and run this again"
-        )
+        do = "Wait until it has ended, or stop it (a notebook: Kernel, Shut Down), and run this again"
+        super().__init__(f"{what}. {do}")
 
 
 @contextmanager
-def sole_writer(folder: Path, wait: bool = False) -> Iterator[None]:
+def sole_writer(folder: Path) -> Iterator[None]:
     """Lock `folder` (or a single file) against other processes while the block lasts; the lock file lies beside it.
 
     Arguments:
         folder: what is written; it need not exist.
-        wait: until the lock is free, where that takes a moment only.
 
     Raises:
-        FolderInUseError: another process holds the lock, and `wait` is False.
+        FolderInUseError: another process holds the lock.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.parent / f".{folder.name}.lock")
     try:
-        lock.acquire(timeout=-1 if wait else 0)
+        lock.acquire(timeout=0)
     except Timeout:
         raise FolderInUseError(folder) from None
     except (NotImplementedError, OSError):  # a file system without locks; a read-only one fails at the first write
@@ -110,7 +108,7 @@ def sole_writer(folder: Path, wait: bool = False) -> Iterator[None]:
 
 
 def files_state(path: Path, files: Iterable[str] | None = None, without: Path | None = None) -> str:
-    """A hash of every file's relative path, size and modification time; nothing is opened. ``"absent"`` for nothing.
+    """A hash of every file's relative path, size and modification time; nothing is opened, and nothing need be there.
 
     Arguments:
         path: a folder, or one file.
@@ -118,8 +116,6 @@ def files_state(path: Path, files: Iterable[str] | None = None, without: Path | 
         without: a folder to leave out, though it may lie inside (the runs, in a data folder).
     """
     path = path.resolve()
-    if not path.exists():
-        return "absent"
     found = [path, *sorted(path.rglob("*"))] if files is None else [path / file for file in files]
     without = without.resolve() if without else path
     state = hashlib.sha256()
@@ -151,9 +147,8 @@ def same_place(one: object, other: object) -> bool:
         >>> same_place("weights.safetensors", str(Path.cwd() / "weights.safetensors")), same_place("a", None)
         (True, False)
     """
-    if one == other or not (isinstance(one, str) and isinstance(other, str)):
-        return one == other
-    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+    are_text = isinstance(one, str) and isinstance(other, str)
+    return one == other or (are_text and Path(one).expanduser().resolve() == Path(other).expanduser().resolve())
 
 
 @dataclass(frozen=True)
@@ -192,13 +187,16 @@ class Manifest:
         if not path.is_file() or path.read_text() != text:
             write_atomically(path, text.encode())
 
-    def changes(self, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str | None:
-        """Why it is not what `inputs` and `settings` would make, ``"other faces; width: 32 → 64"``; None where it is."""
+    def changes(self, inputs: Mapping[str, str], settings: Mapping[str, Any], free: Set[str] = frozenset()) -> str:
+        """Why it is not what `inputs` and `settings` would make, ``"other faces; width: 32 → 64"``; empty where it is.
+
+        Settings that are `free` may change.
+        """
         other = sorted(name for name in {*inputs, *self.inputs} if inputs.get(name) != self.inputs.get(name))
         old, new = as_json(self.settings), as_json(settings)
-        changed = [n for n in sorted({*old, *new}) if not same_place(old.get(n), new.get(n))]
+        changed = [n for n in sorted({*old, *new} - free) if not same_place(old.get(n), new.get(n))]
         values = ", ".join(f"{name}: {old.get(name)!r} → {new.get(name)!r}" for name in changed)
-        return "; ".join(filter(None, [other and f"other {', '.join(other)}", values])) or None
+        return "; ".join(filter(None, [other and f"other {', '.join(other)}", values]))
 
 
 # What the processes that the kit starts are given, where the user has not set it. glibc then asks Linux for huge pages,
@@ -209,30 +207,27 @@ PROCESS_ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 # -- the run ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Artefact:
-    """What a step leaves behind: its folder, the notebook that makes it, and what it is."""
+class Artefact(NamedTuple):
+    """What a step leaves behind: the notebook that makes it, and what it is."""
 
-    folder: str
     notebook: str
     what: str
 
 
+# By the folder in the run.
 ARTEFACTS: dict[str, Artefact] = {
-    "faces": Artefact("faces", "01_prepare_data", "prepared faces"),
-    "glow": Artefact("glow", "02_train_glow", "a trained GLOW"),
-    "latents": Artefact("latents", "03_prototypes", "encoded faces"),
-    "prototypes": Artefact("prototypes", "03_prototypes", "average latents"),
-    "decoded_age": Artefact(
-        "decoded_age", "04_train_ictm", "the classifier behind the decoder (age_classifier = decoded)"
-    ),
-    "ictm": Artefact("ictm", "04_train_ictm", "a trained ICTM"),
-    "classifiers": Artefact("classifiers", "05_train_classifiers", "trained classifiers"),
-    **{f"baselines/{n}": Artefact(f"baselines/{n}", "11_baselines", f"a trained {t}") for n, t in BASELINES.items()},
-    "no_ictm": Artefact("no_ictm", "06_ablations", "the trained network without ICTM"),
-    "evaluation": Artefact("evaluation", "06_ablations", "the methods' evaluation"),
-    "tables": Artefact("tables", "07_tables", "the tables"),
-    "figures": Artefact("figures", "08_figures", "the figures"),
+    "faces": Artefact("01_prepare_data", "prepared faces"),
+    "glow": Artefact("02_train_glow", "a trained GLOW"),
+    "latents": Artefact("03_prototypes", "encoded faces"),
+    "prototypes": Artefact("03_prototypes", "average latents"),
+    "decoded_age": Artefact("04_train_ictm", "the classifier behind the decoder (age_classifier = decoded)"),
+    "ictm": Artefact("04_train_ictm", "a trained ICTM"),
+    "classifiers": Artefact("05_train_classifiers", "trained classifiers"),
+    **{f"baselines/{name}": Artefact("11_baselines", f"a trained {title}") for name, title in BASELINES.items()},
+    "no_ictm": Artefact("06_ablations", "the trained network without ICTM"),
+    "evaluation": Artefact("06_ablations", "the methods' evaluation"),
+    "tables": Artefact("07_tables", "the tables"),
+    "figures": Artefact("08_figures", "the figures"),
 }
 
 
@@ -289,13 +284,11 @@ class Workspace:
 
     def has(self, artefact: str) -> bool:
         """Whether an earlier step has finished making `artefact` (a key of `ARTEFACTS`)."""
-        return self.path(ARTEFACTS[artefact].folder, MANIFEST).is_file()
+        return self.path(artefact, MANIFEST).is_file()
 
     def manifest(self, artefact: str) -> Manifest:
         """The manifest of something an earlier step made; errors as `require`."""
-        manifest = Manifest.read(self.require(artefact))
-        assert manifest is not None  # `require` has seen it
-        return manifest
+        return Manifest.read(self.require(artefact))
 
     def require(self, artefact: str) -> Path:
         """The folder of something an earlier step made.
@@ -308,10 +301,9 @@ class Workspace:
                 the notebook to run.
         """
         wanted = ARTEFACTS[artefact]
-        marker = self.path(wanted.folder, MANIFEST)
+        marker = self.path(artefact, MANIFEST)
         if not marker.is_file():
-            raise MissingArtefactError(
-                f"this step needs {wanted.what}, and {marker} is not there: run {wanted.notebook}.ipynb first, "
-                f"with the same dataset, preset, run and runs_root (dataset {self.dataset}, run {self.run})"
-            )
+            what = f"this step needs {wanted.what}, and {marker} is not there: run {wanted.notebook}.ipynb first"
+            same = f"with the same dataset, preset, run and runs_root (dataset {self.dataset}, run {self.run})"
+            raise MissingArtefactError(f"{what}, {same}")
         return marker.parent

@@ -18,6 +18,7 @@ from ageflow.parameters import settings as settings_of
 from ageflow.run import write_atomically
 
 _STEPS = ("train_glow", "train_ictm", "train_classifiers", "baselines")
+_OF_TORCHRUN = "TORCHELASTIC_RUN_ID"  # in the environment of a process that torchrun has started
 # torch is imported only when the parameters are known to be right: --help and a misspelt name do not wait for it.
 
 
@@ -28,14 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--parameters", dest="listed", action="store_true", help="only list what the step takes")
     # How `ageflow.training.distributed.launched` starts it, by torchrun:
-    parser.add_argument("--settings", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--settings", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--report", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.report is not None and given.report.is_file():
         return 0  # one of several processes has met an error that starting them again would not mend
     try:
         if given.settings:
-            settings = validated(STEPS[given.step], json.loads(given.settings.read_text()))
+            settings = validated(STEPS[given.step], given.settings)
         else:
             settings = settings_of(given.step, {name: as_typed(name, text) for name, text in given.parameters})
         if given.listed:
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(error, file=sys.stderr)
         else:
             write_atomically(given.report, f"{type(error).__name__}: {error}".encode())
-        if _among_several():
+        if _OF_TORCHRUN in os.environ:
             sys.stdout.flush()
             os._exit(1)  # an orderly end would wait for the other processes, who wait for this one
         return 1
@@ -65,18 +66,12 @@ def _train(settings: Training) -> None:
 
     trainings = (glow.train_glow, ictm.train_translator, classifier.train_classifiers, train_baselines)
     training = dict(zip(_STEPS, trainings, strict=True))[settings.step]
-    if not _among_several():
+    if _OF_TORCHRUN not in os.environ:
         training(settings)
         return
-    if os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":  # it was begun anew before a process died
-        settings = settings.model_copy(update={"restart": False})
+    restart = settings.restart and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"  # or a process has died since
     with distributed.join(settings.device) as device:
-        training(settings.model_copy(update={"device": device}))
-
-
-def _among_several() -> bool:
-    """Whether torchrun has started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+        training(settings.model_copy(update={"device": device, "restart": restart}))
 
 
 def _is_clear(error: Exception) -> bool:

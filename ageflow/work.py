@@ -10,16 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from tqdm.std import tqdm
 
 from ageflow.config import ParameterError
 from ageflow.run import write_atomically
-
-if TYPE_CHECKING:
-    from distributed import Client
-
 
 _CONNECT_SECONDS = 15
 _DEATHS = 2  # of workers by one task; the third is the last
@@ -29,25 +25,16 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def progress_bar(
-    iterable: Iterable | None = None,
-    *,
-    total: int | None = None,
-    initial: int = 0,
-    unit: str = "it",
-    title: str = "",
-    show: bool = True,
-) -> "tqdm[Any]":
+def progress_bar(iterable: Iterable | None = None, *, title: str = "", show: bool = True, **options: Any) -> tqdm:
     """A text bar over `iterable`, or one to `update` by hand up to `total`; `show=False` draws nothing.
 
-    Text, as the widget bar of ``tqdm.auto`` sticks at 0 % in notebooks that papermill executed. Where nobody watches (a
-    log, papermill) every redraw is a line that stays, so there are few of them.
+    The other `options` (`total`, `initial`, `unit`) are tqdm's. Text, as the widget bar of ``tqdm.auto`` sticks at 0 %
+    in notebooks that papermill executed. Where nobody watches (a log, papermill) every redraw is a line that stays, so
+    there are few of them.
     """
     interval = 0.5 if sys.stderr.isatty() or front_end() else 10.0
-    return tqdm(
-        iterable, total=total, initial=initial, unit=unit, desc=title or None, disable=not show,
-        mininterval=interval, maxinterval=60.0, smoothing=0.1, ncols=110,
-    )  # fmt: skip
+    options |= {"mininterval": interval, "maxinterval": 60.0, "smoothing": 0.1, "ncols": 110}
+    return tqdm(iterable, desc=title or None, disable=not show, **options)
 
 
 def front_end() -> bool:
@@ -74,9 +61,7 @@ def resumable_map(
     workers: int = 1,
     scheduler: str | None = None,
     sizes: Sequence[int] | None = None,
-    title: str = "",
-    unit: str = "piece",
-    show: bool = True,
+    **bar: Any,
 ) -> list[dict[str, Any]]:
     """Call `function` once a task and keep each result as ``<folder>/<number>.json``; called again, only the rest is done.
 
@@ -90,7 +75,7 @@ def resumable_map(
         keys: fingerprint of everything that a piece depends on, one a task.
         workers, scheduler: see `in_any_order`.
         sizes: units (faces) in each task, for the bar; None: one each.
-        title, unit, show: of the bar.
+        bar: title, unit and show of the `progress_bar`.
 
     Returns:
         The results, in the order of the tasks.
@@ -99,8 +84,7 @@ def resumable_map(
     pieces = [_read_piece(folder / f"{number:05d}.json") for number in range(len(keys))]
     results = {n: piece["result"] for n, piece in enumerate(pieces) if piece.get("key") == keys[n]}
     missing = [number for number in range(len(tasks)) if number not in results]
-    done = sum(sizes[number] for number in results)
-    with progress_bar(total=sum(sizes), initial=done, unit=unit, title=title, show=show) as bar:
+    with progress_bar(total=sum(sizes), initial=sum(sizes[number] for number in results), **bar) as drawn:
         for place, result in in_any_order(function, [tasks[number] for number in missing], workers, scheduler):
             if isinstance(result, WorkersLostError):
                 raise result
@@ -108,7 +92,7 @@ def resumable_map(
             content = json.dumps({"key": keys[number], "result": result})
             write_atomically(folder / f"{number:05d}.json", content.encode())
             results[number] = result
-            bar.update(sizes[number])
+            drawn.update(sizes[number])
     return [results[number] for number in range(len(tasks))]
 
 
@@ -161,12 +145,8 @@ def in_any_order(
                     yield number, future.result()
                 except KilledWorker:
                     died = f"task {number + 1} of {len(tasks)} killed {_DEATHS + 1} workers, one after the other"
-                    yield (
-                        number,
-                        WorkersLostError(
-                            f"{died}; most often they run out of memory. Use fewer workers, and run this again: {_CONTINUES}"
-                        ),
-                    )
+                    why = "most often they run out of memory. Use fewer workers, and run this again"
+                    yield number, WorkersLostError(f"{died}; {why}: {_CONTINUES}")
                 future.release()  # or the workers would keep every result
         except CancelledError as error:
             where = scheduler or "of the local cluster"
@@ -175,16 +155,16 @@ def in_any_order(
             client.cancel(list(futures), force=True)
 
 
-def _connect(stack: ExitStack, workers: int, scheduler: str | None) -> "Client":
-    import dask
+def _connect(stack: ExitStack, workers: int, scheduler: str | None) -> Any:
+    """A dask client of that scheduler, or of a new cluster on this machine; closed with the stack."""
     from distributed import Client, LocalCluster
 
     if scheduler is None:
-        stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": _DEATHS}))
         # One thread each: tasks that need more start their own. No dashboard: its port may be taken, and it needs
         # packages of its own. No limit of memory but the machine's: dask's would end a worker at its share.
-        options: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "processes": True}
-        cluster = LocalCluster(**options, dashboard_address=None, memory_limit=0, silence_logs=logging.ERROR)
+        options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
+        options["scheduler_kwargs"] = {"allowed_failures": _DEATHS}
+        cluster = LocalCluster(**options, silence_logs=logging.ERROR)
         return stack.enter_context(Client(stack.enter_context(cluster)))
     try:
         return stack.enter_context(Client(scheduler, timeout=_CONNECT_SECONDS))

@@ -7,16 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ageflow import batch
-from ageflow.batch.run import (
-    NOTEBOOKS,
-    READS,
-    NotebookFailedError,
-    Plan,
-    plan_runs,
-    run_many,
-    run_notebooks,
-    write_summary,
-)
+from ageflow.batch.run import NOTEBOOKS, READS, NotebookFailedError, Plan, plan_runs, run_many, run_notebooks
 from ageflow.config import DATASETS, STEPS, ParameterError, Settings
 from ageflow.parameters import as_typed, describe_parameters, settings
 from ageflow.work import WorkersLostError
@@ -48,7 +39,6 @@ def _run(given: argparse.Namespace, plans: Sequence[Plan]) -> int:
         run_notebooks(plans[0])
         return 0
     failures = run_many(plans, given.workers, given.scheduler)
-    write_summary(plans, failures)
     if failures:
         print(f"{len(failures)} of {len(plans)} runs failed; the same command tries them again:", file=sys.stderr)
     for plan in plans:
@@ -71,14 +61,12 @@ def _plans(given: argparse.Namespace) -> list[Plan]:
     if twice := varied.keys() & parameters.keys():
         raise ParameterError(f"{', '.join(twice)} is both given by -p and varied: expected one of them")
     notebooks = given.notebooks or NOTEBOOKS
-    roots = _data_roots(given.data_root, varied["dataset"]) if NOTEBOOKS[0] in notebooks else {}
+    roots = _data_roots(given.data_root, varied["dataset"]) if given.data_root and NOTEBOOKS[0] in notebooks else {}
     return plan_runs(parameters, varied, roots, notebooks=notebooks, folder=given.notebooks_folder, force=given.force)
 
 
 def _data_roots(given: Sequence[str], datasets: Sequence[str]) -> dict[str, str]:
     """Folders by data set: of ``["/data"]`` or ``["morph=/data/morph", "cacd=/data/cacd"]``."""
-    if not given:
-        return {}
     # The demo set draws its faces, so a folder for all sets is not meant for it.
     wanted = [dataset for dataset in datasets if dataset != "demo" or len(datasets) == 1]
     named = [text.partition("=") for text in given]
@@ -108,9 +96,7 @@ def _notebooks(text: str) -> list[str]:
         first, _, last = part.strip().partition("-")
         found = [name for name in READS if first.zfill(2) <= name[:2] <= (last or first).zfill(2)]
         if not found:
-            raise argparse.ArgumentTypeError(
-                f"{part!r}: expected numbers from 01 to 08, or 11, such as 01-08 or 02,04-06"
-            )
+            raise argparse.ArgumentTypeError(f"{part!r}: expected 01 to 08, or 11, such as 01-08 or 02,04-06")
         wanted += found
     return [name for name in READS if name in wanted]
 

@@ -29,7 +29,6 @@ from ageflow.run import ARTEFACTS, MANIFEST, PROCESS_ENVIRONMENT, Manifest, Work
 from ageflow.work import WorkersLostError, in_any_order
 
 _TRAINED = ("faces", "glow", "latents", "prototypes", "ictm", "classifiers")
-_BASELINES = tuple(f"baselines/{name}" for name in BASELINES)
 # The notebooks in order, and the artefacts that each reads.
 READS: dict[str, tuple[str, ...]] = {
     "01_prepare_data": (),
@@ -38,7 +37,7 @@ READS: dict[str, tuple[str, ...]] = {
     "04_train_ictm": ("faces", "glow", "latents", "prototypes"),
     "05_train_classifiers": ("faces",),
     "11_baselines": ("faces",),  # and C, which it trains where notebook 04 has not
-    "06_ablations": (*_TRAINED, *_BASELINES),
+    "06_ablations": (*_TRAINED, *(f"baselines/{name}" for name in BASELINES)),
     "07_tables": ("glow", "ictm", "classifiers", "evaluation"),
     "08_figures": (*_TRAINED, "no_ictm", "evaluation"),
 }
@@ -46,6 +45,9 @@ NOTEBOOKS = tuple(name for name in READS if name != "11_baselines")  # that one 
 # Parameters that name a file, a folder or another run, and the words that do not.
 NAMES = ("init_from", "age_classifier_from", "embedder", "external")
 WORDS = ("pretrained", "nothing", "dlib")
+# What is read of another run: the folders that have a manifest; the files of one without, and where they may lie.
+_FACES = (("faces",), "faces.parquet", ("", "faces/"))
+_WEIGHTS = ((".", "glow", "ictm", "classifiers", "decoded_age"), "checkpoint-*.safetensors", ("", "*/", "*/*/"))
 # Of a kernel, on a machine that is busy with other trainings.
 _SECONDS_TO_START = _SECONDS_TO_HEAR = 300
 _SECONDS_TO_STOP = 240.0  # SIGTERM comes after half of them, SIGKILL at the end: a training saves meanwhile
@@ -97,11 +99,11 @@ def step_of(notebook: str) -> str:
 
 def made_by(notebook: str, chosen: Settings) -> list[str]:
     """The artefacts that a notebook leaves behind, without a network that its settings do not ask for."""
+    if notebook == "11_baselines":
+        return ["decoded_age", *(f"baselines/{name}" for name in chosen.methods)]
     made = [name for name, artefact in ARTEFACTS.items() if artefact.notebook == notebook]
     missing = {"decoded_age"} if getattr(chosen, "age_classifier", "") == "latent" else set()
     missing |= {"no_ictm"} - {*getattr(chosen, "methods", ["no_ictm"])}
-    if notebook == "11_baselines":
-        made, missing = ["decoded_age", *(f"baselines/{name}" for name in chosen.methods)], set()
     return [name for name in made if name not in missing]
 
 
@@ -153,15 +155,9 @@ def _check_sides(plan: Plan) -> None:
     chosen = {notebook[:2]: plan.settings(notebook) for notebook in plan.given}
     if not {"01", "02"} <= {*chosen}:
         return
-    side, levels = chosen["01"].image_size, chosen["02"].levels
-    t = chosen.get("04")
-    # Weights of a public code bring their own levels.
-    twice = (
-        t is not None
-        and t.network == "ictm"
-        and t.latent in ("all", "top")
-        and chosen["02"].init_from in (None, "pretrained")
-    )
+    side, levels, t = chosen["01"].image_size, chosen["02"].levels, chosen.get("04")
+    own_levels = chosen["02"].init_from in (None, "pretrained")  # weights of a public code bring theirs
+    twice = own_levels and t is not None and t.network == "ictm" and t.latent in ("all", "top")
     if side % 2 ** (levels + twice):
         what = f"image_size = {side} is halved {levels} times by levels = {levels}{', and once more by T' if twice else ''}"
         raise ParameterError(f"{what}: pass a multiple of {2 ** (levels + twice)}, or fewer levels")
@@ -319,15 +315,12 @@ def _outside(chosen: Settings) -> dict[str, str]:
         if place is None:
             raise ParameterError(f"{name} = {str(value)!r}: it is not there, and {about}")
         # Of another run the faces, or the weights; of raw data all, but the runs that may lie among them.
-        parts = ("faces",) if name == "external" else (".", "glow", "ictm", "classifiers", "decoded_age")
+        parts, sought, folders = _FACES if name == "external" else _WEIGHTS
         found = [Manifest.read(place / part) for part in parts] if name in NAMES else []
         made = [manifest.fingerprint for manifest in found if manifest]
-        kept = (
-            {"ablations": "faces.parquet"} if name == "external" else dict.fromkeys(STEPS, "checkpoint-*.safetensors")
-        )
-        folders = ("", "faces/") if name == "external" else ("", "*/", "*/*/")
-        sought = kept.get(chosen.step) if name in NAMES and place.is_dir() and not made else None
-        if sought and not any(any(place.glob(f"{below}{sought}")) for below in folders):
+        # Notebook 08 draws pictures of any folder, too.
+        unnamed = name in NAMES and place.is_dir() and not made and chosen.step != "figures"
+        if unnamed and not any(any(place.glob(f"{folder}{sought}")) for folder in folders):
             raise ParameterError(f"{name} = {str(value)!r}: {place} holds no {sought}, and {about}")
         states[name] = digest(made) if made else files_state(place, without=chosen.runs_root)
     return states
@@ -413,7 +406,7 @@ class _Lines:
 
 
 def run_many(plans: Sequence[Plan], workers: int = 1, scheduler: str | None = None) -> dict[str, str]:
-    """Run every plan to its end or its failure, which stops no other; prints how each ends.
+    """Run every plan to its end or its failure, which stops no other; prints how each ends, and sums them up in a table.
 
     Arguments:
         plans: the runs; with a `scheduler` their folders must be the same on every machine.
@@ -430,9 +423,8 @@ def run_many(plans: Sequence[Plan], workers: int = 1, scheduler: str | None = No
     workers = min(workers, len(plans))
     # A local worker has its share of the machine; one of a cluster has what it was started with.
     threads = max(1, (os.cpu_count() or 1) // workers) if workers > 1 and scheduler is None else None
-    print(
-        f"{len(plans)} runs, {f'on {scheduler}' if scheduler else f'{workers} at a time'}; each prints into its own log:"
-    )
+    where = f"on {scheduler}" if scheduler else f"{workers} at a time"
+    print(f"{len(plans)} runs, {where}; each prints into its own log:")
     print(*(f"  {plan.name}: {plan.log}" for plan in plans), sep="\n", flush=True)
     failures: dict[str, str] = {}
     ended = in_any_order(partial(_run, threads=threads), plans, workers, scheduler)
@@ -440,6 +432,7 @@ def run_many(plans: Sequence[Plan], workers: int = 1, scheduler: str | None = No
         how, failure = ("failed", str(result)) if isinstance(result, WorkersLostError) else result
         print(f"[{done}/{len(plans)}] {plans[number].name}: {how}", flush=True)
         failures |= {plans[number].name: failure} if failure else {}
+    _write_summary(plans, failures)
     return failures
 
 
@@ -458,8 +451,8 @@ def _run(plan: Plan, threads: int | None) -> tuple[str, str]:
     return f"done in {sum(minutes):.1f} minutes" if minutes else "unchanged, skipped", ""
 
 
-def write_summary(plans: Sequence[Plan], failures: Mapping[str, str]) -> None:
-    """Gather what the finished runs of `run_many` measured into one table in ``runs/summary``, and print where it is."""
+def _write_summary(plans: Sequence[Plan], failures: Mapping[str, str]) -> None:
+    """Gather what the finished runs measured into one table in ``runs/summary``, and print where it is."""
     from ageflow.report.summary import summarise
 
     # An evaluation that these runs did not come to may be of older weights than theirs.

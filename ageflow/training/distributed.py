@@ -19,9 +19,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import psutil
@@ -175,10 +173,8 @@ def join(device: str) -> Iterator[str]:
     on = device_of(device)
     if on.type == "cuda":
         if on.index is not None and os.environ["WORLD_SIZE"] != "1":
-            raise ParameterError(
-                f"device = {device!r} is one GPU, and {os.environ['WORLD_SIZE']} processes train, on one each: pass "
-                "device = cuda, and choose the GPUs by CUDA_VISIBLE_DEVICES"
-            )
+            what = f"device = {device!r} is one GPU, and {os.environ['WORLD_SIZE']} processes train, on one each"
+            raise ParameterError(f"{what}: pass device = cuda, and choose the GPUs by CUDA_VISIBLE_DEVICES")
         device = device if on.index is not None else f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device_of(device))
     dist.init_process_group("nccl" if on.type == "cuda" else "gloo", timeout=_PATIENCE)
@@ -246,17 +242,14 @@ class Stopping:
         0
     """
 
-    def __init__(self) -> None:
-        self.signal = 0
-        self._before: dict[int, Any] = {}
+    signal = 0
 
     def __enter__(self) -> "Stopping":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._note)
+        numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+        self._before = {number: signal.signal(number, self._note) for number in numbers}
         return self
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int, frame: object) -> None:
         if number == signal.SIGINT and self.signal == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number
@@ -288,9 +281,8 @@ def launched(settings: Training, folder: Path) -> bool:
     if count == 1 or dist.is_initialized():
         return False
     with Stopping() as stopping, tempfile.TemporaryDirectory(prefix="ageflow-") as scratch:
-        chosen, report, log = (Path(scratch) / name for name in ("settings.json", "error.txt", "processes.log"))
-        chosen.write_text(settings.model_dump_json())
-        code = _run(_command(settings, chosen, report), log, stopping, processors() // settings.gpus)
+        report, log = (Path(scratch) / name for name in ("error.txt", "processes.log"))
+        code = _run(_command(settings, report), log, stopping, processors() // settings.gpus)
         if report.is_file():
             raise TrainingFailedError(report.read_text())
         if code and not stopping.signal:
@@ -300,14 +292,14 @@ def launched(settings: Training, folder: Path) -> bool:
     return True
 
 
-def _command(settings: Training, chosen: Path, report: Path) -> list[str]:
+def _command(settings: Training, report: Path) -> list[str]:
     where = ["--standalone"]
     if settings.nodes > 1:
         where = [f"--nnodes={settings.nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={settings.rendezvous}"]
         where.append(f"--rdzv-id={settings.dataset}-{settings.run}-{settings.step}")
     run = [sys.executable, "-m", "torch.distributed.run", *where, f"--nproc-per-node={settings.gpus}"]
     run += [f"--max-restarts={settings.max_restarts}", "--monitor-interval=0.2", "-m", "ageflow.train", settings.step]
-    return [*run, "--settings", str(chosen), "--report", str(report)]
+    return [*run, "--settings", settings.model_dump_json(), "--report", str(report)]
 
 
 def _run(command: list[str], log: Path, stopping: Stopping, threads: int = 1) -> int:
@@ -316,7 +308,7 @@ def _run(command: list[str], log: Path, stopping: Stopping, threads: int = 1) ->
     ours = {"OMP_NUM_THREADS": str(max(1, threads)), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     ours["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(_SECONDS_TO_SAVE)
     options = {"env": PROCESS_ENVIRONMENT | ours | os.environ, "stderr": subprocess.STDOUT, "start_new_session": True}
-    options["preexec_fn"] = partial(end_with_parent, signal.SIGTERM)
+    options["preexec_fn"] = lambda: end_with_parent(signal.SIGTERM)
     # A file, not a pipe: printing must not fail, and so end what can still be saved, when this process has gone.
     with log.open("wb") as output, log.open(errors="replace", newline="") as printed:
         process = subprocess.Popen(command, stdout=output, **options)

@@ -59,10 +59,8 @@ class GlowTask(Task):
         samples = glow.sample(16, self.settings.temperature, self.settings.seed)
         save_faces(samples, folder / f"samples-{iteration:08d}.png", columns=8)
         generator = torch.Generator(self.device).manual_seed(self.settings.seed)
-        bits = [
-            glow.bits_per_dim(images.to(self.device), generator)
-            for images in _passes(self.testing, _VALIDATION_FACES, self.settings)
-        ]
+        passes = _passes(self.testing, _VALIDATION_FACES, self.settings)
+        bits = [glow.bits_per_dim(images.to(self.device), generator) for images in passes]
         return {"test/bits_per_dim": float(torch.cat(bits).mean())} if bits else {}
 
 

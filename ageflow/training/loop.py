@@ -66,9 +66,7 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
     """
     device, together = device_of(settings.device), processes()
     if settings.batch_size < together.count:  # started by torchrun itself, where `gpus` is not the number
-        raise ParameterError(
-            f"batch_size = {settings.batch_size}: expected a face for each of {together.count} processes"
-        )
+        raise ParameterError(f"batch_size = {settings.batch_size}: expected a face each for {together.count} processes")
     if device.type == "cpu":
         keep_freed_memory()
     with alone_in(folder, together):
@@ -77,16 +75,12 @@ def train(task: Task, settings: Training, folder: Path) -> Path:
                 set_aside(folder)
             for each in (folder, folder / "samples"):
                 remove_leftovers(each, _OUR_FILES)
-            for each in folder.glob(".tmp??????"):  # safetensors' own
-                each.unlink()
         task.modules.to(device)
         state = _begin(task, settings, folder, together)
         if together.first and state.iteration > settings.iterations:
-            warnings.warn(
-                f"{folder} has been trained for {state.iteration} iterations, more than iterations = "
-                f"{settings.iterations}, and stays as it is: for fewer name another run, or pass restart=True",
-                stacklevel=2,
-            )
+            what = f"{folder} has been trained for {state.iteration} iterations"
+            more = f"more than iterations = {settings.iterations}, and stays as it is"
+            warnings.warn(f"{what}, {more}: for fewer name another run, or pass restart=True", stacklevel=2)
         if not state.resumed or state.iteration < settings.iterations:
             if together.first:
                 (folder / MANIFEST).unlink(missing_ok=True)  # more iterations were asked for
@@ -225,10 +219,9 @@ def _go_back(state: State, settings: Training, folder: Path, together: Processes
     found = next(before, None) if together.first and setbacks <= _MOST_SETBACKS else None
     checkpoint = _on_all(found, folder, together)
     if checkpoint is None:
-        raise TrainingDivergedError(
-            f"{what}, and it went back {state.setbacks} times (at most {_MOST_SETBACKS}, and only to a checkpoint from "
-            f"before): lower learning_rate ({settings.learning_rate}) or set clip"
-        )
+        back = f"it went back {state.setbacks} times (at most {_MOST_SETBACKS}, and only to a checkpoint from before)"
+        do = f"lower learning_rate ({settings.learning_rate}) or set clip"
+        raise TrainingDivergedError(f"{what}, and {back}: {do}")
     state.load(checkpoint)
     state.setbacks, state.skipped = setbacks, torch.stack([total, 0 * total, 0 * total])
     if together.first:

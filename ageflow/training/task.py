@@ -60,9 +60,8 @@ class MicroBatch:
 def micro_batches(number: int, size: int, micro_batch: int, rank: int = 0, processes: int = 1) -> list[MicroBatch]:
     """What one of several processes trains on in an update: its contiguous share, `micro_batch` rows at a time."""
     first, last = rank * size // processes, (rank + 1) * size // processes
-    return [
-        MicroBatch(number, start, min(start + micro_batch, last), size) for start in range(first, last, micro_batch)
-    ]
+    starts = range(first, last, micro_batch)
+    return [MicroBatch(number, start, min(start + micro_batch, last), size) for start in starts]
 
 
 @dataclass
@@ -89,9 +88,8 @@ class Objective:
     optimizer: torch.optim.Optimizer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=self.learning_rate, betas=self.betas, weight_decay=self.weight_decay, fused=True
-        )
+        adam = {"lr": self.learning_rate, "betas": self.betas, "weight_decay": self.weight_decay}
+        self.optimizer = torch.optim.AdamW(self.parameters, **adam, fused=True)
 
     def step(self, skip: Tensor, rate: float) -> None:
         """Update the parameters.
@@ -203,9 +201,8 @@ class State:
         Raises:
             OSError: it could not be written.
         """
-        if (writes := self._writes) is not None:
-            self._writes = None
-            writes.result()
+        if self._writes is not None:
+            self._writes.result()
 
     def save(self, folder: Path) -> None:
         """Begin to write a checkpoint of it."""
@@ -218,10 +215,8 @@ class State:
                 tensors |= {f"optimizer.{objective.name}.{index}.{name}": tensor for name, tensor in state.items()}
         tensors |= {"counts.skipped": self.skipped, "counts.setbacks": torch.tensor(self.setbacks)}
         changing = {buffer.data_ptr() for buffer in changing_buffers(self.task.modules)}  # by the next forward pass
-        kept = {
-            name: tensor.detach().cpu().clone() if tensor.data_ptr() in changing else tensor.detach().cpu()
-            for name, tensor in tensors.items()
-        }
+        tensors |= {name: tensor.clone() for name, tensor in tensors.items() if tensor.data_ptr() in changing}
+        kept = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
         about = self.iteration, kept, self.task.manifest, self.task.networks
         self._writes = self._writer.submit(save_checkpoint, folder, *about)
 
@@ -304,9 +299,8 @@ def sample_batch(count: int, batch_size: int, seed: int, number: int) -> Tensor:
         True
     """
     if count < 1:
-        raise ParameterError(
-            "there are no faces to train on: the data card lists how many each half has (FG-NET is a test half only)"
-        )
+        look = "the data card lists how many each half has (FG-NET is a test half only)"
+        raise ParameterError(f"there are no faces to train on: {look}")
     generator = torch.Generator()
     if count < batch_size:  # with replacement, where one batch is more than there is
         return torch.randint(count, (batch_size,), generator=generator.manual_seed(seed_of(seed, number)))

@@ -25,7 +25,7 @@ for name in {names}:
 
 def write_notebook(folder: Path, name: str, code: str | None = None, extra: str = "") -> None:
     """A notebook that writes the manifests of what it is to make, or runs `code`."""
-    made = [artefact.folder for artefact in ARTEFACTS.values() if artefact.notebook == name]
+    made = [folder for folder, artefact in ARTEFACTS.items() if artefact.notebook == name]
     cells = [
         nbformat.v4.new_markdown_cell(f"# {name}"),
         nbformat.v4.new_code_cell(PARAMETERS + extra, metadata={"tags": ["parameters"]}),

@@ -146,9 +146,8 @@ def test_one_that_fails_does_not_wait_for_the_others(root, among_several, monkey
         raise error
 
     monkeypatch.setattr(glow_module, "train_glow", fail)
-    chosen, report = root / "settings.json", root / "error.txt"
-    chosen.write_text(settings_of("train_glow", root, "tiny", device="cpu").model_dump_json())
-    arguments = ["train_glow", "--settings", str(chosen), "--report", str(report)]
+    chosen, report = settings_of("train_glow", root, "tiny", device="cpu"), root / "error.txt"
+    arguments = ["train_glow", "--settings", chosen.model_dump_json(), "--report", str(report)]
     with pytest.raises(SystemExit, match="1"):
         main(arguments)
     assert dist.is_initialized(), "not left in order"

@@ -72,7 +72,7 @@ def update_twice(task, settings, no_more_waiting):
 def test_a_step_leaves_nothing_on_the_cpu_and_does_not_wait(translators, step):
     name, values = STEPS[step]
     if "condition" in values:
-        task_of(name, translators, "cpu", **values)[0].searched  # before training, and kept: a fake one has no values
+        assert task_of(name, translators, "cpu", **values)[0].searched, "kept: a fake GPU has no values to search with"
     with fake_cuda() as gpu:
         task, settings = task_of(name, translators, **values)
         before = list(task.modules.parameters())

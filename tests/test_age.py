@@ -120,12 +120,12 @@ def test_the_table_says_what_the_slider_says_and_largest_is_one_face(run, tmp_pa
     rows = table(out)
     assert [row["file"] for row in rows] == photos
     explorer = Explorer(ageflow.settings("age_slider", {"run": "tiny", "runs_root": run[3]}))
-    portraits = explorer.portraits_in((tmp_path / "two.png").read_bytes())
+    portraits = explorer.portraits_in(open_image((tmp_path / "two.png").read_bytes()))
     assert len(portraits) == int(rows[1]["face"]) == 2
     shown = explorer.at_age(View(portrait := portraits[1], 65.0, "glow", 0.5))
     written = np.asarray(Image.open(out / rows[1]["output"]))
     assert np.array_equal(written, shown.permute(1, 2, 0).numpy())
-    assert float(rows[1]["cosine"]) == pytest.approx(explorer.cosine(portrait, shown), abs=1e-3)
+    assert float(rows[1]["cosine"]) == pytest.approx(explorer.cosines(portrait, shown[None])[0], abs=1e-3)
     assert float(rows[1]["age_after"]) == pytest.approx(explorer.estimate(shown)[0], abs=0.1)
 
 

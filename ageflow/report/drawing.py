@@ -1,5 +1,6 @@
 """Figures without pyplot's global state, faces in them, and one look for all: width, text, colours."""
 
+import base64
 import io
 from collections.abc import Iterable
 from itertools import cycle
@@ -23,19 +24,13 @@ INPUT = "#d62728"  # the paper's red frame around a face that goes in
 # Ordered groups take steps of one scale, attributes take hues (Okabe and Ito's).
 GROUP_COLOURS = ("#fcbf6b", "#ee7b51", "#b5367a", "#3b0f70")
 HUES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-# Three ways to tell a method's line from the others, of which one is enough, as seaborn's lineplot takes them.
-METHOD_LOOK: dict[str, dict[str, object]] = {
-    "palette": dict(zip(METHODS.values(), cycle(("#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#0072b2")))),
-    "dashes": dict(zip(METHODS.values(), cycle(((6, 1.5), (5, 1.5, 1, 1.5), (3, 1), (3, 1, 1, 1, 1, 1), (1, 1), "")))),
-    "markers": dict(zip(METHODS.values(), cycle("s^vPDo"))),
-}
-
-# Those of other methods, in their order; as many as the baselines and one more, then again.
-_OTHERS = {
-    "palette": ("#000000", "#7f7f7f", "#8c564b", "#9467bd", "#bcbd22", "#17becf", "#e377c2", "#1b5e20"),
-    "dashes": ("", (4, 1), (1, 2), (6, 1, 1, 1)),
-    "markers": "Xp*<>hd8",
-}
+# Three ways to tell a method's line from the others, of which one is enough, as seaborn's lineplot takes them: those of
+# the ablation's six, then of as many others as the baselines and one more, then again.
+_COLOURS = ("#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#0072b2")
+_COLOURS += ("#000000", "#7f7f7f", "#8c564b", "#9467bd", "#bcbd22", "#17becf", "#e377c2", "#1b5e20")
+_DASHES = ((6, 1.5), (5, 1.5, 1, 1.5), (3, 1), (3, 1, 1, 1, 1, 1), (1, 1), "")
+_DASHES += 2 * ("", (4, 1), (1, 2), (6, 1, 1, 1))
+_LOOKS = {"palette": _COLOURS, "dashes": _DASHES, "markers": "s^vPDoXp*<>hd8"}
 
 _SCREEN, _COLUMN_SCREEN = 96, 160  # CSS pixels an inch; more for a figure for one column, whose text is small
 _SHARP = 2  # pixels a CSS pixel
@@ -78,10 +73,15 @@ class Figure(matplotlib.figure.Figure):
         return content.getvalue()
 
 
-def method_look(titles: Iterable[str]) -> dict[str, dict[str, object]]:
-    """`METHOD_LOOK`, and how any other of the methods looks, by the order in which they are given."""
-    others = [title for title in dict.fromkeys(titles) if title not in METHODS.values()]
-    return {kind: looks | dict(zip(others, cycle(_OTHERS[kind]))) for kind, looks in METHOD_LOOK.items()}
+def method_look(titles: Iterable[str] = ()) -> dict[str, dict[str, object]]:
+    """How each method's line looks: the ablation's, then the others of `titles` by their order."""
+    named = dict.fromkeys([*METHODS.values(), *titles])
+    return {kind: dict(zip(named, cycle(looks))) for kind, looks in _LOOKS.items()}
+
+
+def picture_address(content: bytes, kind: str) -> str:
+    """A picture file as an address that holds it."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def message(text: str) -> Figure:
@@ -100,13 +100,11 @@ def tidy(axes: Axes, across: str = "", up: str = "") -> None:
 
 
 def outside_legend(figure: matplotlib.figure.FigureBase, place: str = "lower", **more: object) -> None:
-    """Take the legend out of the figure's last axes, and put it beside all axes."""
-    axes = figure.axes[-1]
-    if axes.get_legend():
-        axes.get_legend().remove()
-    figure.legend(
-        *axes.get_legend_handles_labels(), loc=f"outside {place} center", fontsize=SMALL, frameon=False, **more
-    )
+    """Take the legends out of the axes, and put the first, which stands for all, beside them."""
+    handles = figure.axes[0].get_legend_handles_labels()
+    for legend in filter(None, [axes.get_legend() for axes in figure.axes]):
+        legend.remove()
+    figure.legend(*handles, loc=f"outside {place} center", fontsize=SMALL, frameon=False, **more)
 
 
 def bare(axes: Axes) -> None:

@@ -30,6 +30,7 @@ from ageflow.work import progress_bar
 
 FIGURES = [f"figure_{name}" for name in ("1_top", "1_bottom", "4", "5", "6", "sheet", "ages", "trade_off", "a1", "a2")]
 
+_NAME_MORE = "name baselines or one's own in 06_ablations.ipynb (methods)"
 _ON_THE_SHEET = ("glow+attribute", "calibrated", "no_ictm", "ageflow")
 
 
@@ -147,9 +148,7 @@ class RunFigures:
 
     def _by_every_method(self, results: Results) -> Figure | str:
         if not results.others:
-            return (
-                "only the ablation's methods were judged: name baselines or one's own in 06_ablations.ipynb (methods)"
-            )
+            return f"only the ablation's methods were judged: {_NAME_MORE}"
         try:
             methods = {title: self._method(name) for name, title in results.titles.items()}
         except (ValueError, FileNotFoundError) as error:  # one's own that is gone, or a baseline
@@ -167,11 +166,9 @@ class RunFigures:
 
 def _ages(results: Results) -> Figure | str:
     curves = plots.age_curves(results.continuous.rows, titles=results.titles)
-    return (
-        "no method that was judged takes any age between"
-        if curves.empty
-        else plots.age_plot(curves, results.age_groups)
-    )
+    if curves.empty:
+        return "no method that was judged takes any age between"
+    return plots.age_plot(curves, results.age_groups)
 
 
 def _trade_off(results: Results) -> Figure:
@@ -179,12 +176,11 @@ def _trade_off(results: Results) -> Figure:
     curves = strength_curves(results.strength.rows)
     if not results.others:
         return plots.trade_off_plot(curves, results.titles)
-    rows = []
+    errors, rows = results.cycle.rows.groupby("method")["cycle_error"].mean(), []
     for name, title in results.titles.items():
-        judged, cycle = results.methods[name], results.cycle.rows
-        accuracy = by_group(judged.rows)["age_accuracy"].mean()
-        kid = 1000 * pd.DataFrame(judged.about["kid"])["kid"].mean(skipna=False)
-        rows.append((title, accuracy, kid, cycle.loc[cycle["method"] == name, "cycle_error"].mean()))
+        accuracy = by_group(results.methods[name].rows)["age_accuracy"].mean()
+        kid = 1000 * pd.DataFrame(results.methods[name].about["kid"])["kid"].mean(skipna=False)
+        rows.append((title, accuracy, kid, errors.get(name)))
     points = pd.DataFrame(rows, columns=["method", "age_accuracy", "KID × 1000", "cycle error"])
     return plots.trade_off_plot(curves, results.titles, points)
 
@@ -263,12 +259,12 @@ def _of_folder(external: str, folder: Path, side: int, count: int) -> ExternalFa
     for name in filter(is_picture, listing.files):
         try:
             (face,) = aligner.align([open_image(read_picture(folder, name))])
-            if isinstance(face, str):
-                raise ValueError(face)
         except ValueError as error:
-            left_out[name] = str(error)
-            continue
-        found.append(torch.from_numpy(face.image).permute(2, 0, 1))
+            face = str(error)
+        if isinstance(face, str):
+            left_out[name] = face
+        else:
+            found.append(torch.from_numpy(face.image).permute(2, 0, 1))
         if len(found) == count:
             break
     if not found:

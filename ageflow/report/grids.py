@@ -231,14 +231,14 @@ def age_labels(ages: pd.Series) -> list[str]:
 
 def _in_all_groups(method: Method, faces: Faces, face: int) -> list[Cell | None]:
     """A face in every group that the method can do; where that is its own group, as it is, in a frame."""
-    own = int(faces.groups[face])
-    others = [group for group in range(len(faces.age_groups)) if group != own]
-    can = method.can(faces, np.full(len(others), face), np.array(others))
-    others = [group for group, able in zip(others, can, strict=True) if able]
-    rows, cells = np.full(len(others), face), {own: Cell(faces.images([face])[0], framed=True)}
-    if others:
-        cells |= zip(others, map(Cell, translate(method, faces, rows, torch.tensor(others)).cpu()), strict=True)
-    return [cells.get(group) for group in range(len(faces.age_groups))]
+    own, groups = int(faces.groups[face]), np.arange(len(faces.age_groups))
+    others = np.delete(groups, own)
+    others = others[method.can(faces, np.full(len(others), face), others)]
+    cells = {own: Cell(faces.images([face])[0], framed=True)}
+    if len(others):
+        made = translate(method, faces, np.full(len(others), face), torch.from_numpy(others)).cpu()
+        cells |= zip(others, map(Cell, made), strict=True)
+    return [cells.get(group) for group in groups]
 
 
 # -- what a person looks at after preparing a data set (notebook 01) ------------------------------------------------

@@ -1,10 +1,8 @@
 """One page that gathers a run: verdict, faces, numbers, tables, figures and executed notebooks."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import resources
 from pathlib import Path
 
 import jinja2
@@ -13,9 +11,10 @@ import pandas as pd
 from nbconvert import HTMLExporter
 
 from ageflow.data.records import PAPER_GROUPS
+from ageflow.report.drawing import picture_address
 from ageflow.report.results import origins
 from ageflow.report.tables import LAYOUTS
-from ageflow.run import Workspace, write_atomically
+from ageflow.run import Manifest, Workspace, write_atomically
 from ageflow.training.metrics import read_metrics
 
 # The run's figures by the file's name, those of faces first.
@@ -57,21 +56,16 @@ def write_page(workspace: Workspace, preset: str, executed: Sequence[Executed]) 
     Returns:
         The page.
     """
-    drawn = {
-        file.stem: "data:image/png;base64,"
-        + base64.b64encode(file.read_bytes()).decode()  # one file, to be sent around
-        for file in sorted(workspace.path("figures").glob("*.png"))
-    }
+    files = sorted(workspace.path("figures").glob("*.png"))
+    drawn = {file.stem: picture_address(file.read_bytes(), "png") for file in files}  # one page, to be sent around
     trainings = {name: name.removeprefix("training_") for name in drawn if name.startswith("training_")}
-    captions = _FACES | _CAPTIONS
     sections = {"faces": _FACES, "figures": _CAPTIONS, "trainings": trainings}
-    figures, tables = (
-        workspace.manifest(step).details if workspace.has(step) else {} for step in ("figures", "tables")
-    )
+    made = (Manifest.read(workspace.path(step)) or Manifest() for step in ("figures", "tables"))
+    figures, tables = (manifest.details for manifest in made)
     youngest = tables.get("groups", PAPER_GROUPS.labels)[0]
     dates = [entry.finished for entry in executed if entry.finished]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page = environment.from_string(resources.files("ageflow.report").joinpath("page.html").read_text()).render(
+    page = environment.from_string(Path(__file__).with_name("page.html").read_text()).render(
         dataset=workspace.dataset,
         run=workspace.run,
         preset=preset,
@@ -85,7 +79,9 @@ def write_page(workspace: Workspace, preset: str, executed: Sequence[Executed]) 
             for number, layout in LAYOUTS.items()
             if (file := workspace.path("tables", f"table{number}.html")).is_file()
         ],
-        left_out={captions[name].partition(":")[0]: why for name, why in figures.get("left_out", {}).items()},
+        left_out={
+            (_FACES | _CAPTIONS)[name].partition(":")[0]: why for name, why in figures.get("left_out", {}).items()
+        },
         notebooks=[(entry, *_notebook(workspace, entry.notebook)) for entry in executed],
         **{
             section: [(caption, drawn[name]) for name, caption in of_section.items() if name in drawn]
@@ -104,10 +100,11 @@ def _tiles(workspace: Workspace) -> list[dict[str, str]]:
         faces = pd.read_parquet(workspace.path("faces", "faces.parquet"), columns=["identity", "split"])
         people, held_out = faces["identity"].nunique(), (faces["split"] == "test").sum()
         whose = "no two known to be of one person" if people == len(faces) else f"of {people:,} identities"
-        found.append((f"{len(faces):,}", f"faces {whose}", f"{held_out:,} of them held out for testing"))
+        scale = f"{held_out:,} of them held out for testing"
+        found.append({"number": f"{len(faces):,}", "what": f"faces {whose}", "scale": scale})
     bits = read_metrics(workspace.path("glow")).get("test/bits_per_dim", pd.Series(dtype=float)).dropna()
-    found += [(f"{last:.2f}", "bits per dimension on held-out faces (GLOW)", "") for last in bits.tail(1)]
-    return [dict(zip(("number", "what", "scale"), tile, strict=True)) for tile in found]
+    what = "bits per dimension on held-out faces (GLOW)"
+    return found + [{"number": f"{last:.2f}", "what": what, "scale": ""} for last in bits.tail(1)]
 
 
 def _notebook(workspace: Workspace, notebook: str) -> tuple[str, str | None]:

@@ -137,7 +137,7 @@ def latent_scatter(plane: Plane, attributes: Sequence[str] = ("gender",)) -> Fig
             axes.set_title(title if name == names[0] else "", fontsize=NORMAL, pad=3)
             axes.locator_params(nbins=4)
         for kind in kinds:
-            axes.scatter([], [], s=14, color=colours[kind], label=kind)
+            panels[0].scatter([], [], s=14, color=colours[kind], label=kind)
         drawing.outside_legend(part, "upper", ncols=min(len(kinds), 4), handletextpad=0.1, columnspacing=1.0)
     return figure
 
@@ -231,36 +231,29 @@ def trade_off_plot(
             named by what it is; NaN where a method has none.
     """
     curves = curves.assign(method=curves["method"].map(titles))
-    look_of = drawing.method_look(curves["method"])
-    more = [] if points is None else list(points.columns[2:])
-    figure = Figure(COLUMN, 4.6 + 1.8 * len(more) + 0.1 * max(0, curves["method"].nunique() - 6))
-    panels = figure.subplots(2 + len(more), 1)
-    panels[1].sharey(panels[0])
-    for axes, (column, judge) in zip(panels, _JUDGES.items(), strict=False):
-        _method_lines(curves, axes, column, "cosine_centred")
-        for name, own in curves[np.isclose(curves["strength"], 1)].groupby("method"):
-            look = {"marker": look_of["markers"][name], "color": look_of["palette"][name]}
-            axes.scatter(own[column], own["cosine_centred"], s=45, edgecolor="black", zorder=3, **look)
-        tidy(axes, f"age accuracy by {judge}, %", "centred cosine")
-    figure.axes[0].get_legend().remove()
-    handles = figure.axes[1].get_legend_handles_labels()
-    figure.axes[1].get_legend().remove()
-    for axes, column in zip(panels[2:], more, strict=True):
-        for name, own in points.groupby("method"):
-            look = {"marker": look_of["markers"][name], "color": look_of["palette"][name]}
-            axes.scatter(own["age_accuracy"], own[column], s=45, edgecolor="black", **look)
-        tidy(axes, f"age accuracy by {_JUDGES['age_accuracy']}, %", column)
-    figure.legend(*handles, loc="outside lower center", fontsize=SMALL, frameon=False, ncols=2, handlelength=3.2)
+    looks = drawing.method_look(curves["method"])
+    as_it_is = curves[np.isclose(curves["strength"], 1)]
+    panels = [(judge, "cosine_centred", as_it_is) for judge in _JUDGES]
+    panels += [("age_accuracy", name, points) for name in ([] if points is None else points.columns[2:])]
+    figure = Figure(COLUMN, 1.0 + 1.8 * len(panels) + 0.1 * max(0, curves["method"].nunique() - 6))
+    grid = figure.subplots(len(panels), 1)
+    grid[1].sharey(grid[0])
+    for axes, (judge, up, large) in zip(grid, panels, strict=True):
+        if large is as_it_is:
+            _method_lines(curves, axes, judge, up)
+        for name, own in large.groupby("method"):
+            look = {"marker": looks["markers"][name], "color": looks["palette"][name]}
+            axes.scatter(own[judge], own[up], s=45, edgecolor="black", zorder=3, **look)
+        tidy(axes, f"age accuracy by {_JUDGES[judge]}, %", up.replace("cosine_centred", "centred cosine"))
+    drawing.outside_legend(figure, ncols=2, handlelength=3.2)
     return figure
 
 
 def _method_lines(table: pd.DataFrame, axes: Axes, x: str, y: str) -> None:
     import seaborn
 
-    look = {"hue": "method", "style": "method", "linewidth": 1.4, "markersize": 4} | drawing.method_look(
-        table["method"]
-    )
-    seaborn.lineplot(table, x=x, y=y, ax=axes, sort=False, estimator=None, **look)
+    look = drawing.method_look(table["method"]) | {"hue": "method", "style": "method"}
+    seaborn.lineplot(table, x=x, y=y, ax=axes, sort=False, estimator=None, linewidth=1.4, markersize=4, **look)
 
 
 def glow_diagnosis(report: GlowReport) -> Figure:

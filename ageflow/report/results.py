@@ -1,5 +1,6 @@
 """What a run's evaluation found, checked to be of one piece; the metrics of the tables; what the trainings began from."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -51,20 +52,24 @@ class Metric:
         return f"{value:{sign}{self.form or ('.2f' if pd.isna(low) else '.1f')}}"
 
 
+def _of_column(name: str) -> Scores:
+    return partial(per_face.identity_scores, column=name)
+
+
 def _identity(name: str, label: str, form: str | None = None) -> Metric:
-    real = {"two photos of one person": f"{name}_same", TWO_PEOPLE: f"{name}_other"}
-    real = {row: partial(per_face.identity_scores, column=column) for row, column in real.items()}
-    return Metric(label, partial(per_face.identity_scores, column=name), form, real=real)
+    real = {"two photos of one person": _of_column(f"{name}_same"), TWO_PEOPLE: _of_column(f"{name}_other")}
+    return Metric(label, _of_column(name), form, real=real)
+
+
+def _judged_right(label: str, scores: Scores, right: str) -> Metric:
+    """Whether a judge agrees, and how often it is right on the real faces."""
+    return Metric(label, scores, real={right: scores})
 
 
 def _preserved(attribute: str) -> Metric:
     scores = partial(per_face.attribute_scores, attribute=attribute)  # of the youngest, as in the paper
     real = {"the classifier is right": partial(scores, source=None)}
     return Metric(f"{attribute.capitalize()} preserved (%)", scores, real=real)
-
-
-def _cycle(name: str, label: str, form: str | None = None) -> Metric:
-    return Metric(label, partial(per_face.identity_scores, column=name), form, lower=form is not None, part="cycle")
 
 
 def _continuous(label: str, judge: str, column: str, form: str | None = None) -> Metric:
@@ -76,23 +81,19 @@ def _continuous(label: str, judge: str, column: str, form: str | None = None) ->
 
 
 METRICS: dict[str, Metric] = {
-    "age_accuracy": Metric(
-        "Age accuracy (%)", per_face.age_scores, real={"the classifier is right": per_face.age_scores}
-    ),
+    "age_accuracy": _judged_right("Age accuracy (%)", per_face.age_scores, "the classifier is right"),
     "cosine": _identity("cosine", "Cosine similarity", ".3f"),
     "cosine_centred": _identity("cosine_centred", "Centred cosine", ".3f"),
     "verified": _identity("verified", "Verified as the same person (%)"),
     **{name: _preserved(name) for name in ATTRIBUTES},
-    "second_accuracy": Metric(
-        "Age accuracy, second judge (%)",
-        per_face.second_age_scores,
-        real={"the second judge is right": per_face.second_age_scores},
+    "second_accuracy": _judged_right(
+        "Age accuracy, second judge (%)", per_face.second_age_scores, "the second judge is right"
     ),
     "agreement": Metric("Both age judges see the same group (%)", per_face.agreement_scores),
-    "inverse_error": _cycle("inverse_error", "Inverse error", ".1e"),
-    "inverse_equal": _cycle("inverse_equal", "Equal 8-bit values after the inverse (%)"),
-    "cycle_error": _cycle("cycle_error", "Cycle error (re-translation)", ".1e"),
-    "cycle_equal": _cycle("cycle_equal", "Equal 8-bit values after re-translation (%)"),
+    "inverse_error": Metric("Inverse error", _of_column("inverse_error"), ".1e", lower=True, part="cycle"),
+    "inverse_equal": Metric("Equal 8-bit values after the inverse (%)", _of_column("inverse_equal"), part="cycle"),
+    "cycle_error": Metric("Cycle error (re-translation)", _of_column("cycle_error"), ".1e", lower=True, part="cycle"),
+    "cycle_equal": Metric("Equal 8-bit values after re-translation (%)", _of_column("cycle_equal"), part="cycle"),
     "rho": _continuous(": rank correlation", "predicted_age", "rho", ".3f"),
     "monotone": _continuous(": monotone faces (%)", "predicted_age", "monotone"),
     "monotone_second": _continuous(", second judge: monotone faces (%)", "second_age", "monotone"),
@@ -142,10 +143,10 @@ class Results:
         found = {name: read_judged(folder, name) for name in ("real", *methods, *GATHERED)}
         made_from = {name: judged.about["fingerprints"] for name, judged in found.items()}
         pairs = [(name, made_from[name], made_from["real"]) for name in methods]
-        for part in GATHERED:  # at each strength by itself: "glow at 0.5"
-            at = " at " if part == "strength" else None
-            of = {called: (at and called.rpartition(at)[0]) or called for called in made_from[part]}
-            pairs += [(f"{part} of {of[name]}", made_from[part][name], made_from.get(of[name], {})) for name in of]
+        for part in GATHERED:
+            for name, theirs in made_from[part].items():
+                of = re.sub(r" at \S+$", "", name) if part == "strength" else name  # each strength: "glow at 0.5"
+                pairs.append((f"{part} of {of}", theirs, made_from.get(of, {})))
         for name, theirs, wanted in pairs:
             if differing := [what for what in wanted if theirs.get(what) != wanted[what]]:
                 raise MixedResultsError(
@@ -198,15 +199,15 @@ class Results:
         )
 
 
-def scores(name: str, results: Results) -> dict[tuple[str, str], pd.DataFrame]:
-    """What each face scores in a metric, see `Metric.scores`, by source (`OWN` or `REAL`) and by method or row.
+def scores(name: str, results: Results) -> dict[str, dict[str, pd.DataFrame]]:
+    """What each face scores in a metric, see `Metric.scores`: of `OWN` by method, of `REAL` by row.
 
     A method that has no such number is not in it; nor is anything, where no classifier judged an attribute. Rows of a
     method that are of one translation are indexed by its face and target, so that two methods can be paired.
     """
     metric, found = METRICS[name], {}
     if name in ATTRIBUTES and name not in results.attributes:
-        return found
+        return {OWN: {}, REAL: {}}
     for method, judged in results.methods.items():
         rows = judged.rows
         if metric.part is not None:
@@ -216,9 +217,10 @@ def scores(name: str, results: Results) -> dict[tuple[str, str], pd.DataFrame]:
                 continue
         if "target" in rows and rows["target"].notna().all():
             rows = rows.set_index(["face", "target"], drop=False).rename_axis([None, None])
-        found[OWN, results.titles[method]] = metric.scores(rows)
-    found = {key: part for key, part in found.items() if part.empty or part["value"].notna().any()}  # else it has none
-    return found | {(REAL, row): of_real(results.real.rows) for row, of_real in metric.real.items()}
+        scored = metric.scores(rows)
+        if scored.empty or scored["value"].notna().any():  # else it has none
+            found[results.titles[method]] = scored
+    return {OWN: found, REAL: {row: of_real(results.real.rows) for row, of_real in metric.real.items()}}
 
 
 def trainings(workspace: Workspace) -> dict[str, Path]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
 
 
 @dataclass(frozen=True)
@@ -77,24 +76,16 @@ class Bootstrap:
         found = Estimate(float(sums.sum() / counts.sum()), faces=len(scores), identities=len(sums))
         if len(sums) < 2:
             return replace(found, note=_ONE_IDENTITY)
-        interval = bootstrap(
-            (sums, counts),
-            lambda sums, counts, axis=-1: sums.sum(axis=axis) / counts.sum(axis=axis),
-            paired=True,
-            vectorized=True,
-            n_resamples=self.resamples,
-            confidence_level=self.confidence,
-            method="percentile",
-            rng=np.random.default_rng(self.seed),
-        ).confidence_interval
-        return replace(found, low=float(interval.low), high=float(interval.high))
+        people = np.random.default_rng(self.seed).integers(len(sums), size=(self.resamples, len(sums)))
+        return self._with_interval(found, sums[people].sum(axis=1) / counts[people].sum(axis=1))
 
     def lead(self, first: pd.DataFrame, other: pd.DataFrame, groups: Sequence[int]) -> Estimate:
         """How much higher one method's mean is than another's, paired: every resample has the same people in both.
 
         Arguments:
             first: columns identity, group and value, one row a face.
-            other: the same of the other method.
+            other: the same of the other method. Where both are indexed by face and target, only the translations that
+                both did are compared.
             groups: the mean is the mean of these groups' means.
 
         Returns:
@@ -106,6 +97,8 @@ class Bootstrap:
             >>> round(found.value, 6), round(found.low, 6), round(found.high, 6)
             (2.0, 2.0, 2.0)
         """
+        if first.index.nlevels == other.index.nlevels == 2 and not first.index.equals(other.index):
+            first, other = first[first.index.isin(other.index)], other[other.index.isin(first.index)]
         faces = pd.concat([first, other], keys=[0, 1], names=["method"]).dropna(subset="value")
         faces = faces[faces["group"].isin(groups)].astype({"identity": str, "value": float})
         people = faces["identity"].unique()
@@ -127,11 +120,15 @@ class Bootstrap:
         if len(groups) > 1 and (counts > 0).sum(axis=1).min() < 2:
             # Only resamples with that person count, so its own part of the variance would be missing.
             return replace(found, note="a group of one identity: no interval")
-        # By hand, as scipy's bootstrap gives up on all resamples where one has no number.
         rng = np.random.default_rng(self.seed)
         times = rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=self.resamples).astype(float)
         with np.errstate(invalid="ignore"):  # 0/0: a group without a face
             drawn = ahead(times)
+        return self._with_interval(found, drawn)
+
+    def _with_interval(self, found: Estimate, drawn: np.ndarray) -> Estimate:
+        """The estimate with the percentiles of its resamples [resamples]; one without a number does not count."""
         outside = 50 * (1 - self.confidence)
+        # Not by scipy.stats.bootstrap, which gives up on all resamples where one has no number.
         low, high = np.nanpercentile(drawn, [outside, 100 - outside])
         return replace(found, low=float(low), high=float(high))

@@ -74,12 +74,13 @@ def _measure(results: Results) -> pd.DataFrame:
     """What one run reaches: columns metric, method, group, value; NaN where no test face is of a group."""
     rows, labels = [], results.age_groups.labels
     for metric in ("age_accuracy", *IDENTITY, *ATTRIBUTES):
-        for (source, name), part in scores(metric, results).items():
+        for source, parts in scores(metric, results).items():
             # Faces of the youngest group are never aged to it, so a method's attributes have one group less.
             groups = range(1 if metric in ATTRIBUTES and source == OWN else 0, len(labels))
-            means = part["value"].astype(float).groupby(part["group"]).mean().reindex(groups)
-            named = {labels[group]: mean for group, mean in means.items()} | {_MEAN: means.mean(skipna=False)}
-            rows += [(metric, name if source == OWN else f"{source}: {name}", *number) for number in named.items()]
+            for name, part in parts.items():
+                means = part["value"].astype(float).groupby(part["group"]).mean().reindex(groups)
+                named = {labels[group]: mean for group, mean in means.items()} | {_MEAN: means.mean(skipna=False)}
+                rows += [(metric, name if source == OWN else f"{source}: {name}", *number) for number in named.items()]
     return pd.DataFrame(rows, columns=["metric", "method", "group", "value"])
 
 

@@ -8,7 +8,7 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,10 +25,12 @@ from ageflow.work import progress_bar
 
 MEAN = "mean"
 PAPER_DATASETS = ("morph", "cacd")
-_FILES = resources.files("ageflow.report")
+_HERE = Path(__file__).parent
 _PAPER = ("age_accuracy", *IDENTITY)
 _GATHERED = tuple(name for name, metric in METRICS.items() if metric.part)
 _BEYOND = ("age_accuracy", "cosine_centred", "second_accuracy", "agreement", *_GATHERED)
+_VARIANTS = (*_PAPER, "second_accuracy", "cycle_error")
+_PAIRED = (*_PAPER, *ATTRIBUTES, "second_accuracy")
 _OURS = METHODS["ageflow"]
 _UNCHANGED = "of the other groups, as they are"
 _JUDGES = {
@@ -36,12 +38,13 @@ _JUDGES = {
     "second_accuracy": "By the second age judge, which the run did not train",
 }
 
-Found = Mapping[tuple[str, str], pd.DataFrame]  # see `ageflow.report.results.scores`
+Rows = list[dict]  # one a number, see `_row`
+Columns = Mapping[str, Sequence[int]]  # the groups of each column, by its label
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a table has: metrics × methods × columns, each column a group from the `first` on, or the mean of these.
+    """What a table has: metrics × methods × columns, each column a group, or the `mean` of these.
 
     `others`: whether it has the methods beyond the ablation's too.
     """
@@ -49,26 +52,23 @@ class Layout:
     title: str
     metrics: Sequence[str]
     methods: Sequence[str] = tuple(METHODS.values())
-    first: int = 0
     mean: bool = False
     others: bool = False
 
-    def columns(self, age_groups: AgeGroups) -> dict[str, Sequence[int]]:
-        """The groups of each column, by its label."""
-        groups = dict(enumerate(age_groups.labels[self.first :], self.first))
+    def columns(self, metric: str, age_groups: AgeGroups) -> Columns:
+        """The columns of a metric; faces of the youngest group are never aged to it, so an attribute has one less."""
+        first = int(metric in ATTRIBUTES)
+        groups = dict(enumerate(age_groups.labels[first:], first))
         return {label: (group,) for group, label in groups.items()} | ({MEAN: tuple(groups)} if self.mean else {})
 
 
 LAYOUTS = {
     1: Layout("Age accuracy and identity preservation, by target group", _PAPER, (_OURS,), others=True),
-    2: Layout("Attribute preservation when faces of {youngest} are aged", ATTRIBUTES, (_OURS,), 1, others=True),
-    3: Layout(
-        "Age accuracy and identity preservation of the variants, by target group",
-        (*_PAPER, "second_accuracy", "cycle_error"),
-    ),
-    4: Layout("Attribute preservation of the variants when faces of {youngest} are aged", ATTRIBUTES, first=1),
+    2: Layout("Attribute preservation when faces of {youngest} are aged", ATTRIBUTES, (_OURS,), others=True),
+    3: Layout("Age accuracy and identity preservation of the variants, by target group", _VARIANTS),
+    4: Layout("Attribute preservation of the variants when faces of {youngest} are aged", ATTRIBUTES),
     5: Layout("All methods; a second age judge, cycles, ages between, realism", _BEYOND, mean=True, others=True),
-    6: Layout("AgeFlow's lead over the other methods, paired", (*_PAPER, *ATTRIBUTES, "second_accuracy"), mean=True),
+    6: Layout("AgeFlow's lead over the other methods, paired", _PAIRED, mean=True, others=True),
 }
 
 
@@ -90,8 +90,7 @@ def make_tables(settings: Tables) -> list[Table]:
         for suffix, text in tables[-1].files().items():
             write_atomically(folder / f"table{number}.{suffix}", text.encode())
     details = {"run": results.run, "evaluated": results.evaluated, "tiles": tiles(results)}
-    details["groups"] = results.age_groups.labels
-    details["verdict"] = verdict(results, _bootstrap(settings))
+    details |= {"groups": results.age_groups.labels, "verdict": verdict(results, _bootstrap(settings))}
     Manifest(fingerprint=digest([table.numbers.to_csv() for table in tables]), details=details).write(folder)
     return tables
 
@@ -104,17 +103,15 @@ def make_table(number: int, results: Results, settings: Tables) -> Table:
         results: of the run.
         settings: bootstrap, confidence and seed.
     """
-    layout, bootstrap, rows, age_groups = LAYOUTS[number], _bootstrap(settings), [], results.age_groups
-    layout = replace(layout, methods=(*layout.methods, *results.others)) if layout.others else layout
+    layout, rows, age_groups = LAYOUTS[number], [], results.age_groups
+    methods = (*layout.methods, *results.others) if layout.others else layout.methods
     for metric in layout.metrics:
-        found = scores(metric, results)
-        rows += (_leads if number == 6 else _means)(metric, found, layout, bootstrap, age_groups)
-        rows += _not_measured(metric, found, layout, results)
+        columns = layout.columns(metric, age_groups)
+        rows += (_leads if number == 6 else _means)(metric, results, methods, columns, _bootstrap(settings))
         if number <= 4 and age_groups == PAPER_GROUPS:
             rows += _paper_rows(number, metric, results.workspace.dataset)
-    columns, shown = layout.columns(age_groups), (*layout.methods, _UNCHANGED)
-    kid = _kid_rows(results) if number in (3, 5) else []
-    rows += [row for row in kid if row["group"] in columns and row["method"] in shown]
+    if number in (3, 5):
+        rows += _kid_rows((kid := results.real.about["features"]), results, methods, layout.columns(kid, age_groups))
     rows = rows or [_row("age_accuracy", OWN, _OURS, MEAN, Estimate(note="no two methods were judged"))]
     numbers = pd.DataFrame(rows).replace({"source": {OWN: f"{OWN} ({results.run})"}})
     about = {"table": number, "run": results.run, "preset": results.real.about["preset"]}
@@ -136,14 +133,16 @@ def published(table: int) -> pd.DataFrame:
         >>> float(numbers["cacd", "cosine", "AgeFlow", 3])
         0.847
     """
-    with _FILES.joinpath("published.csv").open() as file:
-        wide = pd.read_csv(file).rename(columns={name: group for group, name in enumerate(PAPER_GROUPS.labels)})
+    groups = {name: group for group, name in enumerate(PAPER_GROUPS.labels)}
+    wide = pd.read_csv(_HERE / "published.csv").rename(columns=groups)
     wide = wide[wide.pop("table") == table]
     long = wide.melt(["dataset", "metric", "method"], var_name="group", ignore_index=False).sort_index(kind="stable")
     return long.dropna().astype({"group": int}).reset_index(drop=True)
 
 
-def best_method(metric: str, values: Mapping, parts: Mapping, bootstrap: Bootstrap) -> tuple[str, str] | None:
+def best_method(
+    metric: str, values: Mapping[str, Estimate], parts: Mapping[str, pd.DataFrame], bootstrap: Bootstrap
+) -> str | None:
     """The method whose lead over the second best excludes 0 in the paired bootstrap, if any.
 
     Arguments:
@@ -158,7 +157,7 @@ def best_method(metric: str, values: Mapping, parts: Mapping, bootstrap: Bootstr
         return None
     first, second = sorted(known, key=lambda method: sign * values[method].value, reverse=True)[:2]
     # What is compared is what is printed: the mean over the faces, of whichever groups they are.
-    one, other = (part.assign(group=0, value=sign * part["value"]) for part in _paired(parts[first], parts[second]))
+    one, other = (parts[method].assign(group=0, value=sign * parts[method]["value"]) for method in (first, second))
     # What reads 1.000 beside 1.000 is not better.
     differs = shown(values[first].value, values[first].low) != shown(values[second].value, values[second].low)
     return first if differs and bootstrap.lead(one, other, [0]).low > 0 else None
@@ -206,7 +205,7 @@ def _row(metric: str, source: str, method: str, group: str, found: Estimate, bes
     return names | asdict(found) | {"best": bool(best)}
 
 
-def _paper_rows(number: int, metric: str, own: str) -> list[dict]:
+def _paper_rows(number: int, metric: str, own: str) -> Rows:
     numbers = published(number)
     numbers = numbers[(numbers["metric"] == metric) & ((numbers["dataset"] == own) | (own not in PAPER_DATASETS))]
     return [
@@ -215,61 +214,49 @@ def _paper_rows(number: int, metric: str, own: str) -> list[dict]:
     ]
 
 
-def _means(metric: str, found: Found, layout: Layout, bootstrap: Bootstrap, age_groups: AgeGroups) -> list[dict]:
+def _means(metric: str, results: Results, methods: Sequence[str], columns: Columns, bootstrap: Bootstrap) -> Rows:
     """The methods' means and those of the real test faces, and which method of each column is best beyond chance."""
-    found = {(source, name): part for (source, name), part in found.items() if source == REAL or name in layout.methods}
-    rows = []
-    for label, groups in layout.columns(age_groups).items():
-        parts = {key: part[part["group"].isin(groups)] for key, part in found.items()}
-        values = {key: bootstrap.mean(part) for key, part in parts.items()}
-        best = best_method(metric, {key: value for key, value in values.items() if key[0] == OWN}, parts, bootstrap)
-        for key, value in values.items():
-            if key[1] == TWO_PEOPLE and not value.note:
+    found, rows = scores(metric, results), []
+    of_methods = {name: part for name, part in found[OWN].items() if name in methods}
+    for label, groups in columns.items():
+        parts = {name: part[part["group"].isin(groups)] for name, part in of_methods.items()}
+        values = {name: bootstrap.mean(part) for name, part in parts.items()}
+        best = best_method(metric, values, parts, bootstrap)
+        rows += [_row(metric, OWN, name, label, value, name == best) for name, value in values.items()]
+        for name, part in found[REAL].items():
+            value = bootstrap.mean(part[part["group"].isin(groups)])
+            if name == TWO_PEOPLE and not value.note:
                 # Each of its numbers is a mean over everyone else: people drawn on one side only vary too little.
                 value = replace(value, low=math.nan, high=math.nan, note="a mean over all pairs of people")
-            rows.append(_row(metric, *key, label, value, key == best))
-    return rows
+            rows.append(_row(metric, REAL, name, label, value))
+    judged = metric not in ATTRIBUTES or metric in results.attributes
+    cannot = [name for name in results.others if judged and name in methods and name not in of_methods]
+    return rows + [_row(metric, OWN, name, label, NOT_MEASURED) for name in cannot for label in columns]
 
 
-def _leads(metric: str, found: Found, layout: Layout, bootstrap: Bootstrap, age_groups: AgeGroups) -> list[dict]:
-    # Faces of the youngest group are never aged to it.
-    columns, rows = replace(layout, first=int(metric in ATTRIBUTES)).columns(age_groups), []
-    rivals = [name for source, name in found if source == OWN and name != _OURS and (OWN, _OURS) in found]
+def _leads(metric: str, results: Results, methods: Sequence[str], columns: Columns, bootstrap: Bootstrap) -> Rows:
+    rows, found = [], {name: part for name, part in scores(metric, results)[OWN].items() if name in methods}
+    rivals = [name for name in found if name != _OURS and _OURS in found]
     for rival in rivals:
         for label, groups in columns.items():
-            ahead = bootstrap.lead(*_paired(found[OWN, _OURS], found[OWN, rival]), groups)
+            ahead = bootstrap.lead(found[_OURS], found[rival], groups)
             reads_above_0 = float(METRICS[metric].format(ahead.low, ahead.low)) > 0
             rows.append(_row(metric, OWN, f"over {rival}", label, ahead, reads_above_0))
     return rows
 
 
-def _not_measured(metric: str, found: Found, layout: Layout, results: Results) -> list[dict]:
-    """Rows of the methods beyond the ablation's that have no such number."""
-    judged = metric not in ATTRIBUTES or metric in results.attributes
-    names = [name for name in results.others if judged and layout.others and (OWN, name) not in found]
-    return [
-        _row(metric, OWN, name, label, NOT_MEASURED) for name in names for label in layout.columns(results.age_groups)
-    ]
-
-
-def _paired(one: pd.DataFrame, other: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Of two methods' scores those of the translations that both did."""
-    if one.index.equals(other.index) or min(one.index.nlevels, other.index.nlevels) < 2:
-        return one, other
-    return one[one.index.isin(other.index)], other[other.index.isin(one.index)]
-
-
-def _kid_rows(results: Results) -> list[dict]:
-    judged = {(OWN, results.titles[name]): part.about for name, part in results.methods.items()}
-    rows, labels = [], results.age_groups.labels
-    for key, about in (judged | {(REAL, _UNCHANGED): results.real.about}).items():
-        kid = pd.DataFrame(about["kid"]).set_index("target")[["kid", "faces"]].rename(index=dict(enumerate(labels)))
-        # Groups differ by more than methods do: a mean over fewer of them could not be compared.
-        kid.loc[MEAN] = kid["kid"].mean(skipna=False), kid["faces"].sum()
-        for label, value, faces in kid.itertuples():
+def _kid_rows(metric: str, results: Results, methods: Sequence[str], columns: Columns) -> Rows:
+    judged = {(OWN, title): results.methods[name] for name, title in results.titles.items() if title in methods}
+    rows = []
+    for key, of in (judged | {(REAL, _UNCHANGED): results.real}).items():
+        kid = pd.DataFrame(of.about["kid"]).set_index("target")
+        for label, groups in columns.items():
+            # Groups differ by more than methods do: a mean over fewer of them could not be compared.
+            value = 1000 * kid.loc[[*groups], "kid"].mean(skipna=False)
             why = "fewer than two faces of a group on one side" if math.isnan(value) else ""
-            found = Estimate(1000 * value, faces=int(faces), identities=about["identities"], note=why)
-            rows.append(_row(about["features"], *key, label, found))
+            faces = int(kid.loc[[*groups], "faces"].sum())
+            found = Estimate(value, faces=faces, identities=of.about["identities"], note=why)
+            rows.append(_row(metric, *key, label, found))
     return rows
 
 
@@ -288,7 +275,7 @@ def _notes(number: int, numbers: pd.DataFrame, results: Results, settings: Table
         "confidence": 100 * settings.confidence,
         "bootstrap": settings.bootstrap,
     }
-    lines = tomllib.loads(_FILES.joinpath("notes.toml").read_text())["line"]
+    lines = tomllib.loads((_HERE / "notes.toml").read_text())["line"]
     lines = [line for line in lines if line.get("paper") in (None, age_groups == PAPER_GROUPS)]
     found = [line["text"].format(**facts) for line in lines if number in line["tables"]]
     missing = [name for method, name in METHODS.items() if method not in results.methods]
@@ -308,7 +295,7 @@ def _notes(number: int, numbers: pd.DataFrame, results: Results, settings: Table
 
 def _group_means(metric: str, results: Results, source: str = OWN) -> dict[str, float]:
     """The mean of the groups' means of each method, or row of real faces; of methods that have all the groups."""
-    parts = {name: part for (of, name), part in scores(metric, results).items() if of == source}
+    parts = scores(metric, results)[source]
     most = max((part["group"].nunique() for part in parts.values()), default=0)
     parts = {name: part for name, part in parts.items() if part["group"].nunique() == most}
     return {name: float(part.groupby("group")["value"].mean().mean()) for name, part in parts.items()}
@@ -316,12 +303,12 @@ def _group_means(metric: str, results: Results, source: str = OWN) -> dict[str, 
 
 def _compared(metric: str, method: str, results: Results, bootstrap: Bootstrap) -> str:
     """The mean of a method, and its lead over the best of the others, in words."""
-    means, parts = _group_means(metric, results), scores(metric, results)
+    means, parts = _group_means(metric, results), scores(metric, results)[OWN]
     text = _text(metric, means.pop(method))
     if not means:
         return text
     other = max(means, key=means.get)
-    found = bootstrap.lead(*_paired(parts[OWN, method], parts[OWN, other]), range(len(results.age_groups)))
+    found = bootstrap.lead(parts[method], parts[other], range(len(results.age_groups)))
     lead, low, high = (METRICS[metric].format(number, sign="+") for number in (found.value, found.low, found.high))
     chance = ", within chance" if found.low <= 0 <= found.high else ""
     return f"{text}, {lead} [{low}, {high}] against {other}{chance}"

@@ -17,7 +17,6 @@ from ageflow.config import ParameterError, Slider
 from ageflow.data.align import SMALLEST_FACE, Aligned, Aligner
 from ageflow.data.faces import Faces
 from ageflow.data.paste import paste_change
-from ageflow.data.pictures import open_image
 from ageflow.data.records import PAPER_GROUPS, AgeGroups
 from ageflow.device import device_of
 from ageflow.evaluation.identity import Embedder, load_embedder, refuse_alike
@@ -60,6 +59,10 @@ class Portrait:
         stops = self.age_groups.stops
         return float(np.clip(round(self.age / AGE_STEP) * AGE_STEP, stops[0], stops[-1]))
 
+    def known(self, count: int) -> dict[str, list[str | None]]:
+        """Its attributes for a batch of `count` times this face."""
+        return {name: [value] * count for name, value in self.attributes.items()}
+
 
 @dataclass(frozen=True)
 class View:
@@ -101,7 +104,7 @@ class Explorer:
         self.faces, self.age_groups = faces.select(split="test") or faces, faces.age_groups
         self.check_ages([] if settings.age is None else [settings.age])
         self.glow = load_glow(self.workspace.require("glow"), settings.device)
-        self._method = lru_cache(self._load_method)
+        self.method = lru_cache(self._load_method)
         # A face is encoded once, however far the slider is dragged; two faces are kept.
         self._latent = lru_cache(maxsize=2)(self._encode)
 
@@ -134,20 +137,19 @@ class Explorer:
         image = self.faces.images([index])[0].contiguous()
         return Portrait(image, float(row["age"]), attributes, about, age_groups=self.age_groups)
 
-    def portraits_in(self, content: bytes | Image.Image) -> list[Portrait]:
+    def portraits_in(self, picture: Image.Image) -> list[Portrait]:
         """The faces of a picture, left to right, aligned as the run's are; age and attributes are estimated.
 
         Arguments:
-            content: of a file; upright by its EXIF tag, any colours. Or what `open_image` has made of it.
+            picture: as `open_image` opens it.
 
         Returns:
             One face or more.
 
         Raises:
-            ValueError: no picture, a refused one, or no face in it; the message gives the reason.
+            ValueError: no face in it; the message gives the reason.
             MissingArtefactError: the run has no classifiers (notebook 05).
         """
-        picture = open_image(content) if isinstance(content, bytes) else content
         seen = self._aligner.align_all(picture) if min(picture.size) >= _SMALLEST else []
         aligned = [face for face in seen if isinstance(face, Aligned)]
         if not aligned:
@@ -180,11 +182,16 @@ class Explorer:
         Raises:
             ParameterError: the method has no such strength, or does not go from the face's group to that.
         """
-        method = self._method(view.method).at(view.strength)
-        if not isinstance(method, LatentMethod):
-            return self._translated(method, view.portrait, ages)
-        method, arguments = self._prepared(view, ages)
-        return to_uint8(self.glow.decode(method.move(*arguments))).cpu()
+        method, portrait, count = self.method(view.method).at(view.strength), view.portrait, len(ages)
+        if isinstance(method, LatentMethod):
+            return to_uint8(self.glow.decode(method.move(*self._to_move(method, portrait, ages)))).cpu()
+        source, groups = int(self.age_groups.of(portrait.own_age)), self.age_groups.of(ages)
+        if other := [target for target in groups.tolist() if method.pairs and (source, target) not in method.pairs]:
+            labels = self.age_groups.labels
+            raise ParameterError(f"{method.title} does not go from {labels[source]} to {labels[other[0]]}")
+        target = self._weights(ages) if method.continuous else torch.tensor(groups)
+        images, sources = portrait.image.expand(count, -1, -1, -1), torch.full((count,), source)
+        return to_uint8(method.translate(images, target, sources, portrait.known(count))).cpu()
 
     def prepare(self) -> dict[str, str]:
         """Load all that the settings' method and the judges need; returns fingerprints of it.
@@ -193,7 +200,7 @@ class Explorer:
             MissingArtefactError, CheckpointError, EmbedderError: what is missing or does not fit, and what to do.
         """
         judges = {name: fingerprint(self.workspace.path("classifiers", name)) for name in self._classifiers}
-        method = self._method(self.settings.method).at(self.settings.strength)
+        method = self.method(self.settings.method).at(self.settings.strength)
         if not method.live:
             raise ParameterError(f"method = {method.name!r} has pictures of test faces alone: name another method")
         return dict(method.weights) | judges | {"embedder": self.embedder.fingerprint}
@@ -209,23 +216,18 @@ class Explorer:
     @torch.inference_mode()
     def back(self, view: View) -> Tensor | None:
         """The face moved to the age and back by the exact inverse, float [3, S, S]; None: the method has none."""
-        if not self._method(view.method).invertible:
+        method = self.method(view.method).at(view.strength)
+        if not method.invertible:
             return None
-        method, arguments = self._prepared(view, [view.age])
-        return self.glow.decode(method.round_trip(*arguments))[0].cpu()
+        return self.glow.decode(method.round_trip(*self._to_move(method, view.portrait, [view.age])))[0].cpu()
 
     @torch.inference_mode()
-    def cosine(self, portrait: Portrait, shown: Tensor) -> float:
-        """Similarity of `shown`, uint8 [3, S, S], to the portrait by `embedder`, in [−1, 1].
+    def cosines(self, portrait: Portrait, shown: Tensor) -> list[float]:
+        """Similarity of each of `shown`, uint8 [B, 3, S, S], to the portrait by `embedder`, in [−1, 1].
 
         Raises:
             EmbedderError: the embedder of the settings cannot be loaded, or does not tell people apart.
         """
-        return self.cosines(portrait, shown[None])[0]
-
-    @torch.inference_mode()
-    def cosines(self, portrait: Portrait, shown: Tensor) -> list[float]:
-        """The same for several faces, uint8 [B, 3, S, S]; the portrait is looked at once."""
         before, *after = self.embedder(torch.cat([portrait.image[None], shown]))
         return [float(before @ one) for one in after]
 
@@ -249,37 +251,16 @@ class Explorer:
         refuse_alike(embedder, embedder(self.faces.images(people)))
         return embedder
 
-    def _prepared(self, view: View, ages: Sequence[float]) -> tuple[LatentMethod, tuple]:
-        """The method, and what it takes to move the face to each age."""
-        method, count, groups = self._method(view.method).at(view.strength), len(ages), self.age_groups
-        z = self._latent(view.portrait).expand(count, -1)
+    def _to_move(self, method: LatentMethod, portrait: Portrait, ages: Sequence[float]) -> tuple:
+        """What `method.move` takes to bring the face to each age."""
+        z, count = self._latent(portrait), len(ages)
         # The face's own age is mixed as the target is, so that nothing moves where the two are equal.
-        both = (ages, [view.portrait.own_age] * count)
-        target, source = (torch.stack([age_to_weights(age, groups) for age in years]).to(z.device) for years in both)
-        source = method.own_ages(view.portrait.image[None], source)
-        return method, (
-            z,
-            target,
-            source.expand(count, -1),
-            {name: [value] * count for name, value in view.portrait.attributes.items()},
-        )
+        source = method.own_ages(portrait.image[None], self._weights([portrait.own_age]).to(z.device))
+        target = self._weights(ages).to(z.device)
+        return z.expand(count, -1), target, source.expand(count, -1), portrait.known(count)
 
-    def title(self, name: str) -> str:
-        """What a method is called."""
-        return METHODS.get(name) or self._method(name).title
-
-    def _translated(self, method: Method, portrait: Portrait, ages: Sequence[float]) -> Tensor:
-        count, source = len(ages), int(self.age_groups.of(portrait.own_age))
-        groups = self.age_groups.of(ages)
-        if other := [target for target in groups.tolist() if method.pairs and (source, target) not in method.pairs]:
-            labels = self.age_groups.labels
-            raise ParameterError(f"{method.title} does not go from {labels[source]} to {labels[other[0]]}")
-        target = torch.tensor(groups)
-        if method.continuous:
-            target = torch.stack([age_to_weights(age, self.age_groups) for age in ages])
-        attributes = {name: [value] * count for name, value in portrait.attributes.items()}
-        images = portrait.image.expand(count, -1, -1, -1)
-        return to_uint8(method.translate(images, target, torch.full((count,), source), attributes)).cpu()
+    def _weights(self, ages: Sequence[float]) -> Tensor:
+        return torch.stack([age_to_weights(age, self.age_groups) for age in ages])
 
     def _load_method(self, name: str) -> Method:
         chosen = self.settings
@@ -291,7 +272,6 @@ class Explorer:
             method.glow = self.glow  # one for all
         return method
 
-    @torch.inference_mode()
     def _encode(self, portrait: Portrait) -> Tensor:
         return self.glow.encode(portrait.image[None].to(next(self.glow.parameters()).device))
 

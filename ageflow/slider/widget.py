@@ -1,6 +1,5 @@
 """The age slider as widgets: faces to choose from, the face, the same face at the slider's age."""
 
-import base64
 import html
 import io
 import threading
@@ -24,7 +23,7 @@ from ageflow.config import BASELINES, Slider
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.records import AgeGroups
 from ageflow.flows.glow import to_uint8
-from ageflow.report.drawing import Figure, show_face
+from ageflow.report.drawing import Figure, picture_address, show_face
 from ageflow.run import write_atomically
 from ageflow.slider.explorer import AGE_STEP, Explorer, Portrait, View, find_models
 from ageflow.translation.ages import age_to_weights
@@ -57,7 +56,6 @@ class AgeSlider(widgets.VBox):
     def __init__(self, settings: Slider) -> None:
         first = 60.0 if settings.age is None else settings.age
         self.problem, self._last_age = "", first  # the last that was not the face's own
-        self.shown = self._shown_view = self._strip_view = None
         self._photo: bytes | None = None  # one's own picture, the file's content
         self._thread, self._drawing = futures.ThreadPoolExecutor(1), []
         self._overtaken = threading.Event()
@@ -132,7 +130,7 @@ class AgeSlider(widgets.VBox):
         faces = {"before": before, f"at {view.age:.1f}": self.shown, "difference": _difference(before, self.shown)}
         faces |= dict(zip(self.explorer.age_groups.labels, strip, strict=True))
         figure = Figure(10.0 * len(faces) / 7, 2.3)
-        figure.suptitle(f"{self.explorer.title(view.method)}: {view.portrait.about}", fontsize=10)
+        figure.suptitle(f"{self.explorer.method(view.method).title}: {view.portrait.about}", fontsize=10)
         figure.supxlabel(self.controls.readings.value, fontsize=8)
         for axes, (title, face) in zip(figure.subplots(1, len(faces)), faces.items(), strict=True):
             show_face(axes, face)
@@ -176,7 +174,7 @@ class AgeSlider(widgets.VBox):
         self._show_problem("Looking for faces …")
         with self._problems_shown(f"photo = {photo}: " if isinstance(photo, Path) else ""):
             content = read_picture(photo.parent, photo.name) if isinstance(photo, Path) else photo
-            found = self.explorer.portraits_in(content)
+            found = self.explorer.portraits_in(open_image(content))
             self._photo = content
             self._choose_from([*found, *range(len(self.explorer))])
             self._choose(found[min(own, len(found) - 1)])
@@ -205,7 +203,7 @@ class AgeSlider(widgets.VBox):
         for place, button in enumerate(self.controls.thumbnails):
             button.layout.display = None if place < there else "none"
             if place < there:
-                picture = _address(_png(self._face(place).image, _THUMBNAIL), "png")
+                picture = picture_address(_png(self._face(place).image, _THUMBNAIL), "png")
                 where = f".ageflow-{self.model_id} .ageflow-thumbnail:nth-child({place + 1})"
                 rules.append(f"{where} {{background: url({picture}) center / cover !important}}")
         self.controls.style.value = f"<style>{' '.join(rules)}</style>"
@@ -262,7 +260,9 @@ class AgeSlider(widgets.VBox):
             self._strip_view = strip_view
         judged = explorer.workspace.has("classifiers")
         age = f"{explorer.estimate(shown)[0]:.0f}" if judged else "unknown: run 05_train_classifiers.ipynb"
-        cosine = f"cosine to the face before {explorer.cosine(portrait, shown):.3f} ({explorer.embedder.name})"
+        cosine = (
+            f"cosine to the face before {explorer.cosines(portrait, shown[None])[0]:.3f} ({explorer.embedder.name})"
+        )
         returned = "no way back: this method has no inverse"
         if (back := explorer.back(view)) is not None:
             error, differ = (back * 255 - portrait.image).abs().max(), (to_uint8(back) != portrait.image).sum()
@@ -318,7 +318,7 @@ class AgeSlider(widgets.VBox):
         self.controls.download.value, link = "drawing …", ""
         with self._problems_shown():
             ending, what = ("png", "photo") if kind == "photo" else (kind, "face")
-            address, view = _address(self._file(kind), ending), self._shown_view
+            address, view = picture_address(self._file(kind), ending), self._shown_view
             name = f"{what}_{view.age:g}_{view.method}.{ending}"
             link = f'<a class="ageflow-saved" download="{name}" href="{address}"><u>{name}</u></a>'
         self.controls.download.value = link
@@ -326,14 +326,14 @@ class AgeSlider(widgets.VBox):
 
 def _controls() -> SimpleNamespace:
     """Every widget by name; its CSS class is ``ageflow-<name>``."""
-    methods = {"options": [(label, name) for name, label in METHODS.items()], "style": {"button_width": "150px"}}
+    methods = [(title, name) for name, title in METHODS.items()]
     square = {"width": f"{_THUMBNAIL}px", "height": f"{_THUMBNAIL}px", "margin": "3px"}
     age = {"min": 0, "max": 120, "step": AGE_STEP, "readout_format": ".1f", "layout": {"width": "640px"}}
     controls = SimpleNamespace(
         model=widgets.Dropdown(description="model"),
         upload=widgets.FileUpload(accept="image/*", description="your own picture", layout={"width": "170px"}),
         page=widgets.BoundedIntText(1, min=1, max=1, description="page"),
-        method=widgets.ToggleButtons(**methods),
+        method=widgets.ToggleButtons(options=methods, style={"button_width": "150px"}),
         strength=widgets.FloatSlider(1, min=0, max=2, step=0.05, description="strength"),
         age=widgets.FloatSlider(description="age", **age),
         own_age=widgets.Button(description="own age"),
@@ -358,11 +358,6 @@ def _captioned(images: Sequence[widgets.Image], captions: Sequence[widgets.Label
     for image, caption in zip(images, captions, strict=True):
         caption.layout.width = f"{image.width}px"
     return widgets.HBox([widgets.VBox(pair) for pair in zip(images, captions, strict=True)])
-
-
-def _address(content: bytes, kind: str) -> str:
-    """A picture file as an address that holds it."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _enlarged(image: Tensor, side: int = _SHOWN) -> Image.Image:

@@ -13,12 +13,13 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from ageflow.data.records import PAPER_GROUPS
 from ageflow.evaluation.scores import strength_curves
-from ageflow.report.drawing import GROUP_COLOURS, HUES, METHOD_LOOK
+from ageflow.report.drawing import GROUP_COLOURS, HUES, method_look
 from ageflow.report.plots import age_curves, latent_scatter, project_latents, trade_off_plot, training_curves
 from ageflow.translation.methods import METHODS
 from ageflow.translation.prototypes import Latents
 from tests.report.evaluations import judged_rows
 
+LOOK = method_look()
 TARGETS = (20.0, 40.0, 60.0)
 STRENGTHS = (0.5, 1.0, 1.5)
 # What somebody sees who lacks a kind of cone: matrices on linear RGB (Machado, Oliveira and Fernandes 2009, severity 1).
@@ -41,7 +42,7 @@ def seen(colour, cones):
 @pytest.mark.parametrize("cones", SEEN)
 @pytest.mark.parametrize(
     "colours",
-    [GROUP_COLOURS, HUES[:4], tuple(METHOD_LOOK["palette"].values())],
+    [GROUP_COLOURS, HUES[:4], tuple(LOOK["palette"].values())],
     ids=["age groups", "attributes", "methods"],
 )
 def test_colours_differ_for_the_colour_blind(colours, cones):
@@ -50,11 +51,7 @@ def test_colours_differ_for_the_colour_blind(colours, cones):
 
 
 def test_methods_differ_without_any_colour_and_age_groups_darken_with_age():
-    assert (
-        len(set(METHOD_LOOK["dashes"].values()))
-        == len(set(METHOD_LOOK["markers"].values()))
-        == len(METHOD_LOOK["markers"])
-    )
+    assert len(set(LOOK["dashes"].values())) == len(set(LOOK["markers"].values())) == len(LOOK["markers"])
     lightness = [seen(colour, "all cones")[0] for colour in GROUP_COLOURS]
     assert (np.diff(lightness) < -10).all()
 
@@ -113,7 +110,7 @@ def ages():
 
 def lines_by_method(axes):
     """The drawn line of each method."""
-    colours = {colour: name for name, colour in METHOD_LOOK["palette"].items()}
+    colours = {colour: name for name, colour in LOOK["palette"].items()}
     return {
         colours[to_hex(line.get_color())]: line
         for line in axes.lines
@@ -170,7 +167,7 @@ def test_every_method_has_its_line_by_both_judges_and_a_large_point_as_it_is(str
             line = lines[METHODS[method]]
             assert line.get_xdata() == pytest.approx(own[column].to_numpy())
             assert line.get_ydata() == pytest.approx(own["cosine_centred"].to_numpy())
-            assert line.get_marker() == METHOD_LOOK["markers"][METHODS[method]]
+            assert line.get_marker() == LOOK["markers"][METHODS[method]]
         large = np.concatenate([points.get_offsets() for points in axes.collections])
         as_it_is = curves[curves["strength"] == 1].sort_values("method", key=lambda names: names.map(METHODS))
         assert np.array(large) == pytest.approx(as_it_is[[column, "cosine_centred"]].to_numpy())

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +24,7 @@ from ageflow.report import grids, plots
 from ageflow.report.drawing import COLUMN, Figure
 from ageflow.report.results import Results, trainings
 from ageflow.run import Manifest, Workspace, digest
-from ageflow.translation.methods import METHODS, PARTS, Method
+from ageflow.translation.methods import METHODS, PARTS
 from ageflow.translation.prototypes import Latents, Prototypes
 from ageflow.work import progress_bar
 
@@ -69,6 +69,8 @@ class RunFigures:
         self.faces = Faces.open(self.workspace.require("faces"))
         test = self.faces.select(split="test")
         self.shown = test if len(test) else self.faces
+        where = settings.model_dump(include={"dataset", "run", "runs_root", "device"})
+        self._method = cache(partial(load_method, **where))
         self.missing = [name for name, part in PARTS.items() if not all(map(self.workspace.has, ("glow", part)))]
 
     def figure_1_top(self) -> Figure:
@@ -158,10 +160,6 @@ class RunFigures:
         faces = Faces.find(external, self.settings.runs_root) if external else self.shown
         faces = Faces(faces.folder, faces.table[faces.table["face"].isin(results.real.rows["face"])])
         return grids.method_grid(methods, faces, grids.choose_faces(faces, 2, self.settings.seed))
-
-    def _method(self, name: str) -> Method:
-        chosen = self.settings
-        return load_method(name, chosen.dataset, chosen.run, runs_root=chosen.runs_root, device=chosen.device)
 
 
 def _ages(results: Results) -> Figure | str:

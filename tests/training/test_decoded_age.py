@@ -156,11 +156,10 @@ def test_a_t_that_knows_the_source_begins_as_its_teacher_and_learns_the_way_back
     z, _, combination = task.batch(part)
     target = torch.arange(64) % 4
     told = task._told(task.batch_rows(part), target)
-    source = told["source"]
     step = task.visible.only(
-        task.settings.scale * condition_of(torch.eye(4)[target], source) @ task.prototypes.smoothed
+        task.settings.scale * condition_of(torch.eye(4)[target], told["source"]) @ task.prototypes.smoothed
     )
-    teacher = task._teacher(z, source, target, combination, told["length"])
+    teacher = task._teacher(z, told["source"], target, combination, told["length"])
     ages = [expected_age(task.decoded_age(latents).softmax(1), PAPER_GROUPS) for latents in (teacher, z, z + step)]
     off, *others = ((age - torch.tensor(PAPER_GROUPS.aims)[target]).abs().mean() for age in ages)
     assert off < (0.7 if latent == "all" else 1.0) * min(others)

@@ -104,13 +104,7 @@ def test_two_processes_train_the_translator_on_decoded_faces_as_one_does(encoded
     smallest entries.
     """
     short = {"age_classifier": "decoded", "age_classifier_iterations": 8, "attribute_weight": 1.0}
-    short |= {
-        "condition": "target",
-        "prior_start": "zero",
-        "iterations": 3,
-        "checkpoint_every": 12,
-        "preview_every": 12,
-    }
+    short |= {"condition": "target", "prior_start": "zero", "iterations": 3, "checkpoint_every": 12}
     one, two = (workspace(encoded, run) for run in ("one", "two"))
     trained("train_ictm", encoded, "two", gpus=2, micro_batch=4, **short)
     one.path("decoded_age").symlink_to(two.path("decoded_age"))

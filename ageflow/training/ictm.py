@@ -216,13 +216,12 @@ class TranslatorTask(Task):
             lengths = [self.reader.lengths(z, source, goal.expand(len(z), -1)) for goal in goals]
             return {"source": source.tolist(), "lengths": torch.stack(lengths, dim=1).tolist()}
 
-        def of_process(rank: int) -> list[dict[str, list]]:
+        def of_process(rank: int, show: bool = False) -> list[dict[str, list]]:
             own, folder = pieces[rank :: together.count], self.workspace.path("lengths", f"{rank}-of-{together.count}")
             keys, sizes = [digest([made_from, piece.tolist()]) for piece in own], [*map(len, own)]
-            show = self.settings.progress and together.first
             return resumable_map(search, own, folder, keys, sizes=sizes, title="lengths", unit="face", show=show)
 
-        of_process(together.rank)
+        of_process(together.rank, self.settings.progress and together.first)
         together.largest(0)  # until all have searched theirs
         ranks = range(together.count)
         found = [piece for rank in ranks for piece in of_process(rank)]

@@ -222,7 +222,7 @@ def photograph_and_save(page: Page, folder: Path, keep: Path, name: str) -> None
     assert change[60:200, 160:300].max() > 3, "the face"
     assert max(change[300:].max(), change[:, :100].max()) == 0
     page.screenshot(path=str(keep / f"{name}_photograph.png"))
-    large = folder / "large.bmp"
+    large = folder / {"voila": "large.tif"}.get(name, "large.bmp")
     ImageOps.mirror(astronaut()).resize((2000, 2000)).save(large)
     assert large.stat().st_size > 11 * 2**20, "more than a websocket takes by default"
     shown = pixels(page, "original")

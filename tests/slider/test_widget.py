@@ -155,8 +155,10 @@ def test_ones_own_picture_stays_in_another_run_may_be_chosen_again_and_is_saved_
     changed = (whole != np.array(two_faces())).any(axis=2)
     assert changed[:, 430:].any()
     assert not changed[:, :430].any()
-    upload(made, in_format(two_faces(), "PNG"))
-    assert torch.equal(made.portrait.image, left.image)
+    for kind in ("PNG", "PNG", "BMP"):  # the same file once more, twice in a row, and the same picture as another file
+        upload(made, in_format(two_faces(), kind))
+        assert torch.equal(made.portrait.image, left.image)
+        made.controls.thumbnails[1].click()
     made.controls.thumbnails[2].click()
     assert save.layout.display == "none"
     made.wait()

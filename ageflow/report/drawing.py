@@ -30,7 +30,7 @@ _COLOURS = ("#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#0072b2")
 _COLOURS += ("#000000", "#7f7f7f", "#8c564b", "#9467bd", "#bcbd22", "#17becf", "#e377c2", "#1b5e20")
 _DASHES = ((6, 1.5), (5, 1.5, 1, 1.5), (3, 1), (3, 1, 1, 1, 1, 1), (1, 1), "")
 _DASHES += 2 * ("", (4, 1), (1, 2), (6, 1, 1, 1))
-_LOOKS = {"palette": _COLOURS, "dashes": _DASHES, "markers": "s^vPDoXp*<>hd8"}
+_LOOKS = {"palette": _COLOURS, "dashes": _DASHES, "markers": "s^vPDoXp*<>h8d"}
 
 _SCREEN, _COLUMN_SCREEN = 96, 160  # CSS pixels an inch; more for a figure for one column, whose text is small
 _SHARP = 2  # pixels a CSS pixel

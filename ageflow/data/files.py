@@ -26,6 +26,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 
@@ -96,15 +97,18 @@ def _ending(name: str) -> str:
     return posixpath.splitext(name)[1].casefold()
 
 
-def find_pictures(settings: PrepareData, names: Sequence[str], expected: str) -> tuple[Listing, str]:
+def find_pictures(
+    settings: PrepareData, names: Sequence[str], expected: str, labelled: Callable[[Listing], Any] | None = None
+) -> tuple[Listing, str]:
     """Everything in `data_root` but the runs, and the pictures' folder: the uppermost of a known name, else "", all of it.
 
-    Where `data_root` has no tables, or is the pictures' folder itself, those beside it count too.
+    Where `data_root` holds none of the set's tables, those beside it count too.
 
     Arguments:
         settings: notebook 01's.
         names: what the folder is called in the set's own layout, in lower case; the first are preferred.
         expected: what should be in `data_root`, for the message.
+        labelled: the set's tables in a listing; None: the set has none.
 
     Raises:
         ParameterError: `data_root` is not given, cannot be read or holds no pictures.
@@ -120,14 +124,15 @@ def find_pictures(settings: PrepareData, names: Sequence[str], expected: str) ->
     if not holding:
         endings = Counter(map(_ending, everything.files)).most_common(3)
         others = f" but files ending in {', '.join(map(repr, dict(endings)))}" if endings else ""
-        empty = everything.refused.get("", f"it holds no pictures{others}")
+        refused = [f", and of {file}: {why}" for file, why in everything.refused.items()][:1]
+        empty = everything.refused.get("", f"it holds no pictures{others}{''.join(refused)}")
         problem = "is not given" if root is None else f"= {root}: {empty}"
         do = f"for dataset = {settings.dataset!r} pass the folder that holds {expected}"
         raise ParameterError(f"data_root {problem}; {do}")
     own = everything.root.name.casefold() in (*names, *_PICTURES)
     pictures = min(known)[-1] if known and not (own and "" in holding) else ""
-    tables = [file for file in everything.files if file.casefold().endswith(_TABLES if pictures else _CSVS)]
-    return _with_tables_beside(everything, pictures) if (pictures or own) and not tables else (everything, pictures)
+    elsewhere = labelled and (pictures or own) and not labelled(everything)
+    return _with_tables_beside(everything, pictures) if elsewhere else (everything, pictures)
 
 
 def _with_tables_beside(listing: Listing, pictures: str) -> tuple[Listing, str]:

@@ -16,12 +16,16 @@ _ALIKE = 0.985
 def identity_key(name: str) -> str:
     """What the spellings of one person's name have in common: case, blanks, Unicode form, a number's zeros do not count.
 
+    Three zeros after a comma or a point do: 1,000 may be a thousand.
+
     Example:
         >>> len({identity_key(name) for name in ("7", "007", " 7.0")}), identity_key("Zoe\u0308  K.") == identity_key("ZOË K.")
         (1, True)
+        >>> len({identity_key(name) for name in ("1", "1,000", "1.000")})
+        3
     """
     name = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-    number = re.fullmatch(r"0*(\d+)(?:[.,]0+)?", name)
+    number = re.fullmatch(r"0*(\d+)(?:[.,]0{1,2})?", name)
     return number[1] if number else unicodedata.normalize("NFKC", name)
 
 

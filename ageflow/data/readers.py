@@ -66,7 +66,7 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -108,8 +108,9 @@ _HALVES |= dict.fromkeys(("validation", "valid", "val"), "test")  # as CelebA's
 def read_morph(settings: PrepareData) -> Reading:
     """The table of MORPH-II."""
     expected = f"the folder Album2 (009055_1M54.JPG …) and {' or '.join(_MORPH_CSVS)} beside it"
-    everything, pictures = files.find_pictures(settings, ("album2",), expected)
-    tables = files.read_tables(everything, _MORPH_COLUMNS, ("file",))
+    own_tables = partial(files.read_tables, columns=_MORPH_COLUMNS, required=("file",))
+    everything, pictures = files.find_pictures(settings, ("album2",), expected, own_tables)
+    tables = own_tables(everything)
     listing = everything.below(pictures, tables)
     official = {name: tables[name] for name in everything.find(*_MORPH_CSVS) if name in tables}
     left_out, tables = [name for name in tables if official and name not in official], official or tables
@@ -171,7 +172,9 @@ def read_cacd(settings: PrepareData) -> Reading:
         ModuleNotFoundError: there is no CSV of genders, and the classifier's package is not installed.
     """
     expected = f"the folder CACD2000 (14_Aaron_Johnson_0001.jpg …) and {_CACD_META} beside it"
-    everything, pictures = files.find_pictures(settings, ("cacd2000", "cacd"), expected)
+    everything, pictures = files.find_pictures(
+        settings, ("cacd2000", "cacd"), expected, lambda listing: listing.find(_CACD_META)
+    )
     metas = everything.find(_CACD_META)
     listing = everything.below(pictures, metas)
     notes: list[str] = []
@@ -254,8 +257,11 @@ def read_utkface(settings: PrepareData) -> Reading:
 def read_celeba(settings: PrepareData) -> Reading:
     """The table of CelebA. The halves are the set's own partition (validation counts as test); the ages are not known."""
     expected = "the folder img_align_celeba (000001.jpg …) and, beside it, list_attr_celeba.txt and the other tables"
-    everything, pictures = files.find_pictures(settings, ("img_align_celeba",), expected)
-    found = {column: everything.find(f"{name}.txt", f"{name}.csv") for column, (name, *_) in _CELEBA_TABLES.items()}
+    names = {column: (f"{name}.txt", f"{name}.csv") for column, (name, *_) in _CELEBA_TABLES.items()}
+    everything, pictures = files.find_pictures(
+        settings, ("img_align_celeba",), expected, lambda listing: listing.find(*itertools.chain(*names.values()))
+    )
+    found = {column: everything.find(*either) for column, either in names.items()}
     tables = {column: [everything.root / file for file in named] for column, named in found.items() if named}
     listing = everything.below(pictures, [*itertools.chain(*found.values())])
     if listing.root.name.casefold() != "img_align_celeba" and not tables:
@@ -300,12 +306,18 @@ def _celeba_tables(paths: list[Path], column: str) -> pd.DataFrame:
 def read_folder(settings: PrepareData) -> Reading:
     """The table of a user's own folder; the CSVs lie in `data_root` or below. Without an age anywhere, none are known."""
     asked = columns.parsed(settings.columns)
-    expected = "pictures and a CSV with the columns file,identity,age,gender,race (file and age at least)"
-    everything, _ = files.find_pictures(settings, (), expected)
-    texts = [file for file in everything.files if asked and file.casefold().endswith(".txt")]
-    names = [] if "name" in asked else [*everything.tables, *texts]
     ours = {name: name for name in columns.OWN} | asked
-    tables = files.read_tables(everything, ours, ("file", *asked), names)
+
+    def named(listing: files.Listing) -> list[str]:
+        texts = [file for file in listing.files if asked and file.casefold().endswith(".txt")]
+        return [] if "name" in asked else [*listing.tables, *texts]
+
+    def own_tables(listing: files.Listing) -> dict[str, pd.DataFrame]:
+        return files.read_tables(listing, ours, ("file", *asked), named(listing))
+
+    expected = "pictures and a CSV with the columns file,identity,age,gender,race (file and age at least)"
+    everything, _ = files.find_pictures(settings, (), expected, own_tables)
+    names, tables = named(everything), own_tables(everything)
     tables = {name: rows for name, rows in tables.items() if rows[["age", "birth"]].notna().any(axis=None)} or tables
     if names and not tables:
         try:

@@ -225,9 +225,12 @@ def _values_fed(model: bytes, entry: str) -> tuple[float, float]:
             scale, shift = scale * factor, shift * factor
         elif kind not in (b"Identity", b"Cast"):
             break
-    if abs(scale) < 0.05:  # 1/128, 1/255, or these over a standard deviation of 0.2
+    middle = -shift / scale
+    if (
+        abs(scale) < 0.05 or middle > 2
+    ):  # 1/128, 1/255, or these over a standard deviation of 0.2; or folded into the layer
         return 127.5, 127.5
-    return (0.5, 0.5) if -shift / scale > 0.25 else (0.0, 1.0)
+    return (0.5, 0.5) if middle > 0.25 else (0.0, 1.0)
 
 
 def _mean(tensor: dict[int, list]) -> float:

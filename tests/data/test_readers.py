@@ -150,6 +150,11 @@ def labels_of(table: pd.DataFrame) -> set[tuple]:
         ("morph", "raw/Images", {f"raw/Images/Train/{MORPH}": "", "raw/Index/m.csv": MORPH_HEAD + MORPH_ROW}, {}, (f"Train/{MORPH}", *OF_TABLE[1:])),
         ("celeba", "raw/img_align_celeba", {"raw/img_align_celeba/1.jpg": ""} | {f"raw/Anno/{n}": t for n, t in CELEBA.items()}, {}, WOMAN),
         ("folder", "raw/images", {"raw/images/a.jpg": "", "raw/labels/x.csv": "file,age\n../images/a.jpg,3"}, {}, ("images/a.jpg", None, "3", None, None)),
+        ("folder", "raw", {"raw/images/a.jpg": "", "raw/labels/faces.csv": "file,age\n../images/a.jpg,3"}, {}, ("images/a.jpg", None, "3", None, None)),
+        # A text that is no table lies among the pictures, or above them.
+        ("celeba", "raw/Img", {"raw/Img/img_align_celeba/1.jpg": "", "raw/Img/README.txt": "about"} | {f"raw/Anno/{n}": t for n, t in CELEBA.items()}, {}, WOMAN),
+        ("morph", "raw/MORPH", {f"raw/MORPH/Album2/{MORPH}": "", "raw/MORPH/a.txt": "about", "raw/CSV/m.csv": MORPH_HEAD + MORPH_ROW}, {}, OF_TABLE),
+        ("morph", "raw/MORPH", {f"raw/MORPH/Album2/{MORPH}": "", "raw/MORPH/x.csv": "a,b\n1,2", "raw/m.csv": MORPH_HEAD + MORPH_ROW}, {}, OF_TABLE),
         # Subfolders of a folder that is named itself.
         ("morph", "raw/Album2", {f"raw/Album2/p1/{MORPH}": ""}, {}, (f"p1/{MORPH}", *OF_NAME[1:])),
         ("utkface", "raw/UTKFace", {"raw/UTKFace/p/25_0_2_2017.jpg": ""}, {}, ("p/25_0_2_2017.jpg", None, "25", "male", "asian")),

@@ -82,7 +82,7 @@ def test_what_is_no_state_dict_is_refused(tmp_path):
     torch.save([torch.ones(2)], tmp_path / "list.pt")
     for name, words in {
         "gone.pt": "No such file",
-        "text.pt": "cannot be read as a state dict",
+        "text.pt": "it is a text that begins with 'no weights'",
         "module.pt": "whole modules are pickles",
         "training.pt": r"holds epoch, state_dict instead of tensors .* save what 'state_dict' holds",
         "list.pt": "holds a list instead of tensors",

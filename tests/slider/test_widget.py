@@ -28,7 +28,7 @@ def shown(content: bytes) -> np.ndarray:
 
 
 def upload(slider: AgeSlider, content: bytes, name: str = "me.jpg") -> None:
-    file = {"name": name, "type": "image/jpeg", "size": len(content), "last_modified": datetime.now()}
+    file = {"name": name, "type": "image/jpeg", "size": len(content), "last_modified": datetime(2026, 1, 1)}
     slider.controls.upload.value = [file | {"content": memoryview(content)}]
     assert slider.wait()
 

@@ -1,6 +1,7 @@
 """Two gloo processes train what one does, and a fault of one is a fault of both."""
 
 import contextlib
+import json
 import re
 import resource
 import signal
@@ -25,6 +26,7 @@ from ageflow.training import distributed
 from ageflow.training import glow as glow_module
 from ageflow.training.distributed import Processes, choose_micro_batch, join
 from ageflow.training.glow import train_glow
+from ageflow.training.ictm import TranslatorTask
 from ageflow.training.metrics import read_metrics
 from ageflow.translation.prototypes import compute_prototypes, encode_faces
 from tests.training.line import Line, settings
@@ -110,6 +112,17 @@ def test_two_processes_train_the_translator_on_decoded_faces_as_one_does(encoded
     one.path("decoded_age").symlink_to(two.path("decoded_age"))
     trained("train_ictm", encoded, "one", micro_batch=4, **short)
     compare(one.path("ictm"), two.path("ictm"), COLUMNS, 3)
+
+
+def test_two_processes_search_the_lengths_that_one_does_each_a_half(encoded):
+    made = workspace(encoded, "two")
+    trained("train_ictm", encoded, "two", iterations=1, gpus=2, age_classifier_iterations=30)
+    halves = [json.loads(made.path("lengths", f"{rank}-of-2", "00000.json").read_text())["result"] for rank in (0, 1)]
+    task = TranslatorTask(settings_of("train_ictm", encoded, "two"), made.path("decoded_age"))
+    rows = np.concatenate([task.split_rows["train"], task.split_rows["test"]])
+    for name, table in zip(("source", "lengths"), task.searched, strict=True):
+        np.testing.assert_allclose(np.concatenate([half[name] for half in halves]), table[rows], atol=0.02)
+        assert table[rows].std(dim=0).mean() > 0.05, "faces differ by more"
 
 
 @pytest.fixture

@@ -264,9 +264,12 @@ def _picture(face: Any) -> Image.Image:
 
 def _years(text: str) -> float:
     try:
-        return float(text)
+        age = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected years, such as --to 30 50 65") from None
+        age = -1.0
+    if not 0 <= age <= 120:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected years, such as --to 30 50 65")
+    return age
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,7 +1,5 @@
 """What was not downloaded is named, wherever weights are opened."""
 
-import re
-
 import pytest
 
 import ageflow
@@ -19,7 +17,7 @@ INSTEAD = {
     "it is empty": b"",
     "it is a web page": b"\n<!DOCTYPE html>\n<html><body>Sign in",
     "it is a text that begins with 'not found'": b"\xef\xbb\xbfNot Found",
-    "it is a text that begins with '{": b'{"error": "Entry not found"}',
+    "it is a text that begins with '.\"error": b'{"error": "Entry not found"}',
     "git lfs pull": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
 }
 
@@ -28,6 +26,6 @@ INSTEAD = {
 @pytest.mark.parametrize("said", INSTEAD)
 def test_what_lies_in_the_files_place_is_named(tmp_path, name, said):
     (tmp_path / name).write_bytes(INSTEAD[said])
-    with pytest.raises((RuntimeError, ValueError), match=f"{name}.*{re.escape(said)}") as refused:
+    with pytest.raises((RuntimeError, ValueError), match=f"{name}.*{said}") as refused:
         OPENED[name](tmp_path / name)
     assert "weights_only" not in str(refused.value)

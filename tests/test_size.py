@@ -6,7 +6,7 @@ from tools.count_lines import count
 LIBRARY_LINES = 9_250  # 7,000; 900 for the photos and tables that people bring; 1,350 for methods beside the kit's own
 LIBRARY_FILES = 90
 FILE_LINES = 300
-TEST_LINES = 8_740  # 7,000, and what tests those
+TEST_LINES = 8_700  # 7,000, and what tests those
 README_CHARACTERS = 8_000
 
 

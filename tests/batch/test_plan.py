@@ -113,10 +113,7 @@ def test_every_notebook_is_given_the_seed_and_the_value_and_the_first_its_own_fo
         (["-p", "image_size", "30"], r"image_size = 30 is halved 2 times by levels = 2.* pass a multiple of 8"),
         (["-p", "levels", "5"], r"image_size = 32 is halved 5 times .*or fewer levels"),
         (["-p", "ablations.external", "demo/none"], "external = 'demo/none': it is not there, and ablations reads it"),
-        (
-            ["-p", "train_glow.init_from", "fgnet/none"],
-            "init_from = 'fgnet/none': it is not there, and train_glow reads",
-        ),
+        (["-p", "train_glow.init_from", "fgnet/none"], "init_from = 'fgnet/none': it is not there, and train_glow"),
         (["-p", "ablations.external", "/"], r"external = '/': / holds no faces.parquet, and ablations reads it"),
         (["-p", "train_glow.init_from", "/bin"], r"init_from = '/bin': /bin holds no checkpoint-.*, and train_glow"),
         (["-p", "ablations.embedder", "/x.onnx"], "embedder = '/x.onnx': it is not there, and ablations reads it"),

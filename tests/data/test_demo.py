@@ -7,16 +7,7 @@ import pytest
 from PIL import Image
 
 import ageflow
-from ageflow.data.demo import (
-    YOUNGEST,
-    FaceGenerator,
-    Labeller,
-    Studio,
-    age_direction,
-    counts_of,
-    read,
-    resolution_for,
-)
+from ageflow.data.demo import YOUNGEST, FaceGenerator, Labeller, Studio, age_direction, counts_of, read, resolution_for
 from ageflow.data.faces import Faces
 
 

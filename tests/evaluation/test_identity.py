@@ -138,10 +138,8 @@ def test_an_arcface_that_scales_its_input_itself_is_fed_what_it_takes(tmp_path, 
 
 def test_an_embedder_that_does_not_tell_people_apart_is_refused(tmp_path):
     faces = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    blind, dlibs = (
-        load_embedder(str(arcface_file(tmp_path / "blind.onnx", added=99)), "cpu"),
-        load_embedder("dlib", "cpu"),
-    )
+    names = str(arcface_file(tmp_path / "blind.onnx", added=99)), "dlib"
+    blind, dlibs = (load_embedder(name, "cpu") for name in names)
     with pytest.raises(EmbedderError, match=r"ArcFace \(blind.onnx\): between 5 .* its cosine is 1.0000 on average"):
         refuse_alike(blind, blind(faces))
     refuse_alike(blind, blind(faces[:1]))

@@ -41,9 +41,7 @@ def seen(colour, cones):
 
 @pytest.mark.parametrize("cones", SEEN)
 @pytest.mark.parametrize(
-    "colours",
-    [GROUP_COLOURS, HUES[:4], tuple(LOOK["palette"].values())],
-    ids=["age groups", "attributes", "methods"],
+    "colours", [GROUP_COLOURS, HUES[:4], tuple(LOOK["palette"].values())], ids=["age groups", "attributes", "methods"]
 )
 def test_colours_differ_for_the_colour_blind(colours, cones):
     nearest = min(deltaE_ciede2000(seen(a, cones), seen(b, cones)) for a, b in combinations(colours, 2))

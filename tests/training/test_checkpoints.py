@@ -164,7 +164,5 @@ def test_no_update_of_the_papers_glow_waits_for_its_checkpoint(tmp_path, monkeyp
     monkeypatch.setattr(State, "written", timed)
     train(_PapersGlow(), settings(iterations=3, checkpoint_every=1, preview_every=9, batch_size=1, ema=0.999), tmp_path)
     size = latest(tmp_path).path.stat().st_size
-    print(
-        f"a checkpoint of {size / 1e9:.2f} GB after each update: waited {max(waited[:-1]):.2f} s, at the end {waited[-1]:.1f}"
-    )
+    print(f"{size / 1e9:.2f} GB after each update: waited {max(waited[:-1]):.2f} s, at the end {waited[-1]:.1f}")
     assert max(waited[:-1]) < 1

@@ -156,9 +156,8 @@ def test_a_t_that_knows_the_source_begins_as_its_teacher_and_learns_the_way_back
     z, _, combination = task.batch(part)
     target = torch.arange(64) % 4
     told = task._told(task.batch_rows(part), target)
-    step = task.visible.only(
-        task.settings.scale * condition_of(torch.eye(4)[target], told["source"]) @ task.prototypes.smoothed
-    )
+    w = condition_of(torch.eye(4)[target], told["source"])
+    step = task.visible.only(task.settings.scale * w @ task.prototypes.smoothed)
     teacher = task._teacher(z, told["source"], target, combination, told["length"])
     ages = [expected_age(task.decoded_age(latents).softmax(1), PAPER_GROUPS) for latents in (teacher, z, z + step)]
     off, *others = ((age - torch.tensor(PAPER_GROUPS.aims)[target]).abs().mean() for age in ages)
@@ -209,13 +208,8 @@ def test_what_t_has_learned_from_is_not_trained_further_and_only_with_t_anew(run
 
 def test_from_nothing_it_does_not_begin_from_the_weights_of_the_preset_s_judges(runs_root, tmp_path, faces):
     """The demo's judges begin from weights, which C shares nothing with."""
-    given = {
-        "preset": "demo",
-        "age_classifier": "decoded",
-        "age_classifier_from": "nothing",
-        "age_classifier_iterations": 1,
-        "batch_size": 16,
-    }
+    given = {"preset": "demo", "batch_size": 16, "age_classifier": "decoded"}
+    given |= {"age_classifier_from": "nothing", "age_classifier_iterations": 1}
     assert ageflow.settings("train_classifiers", {"preset": "demo"}).init_from is not None
     folder = train_age_classifier(settings_of("train_ictm", tmp_path, **given), faces)
     assert latest(folder).settings["init_from"] is None

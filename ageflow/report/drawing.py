@@ -65,12 +65,19 @@ class Figure(matplotlib.figure.Figure):
         write_atomically(file, self._render(file.suffix[1:]))
 
     def _render(self, kind: str) -> bytes:
-        self.get_layout_engine().execute(self)  # once, whatever it is then written as
-        self.set_layout_engine("none")
-        content = io.BytesIO()
-        with rc_context(_OUTPUT):
-            self.savefig(content, format=kind)
-        return content.getvalue()
+        layout = self.get_layout_engine()
+        if self.stale:  # changed since it was drawn
+            self._rendered: dict[str, bytes] = {}
+            layout.execute(self)
+        if kind not in self._rendered:
+            content = io.BytesIO()
+            self.set_layout_engine(None)  # with one, Matplotlib draws twice
+            with rc_context(_OUTPUT):
+                self.savefig(content, format=kind)
+            self.set_layout_engine(layout)
+            self._rendered[kind] = content.getvalue()
+            self.stale = False  # savefig leaves it True
+        return self._rendered[kind]
 
 
 def method_look(titles: Iterable[str] = ()) -> dict[str, dict[str, object]]:
@@ -87,6 +94,7 @@ def picture_address(content: bytes, kind: str) -> str:
 def message(text: str) -> Figure:
     """A figure that says why there is nothing to draw."""
     figure = Figure(5.0, 0.5)
+    figure.set_layout_engine("none")  # there are no axes to lay out
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=NORMAL)
     return figure
 

@@ -158,11 +158,8 @@ def test_local_processes_and_this_process_do_it_alike(workers: int, tmp_path: Pa
 
 
 def test_on_a_nannys_worker_torch_has_the_threads_that_the_worker_was_given(tmp_path: Path, monkeypatch):
-    write_notebook(
-        tmp_path,
-        "02_train_glow",
-        "import torch\nprint('threads', torch.get_num_threads())\n" + MAKE.format(names=["glow"]),
-    )
+    threads = "import torch\nprint('threads', torch.get_num_threads())\n"
+    write_notebook(tmp_path, "02_train_glow", threads + MAKE.format(names=["glow"]))
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     arguments = f"--preset smoke --notebooks 02 --runs-root {tmp_path} --notebooks-folder {tmp_path}".split()

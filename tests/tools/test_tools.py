@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 def _tools_on_path(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     yield
-    for name in ("average_glow", "distil_classifier", "mix_faces", "translate_faces"):
+    for name in ("average_glow", "compare_builds", "distil_classifier", "mix_faces", "translate_faces"):
         sys.modules.pop(name, None)
 
 
@@ -52,3 +52,14 @@ def test_faces_are_made_between_others_and_in_other_groups_and_a_classifier_lear
     assert {name: value.shape for name, value in new.state.items()} == {n: v.shape for n, v in old.state.items()}
     assert all(value.isfinite().all() for value in new.state.values())
     assert not torch.equal(new.state["network.fc.weight"], old.state["network.fc.weight"])
+
+
+@pytest.mark.parametrize("case", ["plain", "encoding"])
+def test_a_build_is_timed_beside_another(case, capsys):
+    import compare_builds
+
+    small = {"image_size": 16, "levels": 2, "steps": 2, "hidden": 24}
+    assert 0 < compare_builds.measure(case, **small)["seconds"] < 60
+    with pytest.raises(SystemExit):
+        compare_builds.main(["--before", "nowhere"])
+    assert "--before nowhere: expected the folder of a checkout" in capsys.readouterr().err

@@ -1,0 +1,120 @@
+"""Time this kit beside an earlier commit of it, in turn: figures of docs/performance.md that need both.
+
+git worktree add ../before f423e47 && make -C ../before install
+python tools/compare_builds.py --before ../before                  # an hour on two cores
+python tools/compare_builds.py --before ../before --cases encoding
+
+Each case runs in a process of its own, by the environment of its build and with all cores. A figure is the median of the
+rounds; a case's seconds are those of its fastest update or pass, less the first.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+HERE = Path(__file__).resolve().parents[1]
+_SMALL = {"image_size": 64, "levels": 4, "steps": 8, "hidden": 512, "precision": "bf16"}
+_DEMO = {"image_size": 64, "levels": 4, "steps": [4, 8, 16, 16], "hidden": 128, "prior": "learned"}
+_PAPER = {"image_size": 256, "levels": 6, "steps": 32, "hidden": 512, "memory": "reversible"}
+# Shape of GLOW, faces at a time, updates (0: encode, in the precision that T's latents are made in).
+CASES = {
+    "plain": (_SMALL | {"memory": "plain"}, 16, 6),
+    "reversible": (_SMALL | {"memory": "reversible"}, 16, 6),
+    "encoding": (_DEMO, 64, 0),
+    "paper, 1 face": (_PAPER, 1, 3),
+    "paper, 4 faces": (_PAPER, 4, 3),
+}
+
+
+def measure(case: str, **shape: object) -> dict[str, float]:
+    """One case by the build that this process imports: seconds an update or pass, and the process's peak in GB.
+
+    Arguments:
+        case: of `CASES`.
+        shape: settings of GLOW in place of the case's.
+    """
+    import torch
+
+    from ageflow.flows.glow import Glow, GlowConfig
+
+    of_glow, count, updates = CASES[case]
+    device = importlib.import_module("ageflow.device")
+    memory = device if hasattr(device, "keep_freed_memory") else importlib.import_module("ageflow.memory")
+    memory.keep_freed_memory()
+    if not updates:
+        of_glow = of_glow | {"precision": "bf16" if hasattr(device, "fast_precision") else "fp32"}
+    torch.manual_seed(0)
+    glow = Glow(GlowConfig(**of_glow | shape))
+    x = torch.randint(0, 256, (count, 3, glow.config.image_size, glow.config.image_size), dtype=torch.uint8)
+    glow.initialize(x[:8].float() / 255 - 0.5)
+    optimiser, seconds = torch.optim.AdamW(glow.parameters(), 1e-5, fused=True), []
+    for _ in range(updates or 5):
+        start = time.perf_counter()
+        if updates:
+            optimiser.zero_grad()
+            glow.bits_per_dim(x).mean().backward()
+            optimiser.step()
+        else:
+            with torch.inference_mode():
+                glow.encode(x)
+        seconds.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"seconds": round(min(seconds[1:]), 3), "peak": round(peak, 2)}
+
+
+def in_build(build: Path, case: str) -> dict[str, float]:
+    """`measure` in a process of a checkout's own environment, started as the checkout starts its own."""
+    python = build / ".venv/bin/python"
+    environment = os.environ | {"PYTHONPATH": str(build)}
+    environment.pop("GLIBC_TUNABLES", None)
+    makes = (build / "Makefile").read_text()
+    if "glibc.malloc.hugetlb=1" in makes:
+        environment["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+    command = [str(python if python.is_file() else sys.executable), str(Path(__file__).resolve()), "--case", case]
+    done = subprocess.run(command, cwd=build, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{case} in {build} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare(before: Path, cases: Sequence[str], rounds: int) -> pd.DataFrame:
+    """Medians of both builds in turn, a row a case: seconds and peak before and now, and their ratios (now by before)."""
+    found = []
+    for number in range(rounds):
+        for case in cases:
+            for name, build in (("before", before), ("now", HERE)):
+                found.append({"case": case, "build": name} | in_build(build, case))
+                print(f"round {number + 1} of {rounds}:", found[-1], file=sys.stderr)
+    medians = pd.DataFrame(found).groupby(["case", "build"], sort=False).median().unstack("build")
+    for figure in ("seconds", "peak"):
+        medians[figure, "ratio"] = medians[figure, "now"] / medians[figure, "before"]
+    return medians.sort_index(axis="columns", ascending=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--before", type=Path, help="checkout of the earlier commit, installed in its .venv")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=[*CASES])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)  # what it starts itself with
+    given = parser.parse_args(arguments)
+    if given.case:
+        print(json.dumps(measure(given.case)))
+    elif given.before is None or not (given.before / "Makefile").is_file():
+        parser.error(f"--before {given.before}: expected the folder of a checkout of this kit")
+    else:
+        print(compare(given.before.resolve(), given.cases, given.rounds).round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()

@@ -3,9 +3,11 @@
 git worktree add ../before f423e47 && make -C ../before install
 python tools/compare_builds.py --before ../before                  # an hour on two cores
 python tools/compare_builds.py --before ../before --cases encoding
+python tools/compare_builds.py --before ../before --cases T        # where both have done make demo
 
 Each case runs in a process of its own, by the environment of its build and with all cores. A figure is the median of the
-rounds; a case's seconds are those of its fastest update or pass, less the first.
+rounds; a case's seconds are those of its fastest update or pass, less the first. For T they are the 30 updates by which
+a training of 40 takes longer than one of 10.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +36,7 @@ CASES = {
     "paper, 1 face": (_PAPER, 1, 3),
     "paper, 4 faces": (_PAPER, 4, 3),
 }
+T = "T"
 
 
 def measure(case: str, **shape: object) -> dict[str, float]:
@@ -71,19 +75,34 @@ def measure(case: str, **shape: object) -> dict[str, float]:
     return {"seconds": round(min(seconds[1:]), 3), "peak": round(peak, 2)}
 
 
-def in_build(build: Path, case: str) -> dict[str, float]:
-    """`measure` in a process of a checkout's own environment, started as the checkout starts its own."""
+def in_build(build: Path, *arguments: str) -> str:
+    """What a checkout's own Python prints, started as the checkout starts its own."""
     python = build / ".venv/bin/python"
-    environment = os.environ | {"PYTHONPATH": str(build)}
-    environment.pop("GLIBC_TUNABLES", None)
-    makes = (build / "Makefile").read_text()
-    if "glibc.malloc.hugetlb=1" in makes:
+    environment = os.environ | {"PYTHONPATH": str(build), "GLIBC_TUNABLES": ""}
+    if "hugetlb=1" in (build / "Makefile").read_text():
         environment["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
-    command = [str(python if python.is_file() else sys.executable), str(Path(__file__).resolve()), "--case", case]
+    command = [str(python if python.is_file() else sys.executable), *arguments]
     done = subprocess.run(command, cwd=build, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{case} in {build} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+        raise SystemExit(f"{' '.join(command)}, in {build}, ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def update_of_t(build: Path) -> dict[str, float]:
+    """Seconds an update of T takes on the checkout's own demo run."""
+    made, seconds = build / "runs/demo/demo", {}
+    for updates in (10, 40):
+        with tempfile.TemporaryDirectory() as folder:
+            run = Path(folder, "demo/demo")
+            run.mkdir(parents=True)
+            for part in ("faces", "glow", "latents", "prototypes", "decoded_age", "lengths"):
+                if (made / part).is_dir():
+                    run.joinpath(part).symlink_to(made / part)
+            start = time.perf_counter()
+            given = ("-p", "runs_root", folder, "-p", "iterations", str(updates))
+            in_build(build, "-m", "ageflow.train", "train_ictm", *given)
+            seconds[updates] = time.perf_counter() - start
+    return {"seconds": round((seconds[40] - seconds[10]) / 30, 3)}
 
 
 def compare(before: Path, cases: Sequence[str], rounds: int) -> pd.DataFrame:
@@ -92,10 +111,15 @@ def compare(before: Path, cases: Sequence[str], rounds: int) -> pd.DataFrame:
     for number in range(rounds):
         for case in cases:
             for name, build in (("before", before), ("now", HERE)):
-                found.append({"case": case, "build": name} | in_build(build, case))
+                figures = (
+                    update_of_t(build)
+                    if case == T
+                    else json.loads(in_build(build, str(Path(__file__).resolve()), "--case", case))
+                )
+                found.append({"case": case, "build": name} | figures)
                 print(f"round {number + 1} of {rounds}:", found[-1], file=sys.stderr)
     medians = pd.DataFrame(found).groupby(["case", "build"], sort=False).median().unstack("build")
-    for figure in ("seconds", "peak"):
+    for figure in medians.columns.unique(0):
         medians[figure, "ratio"] = medians[figure, "now"] / medians[figure, "before"]
     return medians.sort_index(axis="columns", ascending=False)
 
@@ -104,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--before", type=Path, help="checkout of the earlier commit, installed in its .venv")
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=[*CASES])
+    parser.add_argument("--cases", nargs="+", choices=[*CASES, T], default=[*CASES])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)  # what it starts itself with
     given = parser.parse_args(arguments)

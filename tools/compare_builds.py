@@ -14,6 +14,7 @@ import argparse
 import importlib
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -78,9 +79,11 @@ def measure(case: str, **shape: object) -> dict[str, float]:
 def in_build(build: Path, *arguments: str) -> str:
     """What a checkout's own Python prints, started as the checkout starts its own."""
     python = build / ".venv/bin/python"
-    environment = os.environ | {"PYTHONPATH": str(build), "GLIBC_TUNABLES": ""}
-    if "hugetlb=1" in (build / "Makefile").read_text():
-        environment["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+    from ageflow.run import PROCESS_ENVIRONMENT  # an earlier build may have none
+
+    makes = dict(re.findall(r"^export (\w+) \?= (.+)$", (build / "Makefile").read_text(), re.MULTILINE))
+    inherited = {name: value for name, value in os.environ.items() if name not in PROCESS_ENVIRONMENT}
+    environment = inherited | {"PYTHONPATH": str(build)} | makes
     command = [str(python if python.is_file() else sys.executable), *arguments]
     done = subprocess.run(command, cwd=build, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

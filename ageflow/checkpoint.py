@@ -225,15 +225,18 @@ def latest(folder: Path) -> Checkpoint | None:
     return checkpoint
 
 
-def _newest(folder: Path) -> Checkpoint:
-    if checkpoint := latest(folder):
-        return checkpoint
-    raise CheckpointError(f"no checkpoint in {folder}")
+def newest(folder: Path, part: str = "") -> Checkpoint:
+    """`latest` of a training that must have one, of a network `part` if that is named; CheckpointError: it has none."""
+    checkpoint = latest(folder)
+    if checkpoint is None or (part and part not in checkpoint.networks):
+        what = f"no checkpoint{part and f' of a {part}'} in {folder}"
+        raise CheckpointError(f"{what}: run the notebook that trains it again, with restart = True")
+    return checkpoint
 
 
 def fingerprint(folder: Path) -> str:
     """The fingerprint of the newest checkpoint's weights, by their values, so that what is made from them can name them."""
-    return _newest(folder).fingerprint
+    return newest(folder).fingerprint
 
 
 def load_state(module: nn.Module, folder: Path, part: str) -> None:
@@ -242,7 +245,7 @@ def load_state(module: nn.Module, folder: Path, part: str) -> None:
     Raises:
         CheckpointError: no checkpoint, or its weights are not this module's.
     """
-    checkpoint = _newest(folder)
+    checkpoint = newest(folder)
     _load(module, checkpoint.state(part), checkpoint.path)
 
 
@@ -336,7 +339,7 @@ def read_weights(path: Path, part: str | None = None) -> Weights | None:
     """
     metadata = {} if path.is_dir() else file_metadata(path)
     if path.is_dir() or "iteration" in metadata:
-        checkpoint = _newest(path) if path.is_dir() else read_checkpoint(path)
+        checkpoint = newest(path) if path.is_dir() else read_checkpoint(path)
         wanted = next((name for name in ((part,) if part else PARTS) if name in checkpoint.networks), None)
         if wanted is None:
             raise CheckpointError(f"{checkpoint.path} is of a training without a {part or ' or '.join(PARTS)}")

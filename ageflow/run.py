@@ -237,6 +237,24 @@ class MissingArtefactError(FileNotFoundError):
     """What a step needs is not there; the message names the notebook that makes it."""
 
 
+@contextmanager
+def reading(file: Path, artefact: str) -> Iterator[None]:
+    """Around the reading of a file.
+
+    Arguments:
+        file: what is read.
+        artefact: a key of `ARTEFACTS`, whose notebook makes it.
+
+    Raises:
+        MissingArtefactError: the file is missing or damaged; the message says how it is made again.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        do = f"delete {file.with_name(MANIFEST)}, if it is there, and run {ARTEFACTS[artefact].notebook}.ipynb again"
+        raise MissingArtefactError(f"{file} is missing or damaged ({error}): {do}") from None
+
+
 @dataclass(frozen=True)
 class Workspace:
     """The folders of one run.

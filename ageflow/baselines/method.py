@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ageflow.baselines.base import Baseline, baseline_class
 from ageflow.baselines.blocks import as_signed, one_hot
-from ageflow.checkpoint import CheckpointError, fingerprint, latest, load_state
+from ageflow.checkpoint import fingerprint, load_state, newest
 from ageflow.config import BASELINES
 from ageflow.data.records import AgeGroups
 from ageflow.device import device_of
@@ -91,10 +91,7 @@ def load_baseline(name: str, workspace: Workspace, device: str = "auto") -> Base
     """
     kind = baseline_class(name)
     folder = workspace.require(f"baselines/{name}")
-    trained = latest(folder)
-    if trained is None:
-        raise CheckpointError(f"no checkpoint in {folder}: run 11_baselines.ipynb with restart = True")
-    shape = dict(trained.networks["baseline"])
+    shape = dict(newest(folder).networks["baseline"])
     age_groups = AgeGroups(tuple(shape.pop("bounds")))
     model = kind(**shape)
     load_state(model, folder, "baseline")  # the averaged weights

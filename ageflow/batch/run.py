@@ -260,7 +260,7 @@ def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | No
     for notebook in plan.given:  # a later one would miss its files only when its turn has come
         _outside(plan.settings(notebook))
     copies = plan.workspace.folder("notebooks")
-    taken: dict[str, float | None] = {}
+    taken: dict[str, float | None] = dict.fromkeys(plan.given)
     print(f"run {plan.workspace.root}", file=log, flush=True)
     for number, notebook in enumerate(plan.given, 1):
         copy, record = copies / f"{notebook}.ipynb", copies / notebook
@@ -268,10 +268,10 @@ def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | No
         now, before = _depends_on(plan, notebook), Manifest.read(record)
         reason = "asked for" if plan.force else "not run yet"
         if not plan.force and before and copy.is_file():
+            gone = [file for file in before.details.get("made", ()) if not plan.workspace.path(file).exists()]
             changed = before.changes(now.inputs, now.settings)
-            reason = changed and f"changed since: {changed}"
+            reason = f"changed since: {changed}" if changed else ", ".join(f"{file} is gone" for file in gone[:1])
         print(f"{title}: {reason or 'unchanged, skipped'}", file=log, flush=True)
-        taken[notebook] = None
         if reason:
             if notebook == "02_train_glow":
                 _check_attributes(plan)
@@ -279,9 +279,10 @@ def run_notebooks(plan: Plan, log: TextIO | None = None) -> dict[str, float | No
             started = time.monotonic()
             execute(plan.folder / copy.name, copy, plan.given[notebook], log)
             taken[notebook] = minutes = round((time.monotonic() - started) / 60, 3)
-            made = _states(plan.workspace, made_by(notebook, plan.settings(notebook)))
-            details = {"minutes": minutes, "finished": datetime.now().isoformat(timespec="seconds")}
-            Manifest(now.inputs | made, now.settings, details=details).write(record)
+            made = made_by(notebook, plan.settings(notebook))
+            files = [f"{name}/{file.name}" for name in made for file in plan.workspace.path(name).glob("[!.]*.*")]
+            details = {"minutes": minutes, "finished": datetime.now().isoformat(timespec="seconds"), "made": files}
+            Manifest(now.inputs | _states(plan.workspace, made), now.settings, details=details).write(record)
             print(f"{title}: done in {minutes:.1f} minutes", file=log, flush=True)
     print(f"report {_write_report(plan)}\nThe age slider: `make lab`, notebook 09_age_slider", file=log, flush=True)
     return taken

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from ageflow.config import PrepareData
+from ageflow.data.files import UNREAD
 from ageflow.data.records import GENDERS, Reading
 from ageflow.parameters import settings as settings_of
 
@@ -45,7 +46,8 @@ def advice_on_faces(settings: PrepareData, faces: pd.DataFrame, reading: Reading
     if not reading.ages and settings.dataset == "folder":
         what = "No face has an age: notebooks 01 and 02 work without (pre-training), and 03 stops"
         do = "give a column age, or name it: columns = 'file=file_name, age=real_age'"
-        found.append(f"{what}. Where the ages are known, {do}")
+        unread = [f". Of {line.file}: {line.reason}" for line in reading.rejections if line.reason == UNREAD]
+        found.append(f"{what}. Where the ages are known, {do}{''.join(unread[:1])}")
     held = _of_preset("prototypes", settings).attributes or [] if reading.ages else []
     if unknown := [name for name in held if faces[name].isna().all()]:
         rest = [name for name in held if name not in unknown]

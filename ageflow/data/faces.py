@@ -12,7 +12,7 @@ import torch
 from ageflow.config import ParameterError
 from ageflow.data.people import identity_key
 from ageflow.data.records import NO_GROUP, AgeGroups
-from ageflow.run import Manifest, digest
+from ageflow.run import Manifest, digest, reading
 
 TABLE_FILE = "faces.parquet"
 
@@ -45,12 +45,13 @@ class Faces:
         """Read the table of a prepared folder; the pixels stay on disk.
 
         Raises:
-            FileNotFoundError: the folder holds no finished set.
+            MissingArtefactError: the folder holds no finished set, or one of its files is damaged.
         """
-        file = Path(folder) / TABLE_FILE
-        if not file.is_file():
-            raise FileNotFoundError(f"{file} is not there: 01_prepare_data.ipynb makes it")
-        return cls(Path(folder), pd.read_parquet(file))
+        with reading(file := Path(folder) / TABLE_FILE, "faces"):
+            faces = cls(Path(folder), pd.read_parquet(file))
+        for shard in faces.table["shard"].unique():  # a missing one would stop a later step half-way
+            faces._shard(int(shard))
+        return faces
 
     @classmethod
     def find(cls, name: str, runs_root: Path) -> "Faces | None":
@@ -95,14 +96,15 @@ class Faces:
         """The faces of one half and with these labels: ``group`` (a number, of `age_groups`), ``gender``, ``race`` …
 
         Raises:
-            ValueError: a half or age group that does not exist.
-            KeyError: a column that does not exist.
+            ValueError: a half, age group or label that does not exist.
         """
         wanted = labels if split is None else labels | {"split": split}
         known = {"split": ("train", "test")} | ({"group": range(len(self.age_groups))} if "group" in wanted else {})
         for name, values in known.items():
             if name in wanted and wanted[name] not in values:
                 raise ValueError(f"{name} = {wanted[name]!r}: it should be one of {', '.join(map(str, values))}")
+        if unknown := [name for name in wanted if name not in self.table]:
+            raise ValueError(f"no label {unknown[0]!r}: expected one of {', '.join(self.table)}")
         keep = (self.table[list(wanted)] == pd.Series(wanted, dtype=object)).all(axis=1)
         return Faces(self.folder, self.table[keep])
 
@@ -165,7 +167,8 @@ class Faces:
 
     def _shard(self, shard: int) -> np.ndarray:
         if shard not in self._shards:
-            self._shards[shard] = np.load(shard_file(self.folder, shard), mmap_mode="r")
+            with reading(file := shard_file(self.folder, shard), "faces"):
+                self._shards[shard] = np.load(file, mmap_mode="r")
         return self._shards[shard]
 
 

@@ -40,6 +40,7 @@ _LITTER = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"))
 _PICTURES = ("images", "image", "img", "imgs", "pictures", "photos", "faces")
 _BESIDE = frozenset(("csv", "index", "anno", "eval", "labels", "tables", "metadata"))
 _CSVS = (".csv", ".tsv")
+UNREAD = "if it is the table, save it as CSV: no other is read"
 _TABLES = (*_CSVS, ".txt", ".mat")
 _DELIMITERS = (",", ";", "\t", "|", " ")
 _NOTHING = frozenset(("", "na", "n/a", "nan", "none", "null", "unknown", "?", "-"))
@@ -437,6 +438,7 @@ def _left(listing: Listing, used: pd.Series, reason: str) -> list[Rejection]:
     """A line for every file that is not used: why it was refused, or `reason`."""
     heic = "a HEIC picture, which Pillow cannot read: convert it to JPEG"
     reasons = dict.fromkeys(_OF_PICTURES, reason) | dict.fromkeys((".heic", ".heif"), heic)
+    reasons |= dict.fromkeys((".xlsx", ".xls", ".ods", ".parquet", ".json", ".gz"), UNREAD)
     other = "not a picture, by the ending of its name"
     unused = {file: reasons.get(_ending(file), other) for file in listing.files}
     taken = set(used)

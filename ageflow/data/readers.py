@@ -333,6 +333,9 @@ def read_folder(settings: PrepareData) -> Reading:
         form = asked.get("name")
         pattern = columns.name_pattern(form) + _ENDING if form else _PICTURE
         table, left = files.named(everything, pattern, form or "a picture's")
+        if asked and not form:
+            unread = [f". Of {line.file}: {line.reason}" for line in left if line.reason == files.UNREAD]
+            raise ParameterError(f"columns = {settings.columns!r}: {everything.root} has no CSV{''.join(unread[:1])}")
         notes = [f"Labels are those in the files' names, {form}." if form else "Without a table, there are no labels."]
         table = table.reindex(columns=[*columns.OWN, "reason"]).astype(object)
         table["gender"] = files.genders(table["gender"])

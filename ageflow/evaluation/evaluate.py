@@ -1,5 +1,6 @@
 """The evaluation of a run by the paper's protocol (3.3): every test face into the other groups, and judged."""
 
+import contextlib
 import re
 import shutil
 import warnings
@@ -21,7 +22,7 @@ from ageflow.evaluation.judges import Judges
 from ageflow.evaluation.methods import load_method
 from ageflow.evaluation.pictures import FolderMethod
 from ageflow.evaluation.scores import in_groups, kid_by_group, monotonicity, strength_curves, summary
-from ageflow.run import Manifest, Workspace, atomic_file, digest, write_atomically
+from ageflow.run import Manifest, MissingArtefactError, Workspace, atomic_file, digest, reading, write_atomically
 from ageflow.translation.methods import METHODS, Method
 
 GATHERED = ("cycle", "continuous", "strength")  # measured of all methods together
@@ -57,8 +58,9 @@ def write_judged(folder: Path, name: str, rows: pd.DataFrame, about: dict[str, A
 
 
 def read_judged(folder: Path, name: str) -> Judged:
-    """Read what `write_judged` wrote."""
-    rows = pd.read_parquet(folder / f"{file_of(name)}.parquet")
+    """Read what `write_judged` wrote; MissingArtefactError: it is not there, or damaged."""
+    with reading(file := folder / f"{file_of(name)}.parquet", "evaluation"):
+        rows = pd.read_parquet(file)
     about, rows.attrs = rows.attrs, {}
     return Judged(in_groups(rows, AgeGroups.noted(about)), about)
 
@@ -186,8 +188,8 @@ class Evaluation:
         """
         settings = self.settings
         for name in settings.methods:  # before hours are spent on the other methods
-            protocol.pairs_of(self._load(name), self.faces)
             self._report_problems(name)
+            protocol.pairs_of(self._load(name), self.faces)
         real, methods = self.judged("real"), {name: self.judged(name) for name in settings.methods}
         found = {"real faces": summary(real.rows, "_same")} | {name: summary(of.rows) for name, of in methods.items()}
         evaluated = max(of.about["evaluated"] for of in (real, *methods.values(), *map(self.gathered, GATHERED)))
@@ -253,7 +255,9 @@ class Evaluation:
 
     def _kept(self, file: str, made_from: dict[str, Any], make: Callable[[Judged | None], tuple]) -> Judged:
         """What a file holds, if it was made from the same; otherwise what `make` makes, given what is there."""
-        judged = read_judged(self.folder, file) if (self.folder / f"{file_of(file)}.parquet").is_file() else None
+        judged = None
+        with contextlib.suppress(MissingArtefactError):
+            judged = read_judged(self.folder, file)
         if judged is None or judged.about.get("fingerprints") != made_from:
             rows, more = make(judged)
             about = self.settings.model_dump(include={"dataset", "run", "preset", "external"}) | {

@@ -130,9 +130,8 @@ def pairs_of(method: Method, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
     rows, targets = other_groups(faces)
     can = method.can(faces, rows, targets)
     if not can.any():
-        raise NotJudgedError(
-            f"method {method.name!r} can do none of {len(rows)} translations: give it some, or leave it out"
-        )
+        what = f"method {method.name!r} can do none of {len(rows)} translations"
+        raise NotJudgedError(f"{what}: give it some, or leave it out")
     return rows[can], targets[can]
 
 

@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Generator, Tensor
 
-from ageflow.checkpoint import CheckpointError, latest, load_state
+from ageflow.checkpoint import load_state, newest
 from ageflow.device import device_of, exact_products, free_memory
 from ageflow.flows.prior import ConditionalWhitening, ConstantWhitening
 from ageflow.flows.step import Chain, FlowStep
@@ -330,9 +330,6 @@ def load_glow(folder: Path, device: str = "auto", precision: Literal["fp32", "bf
     Raises:
         CheckpointError: the folder holds no checkpoint, or one of another model.
     """
-    checkpoint = latest(folder)
-    if checkpoint is None or "glow" not in checkpoint.networks:
-        raise CheckpointError(f"no GLOW in {folder}: run 02_train_glow.ipynb first")
-    glow = Glow(GlowConfig(**checkpoint.networks["glow"] | {"precision": precision}))
+    glow = Glow(GlowConfig(**newest(folder, "glow").networks["glow"] | {"precision": precision}))
     load_state(glow, folder, "glow")
     return glow.to(device_of(device)).eval().requires_grad_(False)

@@ -79,9 +79,7 @@ def write_page(workspace: Workspace, preset: str, executed: Sequence[Executed]) 
             for number, layout in LAYOUTS.items()
             if (file := workspace.path("tables", f"table{number}.html")).is_file()
         ],
-        left_out={
-            (_FACES | _CAPTIONS)[name].partition(":")[0]: why for name, why in figures.get("left_out", {}).items()
-        },
+        left_out={(_FACES | _CAPTIONS)[n].partition(":")[0]: why for n, why in figures.get("left_out", {}).items()},
         notebooks=[(entry, *_notebook(workspace, entry.notebook)) for entry in executed],
         **{
             section: [(caption, drawn[name]) for name, caption in of_section.items() if name in drawn]

@@ -149,10 +149,8 @@ class Results:
                 pairs.append((f"{part} of {of}", theirs, made_from.get(of, {})))
         for name, theirs, wanted in pairs:
             if differing := [what for what in wanted if theirs.get(what) != wanted[what]]:
-                raise MixedResultsError(
-                    f"{name} was judged with another {', '.join(differing)} than the rest of the evaluation: "
-                    "run 06_ablations.ipynb again"
-                )
+                what = f"{name} was judged with another {', '.join(differing)} than the rest of the evaluation"
+                raise MixedResultsError(f"{what}: run 06_ablations.ipynb again")
         of_all = {name: found[name] for name in ("real", *GATHERED)}
         titles = METHODS | details.get("titles", {})
         titles = {name: titles.get(name, name) for name in sorted(methods, key=[*METHODS, *methods].index)}
@@ -190,13 +188,9 @@ class Results:
         for judged in (self.real, *self.methods.values()):
             then |= judged.about["fingerprints"]
         folders = trainings(self.workspace)
-        again = [name for name, folder in folders.items() if name in then and then[name] != fingerprint(folder)]
-        if not again:
-            return ""
-        return (
-            f"Not of the run as it is now: trained again since 06_ablations.ipynb judged it: {', '.join(again)}. "
-            "Run 06_ablations.ipynb again."
-        )
+        again = ", ".join(name for name, of in folders.items() if name in then and then[name] != fingerprint(of))
+        what = "Not of the run as it is now: trained again since 06_ablations.ipynb judged it"
+        return again and f"{what}: {again}. Run 06_ablations.ipynb again."
 
 
 def scores(name: str, results: Results) -> dict[str, dict[str, pd.DataFrame]]:

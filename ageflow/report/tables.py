@@ -189,7 +189,8 @@ def tiles(results: Results) -> list[dict[str, str]]:
     method = {title: name for name, title in results.titles.items()}[of]
     for metric in (*_JUDGES, "cosine_centred"):
         real = [f"{row} {_text(metric, mean)}" for row, mean in _group_means(metric, results, REAL).items()]
-        number, what = _text(metric, _group_means(metric, results)[of]), f"{METRICS[metric].label}, {of}"
+        # Of a single face there is no centred cosine.
+        number, what = _text(metric, _group_means(metric, results).get(of, math.nan)), f"{METRICS[metric].label}, {of}"
         found.append({"number": number, "what": what, "scale": f"{REAL}: {', '.join(real)}"})
     kid, unchanged = (_kid(judged.about["kid"]) for judged in (results.methods[method], results.real))
     what, scale = f"KID × 1000 of {of} (lower is better)", f"faces of the other ages as they are {unchanged}"
@@ -304,18 +305,18 @@ def _group_means(metric: str, results: Results, source: str = OWN) -> dict[str, 
 def _compared(metric: str, method: str, results: Results, bootstrap: Bootstrap) -> str:
     """The mean of a method, and its lead over the best of the others, in words."""
     means, parts = _group_means(metric, results), scores(metric, results)[OWN]
-    text = _text(metric, means.pop(method))
-    if not means:
+    text = _text(metric, number := means.pop(method, math.nan))
+    if math.isnan(number) or not means:
         return text
     other = max(means, key=means.get)
     found = bootstrap.lead(parts[method], parts[other], range(len(results.age_groups)))
     lead, low, high = (METRICS[metric].format(number, sign="+") for number in (found.value, found.low, found.high))
     chance = ", within chance" if found.low <= 0 <= found.high else ""
-    return f"{text}, {lead} [{low}, {high}] against {other}{chance}"
+    return text if math.isnan(found.low) else f"{text}, {lead} [{low}, {high}] against {other}{chance}"
 
 
 def _text(metric: str, number: float) -> str:
-    return METRICS[metric].format(number) + ("" if METRICS[metric].form else " %")
+    return "–" if math.isnan(number) else METRICS[metric].format(number) + ("" if METRICS[metric].form else " %")
 
 
 def _kid(groups: list[dict]) -> str:

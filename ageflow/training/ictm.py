@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ageflow.checkpoint import ConfigChangedError, find_weights, fingerprint, latest, read_weights
+from ageflow.checkpoint import ConfigChangedError, find_weights, fingerprint, newest, read_weights
 from ageflow.config import TrainICTM, validated
 from ageflow.data.faces import Faces
 from ageflow.data.records import PAPER_GROUPS
@@ -385,7 +385,7 @@ def train_without_ictm(workspace: Workspace, width: int | None = None, restart: 
         MissingArtefactError: the run has no T yet.
         ConfigChangedError: it holds one that was trained unlike today's T.
     """
-    trained = latest(workspace.require("ictm"))
+    trained = newest(workspace.require("ictm"))
     if trained.settings["init_from"] is not None:
         why = "the run's ICTM began from weights, and the network without it begins from nothing"
         warnings.warn(f"{why}: ICTM is not all that sets the two apart", stacklevel=2)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ageflow.checkpoint import CheckpointError, latest, load_state
+from ageflow.checkpoint import load_state, newest
 from ageflow.data.records import AgeGroups
 from ageflow.device import device_of
 
@@ -81,9 +81,6 @@ def load_classifier(folder: Path, device: str = "auto") -> Classifier:
     Raises:
         CheckpointError: the folder holds none.
     """
-    checkpoint = latest(folder)
-    if checkpoint is None or "classifier" not in checkpoint.networks:
-        raise CheckpointError(f"no classifier in {folder}: run 05_train_classifiers.ipynb first")
-    classifier = Classifier(**checkpoint.networks["classifier"])
+    classifier = Classifier(**newest(folder, "classifier").networks["classifier"])
     load_state(classifier, folder, "classifier")
     return classifier.to(device_of(device)).eval().requires_grad_(False)

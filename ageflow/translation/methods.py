@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ageflow.checkpoint import CheckpointError, fingerprint, latest, load_state
+from ageflow.checkpoint import CheckpointError, fingerprint, load_state, newest
 from ageflow.config import ParameterError
 from ageflow.data.faces import Faces
 from ageflow.data.records import PAPER_GROUPS, AgeGroups
@@ -312,8 +312,8 @@ def load_latent_method(
         return Reader(decoded_age, load_prototypes().to(device_of(device)), scale, visible), fingerprint(c)
 
     if PARTS[name] in TRANSLATORS:
-        trained = latest(folder)
-        if trained is None or trained.inputs["glow"] != weights["glow"]:
+        trained = newest(folder)
+        if trained.inputs["glow"] != weights["glow"]:
             raise CheckpointError(f"{folder} is of another GLOW: run 03_prototypes.ipynb, then train with restart=True")
         shape = trained.networks["translator"]
         config = ICTMConfig(**{key: shape[key] for key in ICTMConfig.model_fields if key in shape})

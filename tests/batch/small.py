@@ -19,7 +19,9 @@ import sys
 from ageflow.run import Manifest
 print("made by", sys.executable)
 for name in {names}:
-    Manifest(fingerprint="as made").write(ageflow.Workspace.of(settings).path(name))
+    folder = ageflow.Workspace.of(settings).folder(name)
+    (folder / "made.txt").touch()
+    Manifest(fingerprint="as made").write(folder)
 """
 
 

@@ -42,6 +42,10 @@ def test_unchanged_is_skipped_and_a_change_runs_what_depends_on_it(folder: Path,
     assert capsys.readouterr().out.count("unchanged, skipped") == 2
     assert report.stat().st_mtime_ns == written
 
+    plan.workspace.path("classifiers", "made.txt").unlink()
+    assert ran(plan) == ["05"]
+    assert "05_train_classifiers: classifiers/made.txt is gone" in capsys.readouterr().out
+
     faster = small_plan(folder, **{"train_glow.learning_rate": 0.5})
     plan.workspace.path("classifiers", "manifest.json").unlink()
     assert ran(faster) == ["02", "05"]

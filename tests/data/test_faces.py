@@ -1,5 +1,6 @@
 """Prepared faces, read back."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,18 @@ def test_a_selection_keeps_its_own_faces_and_pixels(sharded, pixels):
 
 
 def test_a_misspelt_selection_is_an_error(sharded):
-    with pytest.raises(ValueError, match="validation"):
-        sharded.select(split="validation")
+    for wrong, said in (({"split": "validation"}, "validation"), ({"sex": "m"}, "no label 'sex': expected one")):
+        with pytest.raises(ValueError, match=said):
+            sharded.select(**wrong)
+
+
+@pytest.mark.parametrize("name", ["faces.parquet", "shard-00002.npy"])
+def test_a_file_that_is_missing_or_damaged_is_named_with_its_notebook(sharded, tmp_path, name):
+    folder = shutil.copytree(sharded.folder, tmp_path / "faces")
+    for spoil in (lambda file: file.write_bytes(file.read_bytes()[:-100]), Path.unlink):
+        spoil(folder / name)
+        with pytest.raises(FileNotFoundError, match=rf"{name} is missing or damaged .*run 01_prepare_data.ipynb"):
+            Faces.open(folder)
 
 
 def test_labels(sharded):
@@ -67,9 +78,7 @@ def test_an_identity_keeps_every_letter_where_another_is_missing(sharded):
     assert Faces(sharded.folder, table).identities[[0, 2]].tolist() == ["anna", sharded.identities[2]]
 
 
-def test_the_fingerprint_names_the_table_and_the_pixels(sharded, smoke_workspace, tmp_path: Path):
+def test_the_fingerprint_names_the_table_and_the_pixels(sharded, smoke_workspace):
     assert sharded.select(split="test").fingerprint == sharded.fingerprint
     assert Faces.open(smoke_workspace.require("faces")).fingerprint != sharded.fingerprint
     assert smoke_workspace.manifest("faces").fingerprint == Faces.open(smoke_workspace.path("faces")).fingerprint
-    with pytest.raises(FileNotFoundError, match="01_prepare_data"):
-        Faces.open(tmp_path)

@@ -112,12 +112,15 @@ def test_columns_that_cannot_be_meant_are_refused_by_name(tmp_path, columns, sai
 @pytest.mark.parametrize("columns", [None, "file,identity", "file,age,gender"])
 def test_pictures_without_any_age_serve_for_pre_training(tmp_path, pictures, columns):
     rows = [f"{n}.png{',' * columns.count(',')}" for n in range(3)] if columns else []
-    write(tmp_path / "mine", {"x.csv": "\n".join([columns, *rows])} if columns else {}, {})
-    (tmp_path / "mine").mkdir(exist_ok=True)
+    write(tmp_path / "mine", {"x.xlsx": ""} | ({"x.csv": "\n".join([columns, *rows])} if columns else {}), {})
     for number, picture in enumerate(pictures[:3]):
         picture.save(tmp_path / "mine" / f"{number}.png")
-    with pytest.warns(UserWarning, match="No face has an age: notebooks 01 and 02 work"):
+    unread = "Of x.xlsx: if it is the table, save it as CSV"
+    with pytest.warns(UserWarning, match=f"No face has an age: notebooks 01 and 02 work.*{unread}"):
         faces = prepare(settings_for("folder", tmp_path / "mine"))
     assert len(faces) == 3
     with pytest.raises(ParameterError, match="have no ages: this step needs a data set with ages"):
         _ = faces.groups
+    (tmp_path / "mine/x.csv").unlink(missing_ok=True)
+    with pytest.raises(ParameterError, match=f"columns = 'age=years': .*mine has no CSV. {unread}"):
+        READERS["folder"](settings_for("folder", tmp_path / "mine", columns="age=years"))

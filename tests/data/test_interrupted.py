@@ -42,13 +42,9 @@ def raw(demo_faces_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="module")
 def settings(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> PrepareData:
-    parameters = {
-        "dataset": "folder",
-        "preset": "smoke",
-        "data_root": raw,
-        "runs_root": tmp_path_factory.mktemp("runs"),
-    }
-    return ageflow.settings("prepare_data", parameters | {"shard_size": 8, "workers": 1, "progress": False})
+    few = {"preset": "smoke", "shard_size": 8, "workers": 1, "progress": False}
+    places = {"dataset": "folder", "data_root": raw, "runs_root": tmp_path_factory.mktemp("runs")}
+    return ageflow.settings("prepare_data", few | places)
 
 
 @pytest.fixture(scope="module")

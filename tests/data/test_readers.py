@@ -229,11 +229,8 @@ def test_cacds_genders_go_by_number_and_a_broken_row_spoils_no_other(tmp_path, d
 
 def test_cacds_ages_of_eight_bits_stay_ages(tmp_path):
     numbers, names = np.uint16([[1], [2]]), np.array([["Aaron Johnson"], ["Zoë Kravitz"]], dtype=object)
-    images = {
-        "age": np.uint8([[30], [62]]),
-        "identity": numbers,
-        "name": np.array([["a.jpg"], ["b.jpg"]], dtype=object),
-    }
+    pictures = np.array([["a.jpg"], ["b.jpg"]], dtype=object)
+    images = {"age": np.uint8([[30], [62]]), "identity": numbers, "name": pictures}
     content = {"celebrityImageData": images, "celebrityData": {"name": names, "identity": numbers}}
     savemat(tmp_path / "meta.mat", content)
     assert _cacd_meta(tmp_path / "meta.mat")["age"].tolist() == ["30", "62"]

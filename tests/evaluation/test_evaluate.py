@@ -155,6 +155,15 @@ def test_everything_is_judged_again_with_other_faces_or_another_judge(judged, tm
     assert read(judged, "glow").about["embedder"] == "dlib"
 
 
+def test_a_damaged_file_is_named_with_its_notebook_and_judged_anew(judged):
+    rows, file = read(judged, "glow").rows, folder_of(judged) / "glow.parquet"
+    file.unlink()  # it is a link
+    file.write_bytes(b"PAR1, and no end")
+    with pytest.raises(MissingArtefactError, match=r"glow.parquet is missing or damaged .*run 06_ablations.ipynb"):
+        read(judged, "glow")
+    pd.testing.assert_frame_equal(Evaluation(settings_of(judged)).judged("glow").rows, rows)
+
+
 # -- stopped, and continued ------------------------------------------------------------------------------------------
 
 
@@ -197,9 +206,8 @@ def test_killed_and_stopped_again_and_again_it_comes_to_the_same_files_and_judge
     # ages, its 12 at another strength.
     needed, stops = 2 + 2 * (5 + 2 * 3 + 9 + 3), 0
     looks["times"] = 5  # by the process that is killed: the real faces, and three batches of the method
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED.format(looks=5, run=str(run))], capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", KILLED.format(looks=5, run=str(run))]
+    killed = subprocess.run(command, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(list((folder_of(run) / "glow.parts").glob("*.json"))) == 3
     while stops < needed:

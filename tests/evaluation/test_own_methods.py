@@ -48,10 +48,12 @@ def test_a_folder_made_by_another_tool_has_its_row_in_table_1(run, tmp_path, cap
     command = ["--preset", "smoke", "--run", "tiny", "--runs-root", str(run), "--evaluation-faces", "8"]
     assert protocol.main(["export", *command, "--out", str(todo)]) == 0
     assert "8 faces and 24 pictures to make of them" in capsys.readouterr().out
+    for out, faces in ((todo, "4"), (todo / "faces.csv", "8")):
+        assert protocol.main(["export", *command[:-1], faces, "--out", str(out)]) == 2
+        assert "is not of this export: name an empty folder" in capsys.readouterr().err
     wanted = pd.read_csv(todo / "faces.csv")
-    assert wanted["output"].tolist() == [
-        f"{face}_{to}.png" for face, to in zip(wanted.face, wanted.target, strict=True)
-    ]
+    outputs = [f"{face}_{to}.png" for face, to in zip(wanted.face, wanted.target, strict=True)]
+    assert wanted["output"].tolist() == outputs
     for row in wanted.itertuples():  # the other tool
         with Image.open(todo / row.input) as face:
             ImageEnhance.Brightness(face).enhance(1 - 0.15 * (row.target - row.source)).save(done / row.output)
@@ -96,7 +98,8 @@ def test_a_folder_made_by_another_tool_has_its_row_in_table_1(run, tmp_path, cap
     drawn = RunFigures(ageflow.settings("figures", parameters(run)))
     assert isinstance(drawn.figure_5(), Figure)
     assert [axes.get_ylabel() for axes in drawn.figure_trade_off().axes][2:] == ["KID × 1000", "cycle error"]
-    with pytest.raises(NotJudgedError, match="can do none of 24 translations"):
+    said = pytest.warns(UserWarning, match="24 missing, first face")
+    with said, pytest.raises(NotJudgedError, match="can do none of 24 translations"):
         Evaluation(settings_of(run, methods=[f"folder:{todo}"])).judge_all()
     with pytest.raises(ageflow.ParameterError, match="pictures of test faces alone"):
         Explorer(ageflow.settings("age_slider", parameters(run, method=name))).prepare()
@@ -126,9 +129,8 @@ def test_the_class_of_the_docs_is_judged_and_ages_a_face(run, mine):
 
 
 def test_a_method_that_goes_some_ways_is_judged_on_these(run, mine):
-    mine.write_text(
-        mine.read_text() + '\n\nclass Older(Fade):\n    title = "Older"\n    pairs = {(0, 1), (0, 3), (1, 0)}\n'
-    )
+    older = 'class Older(Fade):\n    title = "Older"\n    pairs = {(0, 1), (0, 3), (1, 0)}\n'
+    mine.write_text(f"{mine.read_text()}\n\n{older}")
     evaluation = Evaluation(settings_of(run, methods=["mine:Older", "glow"], cycle_faces=8))
     evaluation.judge_all()
     asked = read(run, "mine:Older").rows

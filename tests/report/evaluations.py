@@ -20,43 +20,30 @@ def person(rows):
     return rows["identity"].str[2:].astype(int)
 
 
+def _people(who, source, target):
+    """What is known of people's faces, the second judge's age among it: it sees the target's."""
+    names = {"face": [f"{a}-{b}" for a, b in zip(who, source, strict=True)], "identity": [f"id{a}" for a in who]}
+    ages = {"source": source, "target": target, "second_age": CENTRES[target]}
+    return names | ages | {"gender": GENDERS[who % 2]}
+
+
 def judged_rows(landed, cosine, kept=1.0, groups=range(4)):
     """One face of each group for each of PEOPLE, into the three others; the first share of people lands, and keeps."""
     keys = [(who, source, target) for who in range(PEOPLE) for source in groups for target in range(4)]
     who, source, target = np.array([key for key in keys if key[1] != key[2]]).reshape(-1, 3).T
     right = who < np.asarray(landed)[target] * PEOPLE
     same = who < kept * PEOPLE
-    return pd.DataFrame(
-        {
-            "face": [f"{a}-{b}" for a, b in zip(who, source, strict=True)],
-            "identity": [f"id{a}" for a in who],
-            "source": source,
-            "target": target,
-            "gender": GENDERS[who % 2],
-            "predicted": np.where(right, target, (target + 1) % 4),
-            "second_age": CENTRES[target],
-            "second": target,
-            "cosine": np.asarray(cosine)[target],
-            "cosine_centred": np.asarray(cosine)[target] - 0.4,
-            "verified": who < 0.7 * PEOPLE,
-            "gender_predicted": np.where(same, GENDERS[who % 2], GENDERS[1 - who % 2]),
-        }
-    )
+    rows = _people(who, source, target) | {"second": target, "verified": who < 0.7 * PEOPLE}
+    rows |= {"predicted": np.where(right, target, (target + 1) % 4), "cosine": np.asarray(cosine)[target]}
+    rows |= {"cosine_centred": rows["cosine"] - 0.4}
+    return pd.DataFrame(rows | {"gender_predicted": np.where(same, GENDERS[who % 2], GENDERS[1 - who % 2])})
 
 
 def real_rows(right=0.9, groups=range(4)):
     who, group = np.array([(a, b) for a in range(PEOPLE) for b in groups]).T
-    rows = {
-        "face": [f"{a}-{b}" for a, b in zip(who, group, strict=True)],
-        "identity": [f"id{a}" for a in who],
-        "source": group,
-        "target": group,
-        "gender": GENDERS[who % 2],
-        "predicted": np.where(who < right * PEOPLE, group, (group + 1) % 4),
-        "second_age": CENTRES[group],
-        "gender_predicted": GENDERS[who % 2],
-        "verified_same": np.where(who < 0.8 * PEOPLE, 1.0, 0.0),
-    }
+    rows = _people(who, group, group) | {"gender_predicted": GENDERS[who % 2]}
+    rows |= {"predicted": np.where(who < right * PEOPLE, group, (group + 1) % 4)}
+    rows |= {"verified_same": np.where(who < 0.8 * PEOPLE, 1.0, 0.0)}
     pairs = {"cosine_same": 0.97, "cosine_other": 0.85, "cosine_centred_same": 0.5, "cosine_centred_other": -0.1}
     return pd.DataFrame(rows).assign(**pairs, verified_other=0.1)
 

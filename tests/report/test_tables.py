@@ -110,14 +110,17 @@ def test_what_is_missing_says_so_and_why(tmp_path):
     settings = write_evaluation(tmp_path, methods={"ageflow": rows}, real=real_rows(groups=(1, 2)))
     tables = {number: table_of(settings, number) for number in range(1, 7)}
     assert set(numbers_of(tables[3]).index.get_level_values("method")) == {"AgeFlow"}
-    assert any(
-        "Not judged: GLOW, GLOW + attribute, Soft source (ours), Calibrated step (ours), AgeFlow w/o ICTM (" in note
-        for note in tables[3].notes
-    )
+    said = "Not judged: GLOW, GLOW + attribute, Soft source (ours), Calibrated step (ours), AgeFlow w/o ICTM ("
+    assert any(said in note for note in tables[3].notes)
     assert tables[1].text.loc[("Age accuracy (%)", "real test faces", "the classifier is right"), "51+"] == "n/a"
     assert (tables[2].text.loc[("Gender preserved (%)", "this run (demo/r1)", "AgeFlow")] == "n/a").all()
     assert any("AgeFlow w/o ICTM, race (no such labels" in note for note in tables[2].notes)
     assert any("no two methods were judged" in note for note in tables[6].notes)
+    alone = rows[rows["face"] == "0-1"].assign(cosine_centred=math.nan)  # one face has no centre
+    make_tables(settings := write_evaluation(tmp_path / "one", methods=dict.fromkeys(("glow", "ageflow"), alone)))
+    details = Manifest.read(Workspace.of(settings).path("tables")).details
+    assert "nan" not in str(details)
+    assert "a centred cosine of –; a KID" in details["verdict"][2]
 
 
 def test_the_best_of_this_run_is_bold_where_its_lead_is_beyond_chance(default):

@@ -259,6 +259,8 @@ def test_what_is_not_there_is_named_with_where_it_was_looked_for(root, tmp_path,
             find_weights(name, root, part)
     assert main([str(tmp_path / "gone"), str(tmp_path / "w.safetensors")]) == 1
     assert "no checkpoint in" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match=r"no checkpoint of a glow in .* again, with restart = True"):
+        load_glow(tmp_path)
     assert main([str(root / "demo/tiny/glow"), str(tmp_path / "w.bin")]) == 1
     assert "called ….safetensors" in capsys.readouterr().err
 
@@ -266,10 +268,8 @@ def test_what_is_not_there_is_named_with_where_it_was_looked_for(root, tmp_path,
 def test_another_network_or_a_damaged_file_is_refused(root, tmp_path):
     tiny, run = Workspace(root, "demo", "tiny"), beside(root, "refusing")
     file = release(tiny.path("classifiers/age"), tmp_path / "age.safetensors")
-    for name, message in (
-        (tiny.path("ictm"), "of a training without a glow"),
-        (file, "holds a classifier, not a glow"),
-    ):
+    wrong = {tiny.path("ictm"): "of a training without a glow", file: "holds a classifier, not a glow"}
+    for name, message in wrong.items():
         with pytest.raises(CheckpointError, match=message):
             train_glow(settings_of("train_glow", root, run.run, init_from=name))
     content = bytearray(file.read_bytes())

@@ -78,8 +78,7 @@ def _normflows(config: GlowConfig, x: Tensor) -> Flow:
         flows.append([*blocks, nf.flows.Squeeze()])
         shape = (wide, side // 2**levels) if i == 0 else (wide // 2, side // 2 ** (levels - i))
         bases.append(nf.distributions.DiagGaussian((shape[0], shape[1], shape[1]), trainable=False))
-    merges = [nf.flows.Merge() for _ in range(levels - 1)]
-    flow = nf.MultiscaleFlow(bases, flows, merges, class_cond=False).to(x.device)
+    flow = nf.MultiscaleFlow(bases, flows, [nf.flows.Merge() for _ in range(levels - 1)], class_cond=False).to(x.device)
     with torch.no_grad():
         flow.log_prob(x, None)  # sets its ActNorms
     encode, decode = flow.inverse_and_log_det, flow.forward_and_log_det
@@ -170,8 +169,7 @@ def gemm_peak(device: str = "auto", side: int = 2048, repeats: int = 5) -> dict[
     found, on = {}, device_of(device)
     for name, dtype in _precisions(on).items():
         a, b = (torch.randn(side, side, device=on).to(dtype) for _ in range(2))
-        product = partial(torch.mm, a, b, out=torch.empty_like(a))
-        found[name] = 2 * side**3 / min(_times(product, repeats, on)) / 1e9
+        found[name] = 2 * side**3 / min(_times(partial(torch.mm, a, b, out=torch.empty_like(a)), repeats, on)) / 1e9
     return found
 
 

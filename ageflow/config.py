@@ -116,10 +116,11 @@ class Settings(BaseModel):
     def _expand(cls, value: Any, about: ValidationInfo) -> Any:
         if not isinstance(value, Path):
             return value
-        value = value.expanduser()
+        value, is_root = value.expanduser(), about.field_name == "data_root"
+        if is_root and about.data.get("dataset") == "demo":
+            raise ValueError("dataset = 'demo' draws its faces and does not read it; did you mean dataset = 'folder'?")
         # Of a picture folder that is a link, the tables lie beside the link.
-        kept = about.field_name == "data_root" and ".." not in value.parts
-        return value.absolute() if kept else value.resolve()
+        return value.absolute() if is_root and ".." not in value.parts else value.resolve()
 
     @field_validator("attributes", "methods", "latent", "strengths", mode="after", check_fields=False)
     @classmethod
@@ -346,6 +347,8 @@ def _meant(value: Any, annotation: Any) -> Any:
     if annotation is str and isinstance(value, int | float) and not isinstance(value, bool):
         how = "papermill's -r in place of -p, quotation marks in a notebook, or a name that begins with a letter"
         raise ValueError(f"{value!r} came as a number, and how it was written is lost (007, 2024_06_01): use {how}")
+    if isinstance(value, bool) and annotation is not bool:
+        return str(value)  # or True would be the number 1
     kinds = {get_origin(one) or one for one in get_args(annotation | None)} - {NoneType}
     if isinstance(value, str) and (dict in kinds or (list in kinds and value.strip().startswith(("[", "(")))):
         return literal(value.strip())

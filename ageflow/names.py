@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import inspect
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -57,3 +58,9 @@ def own_class(name: str) -> type:
         classes = [known for known, value in found.items() if isinstance(value, type)]
         raise ValueError(f"{name!r}: {module} has no class {attribute!r}{nearest(attribute, classes)}")
     return found[attribute]
+
+
+def made_of(name: str) -> Path:
+    """What decides what a method of somebody's own makes: its folder of pictures, or the source file of its class."""
+    kind, _, place = name.partition(":")
+    return Path(place) if kind == "folder" else Path(inspect.getfile(own_class(name)))

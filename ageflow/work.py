@@ -164,8 +164,7 @@ def _connect(stack: ExitStack, workers: int, scheduler: str | None) -> Any:
         # packages of its own. No limit of memory but the machine's: dask's would end a worker at its share.
         options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
         options["scheduler_kwargs"] = {"allowed_failures": _DEATHS}
-        cluster = LocalCluster(**options, silence_logs=logging.ERROR)
-        return stack.enter_context(Client(stack.enter_context(cluster)))
+        return stack.enter_context(Client(stack.enter_context(LocalCluster(**options, silence_logs=logging.ERROR))))
     try:
         return stack.enter_context(Client(scheduler, timeout=_CONNECT_SECONDS))
     except (OSError, ValueError, TypeError) as error:

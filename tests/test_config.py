@@ -51,8 +51,7 @@ def test_what_it_cannot_mean_is_refused(step, name, text, message):
 
 
 def test_naming_the_presets_own_weights_changes_nothing():
-    named = ageflow.settings("train_ictm", {"age_classifier_from": "pretrained"})
-    assert named == ageflow.settings("train_ictm", {})
+    assert ageflow.settings("train_ictm", {"age_classifier_from": "pretrained"}) == ageflow.settings("train_ictm", {})
     assert ageflow.settings("train_ictm", {"age_classifier_from": "nothing"}).age_classifier_iterations is None
 
 

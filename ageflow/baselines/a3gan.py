@@ -23,8 +23,7 @@ class A3GAN(Baseline):
         (base,) = channels_of(self.width, 64)
         condition = self.groups + attributes
         self.generator = Translator(3, base, 6, condition=condition, transposed=False)
-        widths = channels_of(self.width, 64, 128, 256, 512)
-        self.critic = PatchD(3, widths, (2, 2, 2, 1), (12 + condition, 48))
+        self.critic = PatchD(3, channels_of(self.width, 64, 128, 256, 512), (2, 2, 2, 1), (12 + condition, 48))
 
     def generate(self, x: Tensor, target: Tensor, source: Tensor | None, attributes: Tensor) -> Tensor:
         return self.generator(x, torch.cat([target, attributes], 1))[0].tanh()

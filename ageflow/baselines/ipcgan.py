@@ -18,8 +18,7 @@ class IPCGAN(Baseline):
     def build(self, attributes: int) -> None:
         (base,) = channels_of(self.width, 32)
         self.generator = Translator(3 + self.groups, base, blocks=6, norm="batch")
-        widths = channels_of(self.width, 64, 128, 256, 512)
-        self.critic = PatchD(3, widths, (2, 2, 2, 1), [self.groups])
+        self.critic = PatchD(3, channels_of(self.width, 64, 128, 256, 512), (2, 2, 2, 1), [self.groups])
 
     def generate(self, x: Tensor, target: Tensor, source: Tensor | None, attributes: Tensor) -> Tensor:
         return self.generator(with_maps(x, target))[0].tanh()

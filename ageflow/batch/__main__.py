@@ -16,14 +16,15 @@ from ageflow.work import WorkersLostError
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code.
 
-    0; 1 for a notebook or a run that failed; 2 for wrong parameters; 130 where it was stopped, by Ctrl-C or SIGTERM.
+    0; 1 for a notebook or a run that failed, or a folder that cannot be written; 2 for wrong parameters; 130 where it was
+    stopped, by Ctrl-C or SIGTERM.
     """
     given = _parser().parse_args(arguments)
     # SIGTERM (Slurm's, at the end of a job) as Ctrl-C, at which a notebook saves.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run(given, _plans(given))
-    except (ParameterError, FileNotFoundError, NotebookFailedError, WorkersLostError) as error:
+    except (ParameterError, OSError, NotebookFailedError, WorkersLostError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, (ParameterError, FileNotFoundError)) else 1
     except KeyboardInterrupt:
@@ -55,9 +56,10 @@ def _plans(given: argparse.Namespace) -> list[Plan]:
     varied = {"dataset": given.dataset or [parameters.pop("dataset", "demo")]}
     varied |= {"seed": given.seed} if given.seed else {}
     for name, *values in given.vary:
-        if not values or name in varied:
-            raise ParameterError(f"--vary {name}: expected once, with its values, --vary {name} VALUE VALUE")
-        varied[name] = [as_typed(name, value) for value in values]
+        typed = [as_typed(name, value) for value in values]
+        if not values or name in varied or any(typed.count(value) > 1 for value in typed):
+            raise ParameterError(f"--vary {name}: expected once, with different values: --vary {name} VALUE VALUE")
+        varied[name] = typed
     if twice := varied.keys() & parameters.keys():
         raise ParameterError(f"{', '.join(twice)} is both given by -p and varied: expected one of them")
     notebooks = given.notebooks or NOTEBOOKS
@@ -67,13 +69,12 @@ def _plans(given: argparse.Namespace) -> list[Plan]:
 
 def _data_roots(given: Sequence[str], datasets: Sequence[str]) -> dict[str, str]:
     """Folders by data set: of ``["/data"]`` or ``["morph=/data/morph", "cacd=/data/cacd"]``."""
-    # The demo set draws its faces, so a folder for all sets is not meant for it.
-    wanted = [dataset for dataset in datasets if dataset != "demo" or len(datasets) == 1]
-    named = [text.partition("=") for text in given]
-    roots = {name: folder for name, _, folder in named if folder and name in DATASETS}
+    roots = {name: folder for name, _, folder in (text.partition("=") for text in given) if folder and name in DATASETS}
+    # The demo set draws its faces, so a folder for all sets is not meant for it; alone, it refuses one.
+    wanted = {*datasets} - {"demo"}
     if len(given) == 1 and not roots:
-        return dict.fromkeys(wanted, given[0])
-    if len(roots) < len(given) or roots.keys() - {"demo"} != {*wanted} - {"demo"}:
+        return dict.fromkeys(wanted or datasets, given[0])
+    if len(roots) < len(given) or roots.keys() - {"demo"} != wanted:
         expected = f"expected one folder, or DATASET=FOLDER once for each data set asked for ({', '.join(datasets)})"
         raise ParameterError(f"--data-root {' '.join(given)}: {expected}")
     return roots

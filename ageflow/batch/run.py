@@ -10,7 +10,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, partial
@@ -24,6 +24,7 @@ from jupyter_client.kernelspec import KernelSpec
 from traitlets import Float
 
 from ageflow.config import BASELINES, STEPS, ParameterError, Settings, nearest
+from ageflow.names import made_of
 from ageflow.parameters import settings
 from ageflow.run import ARTEFACTS, MANIFEST, PROCESS_ENVIRONMENT, Manifest, Workspace, digest, files_state
 from ageflow.work import WorkersLostError, in_any_order
@@ -136,11 +137,13 @@ def plan_run(
     folder = (folder or Path(__file__).parents[2] / "notebooks").expanduser().resolve()
     if missing := [name for name in notebooks if not (folder / f"{name}.ipynb").is_file()]:
         raise FileNotFoundError(f"{folder} holds no {missing[0]}.ipynb: name the notebooks' folder")
-    known = {name for notebook in notebooks for name in STEPS[step_of(notebook)].model_fields}
+    known = {(step, field) for step in map(step_of, notebooks) for field in STEPS[step].model_fields}
     for name in parameters:
         if not any(given_to(notebook, {name: None}) for notebook in notebooks):
+            reach, _, bare = name.rpartition(".")  # without the notebook's name, it would be advised for all of them
+            near = {f"{step}.{field}" if reach else field for step, field in known if not reach or field == bare}
             what = f"no notebook of this batch takes a parameter {name!r}"
-            raise ParameterError(what + nearest(name.rpartition(".")[2], known))
+            raise ParameterError(what + nearest(name, near or {f"{reach}.{field}" for _, field in known}))
     if "external" in parameters and {"06_ablations", "08_figures"} <= {*notebooks}:
         both = "notebook 06 judges on the faces of external, notebook 08 draws Figure A.1 of it"
         raise ParameterError(f"{both}: pass ablations.external or figures.external, or both")
@@ -296,17 +299,19 @@ def _depends_on(plan: Plan, notebook: str) -> Manifest:
     return Manifest(inputs, chosen.model_dump(mode="json", exclude={"progress", "runs_root", "cache"}))
 
 
-def _states(workspace: Workspace, artefacts: Iterable[str]) -> dict[str, str]:
-    return {name: workspace.manifest(name).fingerprint if workspace.has(name) else "absent" for name in artefacts}
+def _states(workspace: Workspace, artefacts: Sequence[str]) -> dict[str, str]:
+    # The raw data, too, as they were when the faces were made: changed since, notebook 01 runs and says so each time.
+    raw = workspace.manifest("faces").inputs if "faces" in artefacts and workspace.has("faces") else {}
+    return raw | {name: workspace.manifest(name).fingerprint if workspace.has(name) else "absent" for name in artefacts}
 
 
 def _outside(chosen: Settings) -> dict[str, str]:
-    """The state of the files, folders and other runs that a notebook reads, by the parameter that names them.
+    """The state of the files, folders and other runs that a notebook reads, by the parameter or the own method's name.
 
     Raises:
         ParameterError: one is not there. Of a batch on a cluster only the machine that runs it need have them.
     """
-    states = {}
+    states = {name: files_state(made_of(name)) for name in getattr(chosen, "methods", ()) if ":" in name}
     for name in ("data_root", "genders", "inception", *NAMES):
         value = getattr(chosen, name, None)
         if value in (None, *WORDS):
@@ -315,10 +320,14 @@ def _outside(chosen: Settings) -> dict[str, str]:
         about = f"{chosen.step} reads it ({type(chosen).model_fields[name].description})"
         if place is None:
             raise ParameterError(f"{name} = {str(value)!r}: it is not there, and {about}")
-        # Of another run the faces, or the weights; of raw data all, but the runs that may lie among them.
+        if name in ("data_root", "genders"):  # as the manifest of the faces has them
+            from ageflow.data.files import raw_state  # slow to import
+
+            states[name] = digest(place.read_bytes()) if name == "genders" else raw_state(place, chosen.runs_root)
+            continue
+        # Of another run the faces, or the weights.
         parts, sought, folders = _FACES if name == "external" else _WEIGHTS
-        found = [Manifest.read(place / part) for part in parts] if name in NAMES else []
-        made = [manifest.fingerprint for manifest in found if manifest]
+        made = [found.fingerprint for found in (Manifest.read(place / part) for part in parts) if found]
         # Notebook 08 draws pictures of any folder, too.
         unnamed = name in NAMES and place.is_dir() and not made and chosen.step != "figures"
         if unnamed and not any(any(place.glob(f"{folder}{sought}")) for folder in folders):

@@ -4,7 +4,7 @@ import pandas as pd
 
 from ageflow.config import PrepareData
 from ageflow.data.files import UNREAD
-from ageflow.data.records import GENDERS, Reading
+from ageflow.data.records import GENDERS, AgeGroups, Reading
 from ageflow.parameters import settings as settings_of
 
 
@@ -40,9 +40,9 @@ def advice_on_faces(settings: PrepareData, faces: pd.DataFrame, reading: Reading
         do = "let the column split say test of some" if own_halves and len(people) > 1 else do
         what = f"There are no test faces: {why}"
         found.append(f"{what}. Notebooks 02 to 05 train without, and 06 to 08 cannot judge: {do}")
-    if not (faces["split"] == "train").any() and settings.dataset != "fgnet":
-        what = "There are no training faces: the data set's own halves have none"
-        found.append(f"{what}. It serves as an external test set")
+    train = faces.loc[faces["split"] == "train", "group"]
+    if train.empty and settings.dataset != "fgnet":
+        found.append("There are no training faces: the set's own halves have none. It serves as an external test set")
     if not reading.ages and settings.dataset == "folder":
         what = "No face has an age: notebooks 01 and 02 work without (pre-training), and 03 stops"
         do = "give a column age, or name it: columns = 'file=file_name, age=real_age'"
@@ -54,6 +54,10 @@ def advice_on_faces(settings: PrepareData, faces: pd.DataFrame, reading: Reading
         what = f"No face has a {' or a '.join(unknown)}, which notebook 03 holds fixed on {settings.dataset}"
         do = f'pass attributes = {rest} there (in a batch: -p prototypes.attributes "{rest}"), or it stops'
         found.append(f"{what}: {do}")
+    groups = enumerate(AgeGroups(tuple(settings.groups)).labels) if reading.ages and len(train) else ()
+    if absent := [name for group, name in groups if not (train == group).any()]:
+        what = f"No training face is in the age groups {', '.join(absent)}, and notebook 03 stops"
+        found.append(f"{what}: pass other groups than {settings.groups}, or bring more pictures")
     return found
 
 

@@ -34,6 +34,7 @@ from ageflow.config import ParameterError, PrepareData
 from ageflow.data.columns import filled, needed
 from ageflow.data.pictures import ENDINGS, any_ending, opens
 from ageflow.data.records import Rejection
+from ageflow.run import files_state
 
 _LITTER = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"))
 # In lower case: what folders of pictures and of tables are called, and how tables end.
@@ -180,6 +181,12 @@ def list_files(root: Path, without: Path | None = None) -> Listing:
     return Listing(root, sorted(files), refused)
 
 
+def raw_state(root: Path, without: Path) -> str:
+    """The number and state of the files of a raw data set, as the manifest of its faces has it; arguments as `list_files`."""
+    files = list_files(root, without).files
+    return f"{len(files):,} files, {files_state(root, files)[:16]}"
+
+
 # -- tables ----------------------------------------------------------------------------------------------------------
 
 
@@ -215,7 +222,7 @@ def read_table(path: Path, columns: dict[str, str], required: Sequence[str], tex
         why a row is broken, else "": such a row has a `file` only, the field that looks most like one.
 
     Raises:
-        ParameterError: it cannot be read, or a required column is missing.
+        ParameterError: it cannot be read, or a required column is missing, or one of ours is there more than once.
     """
     text = text or lines(path)
     if text and re.fullmatch(r'"?sep=."?', text[0].strip()):  # Excel's note to itself
@@ -229,6 +236,8 @@ def read_table(path: Path, columns: dict[str, str], required: Sequence[str], tex
     if lacking := [name for ours in required for name in parts[ours] if name not in header]:
         has = f"it has {', '.join(header)[:300]}" if header else "it is empty"
         raise ParameterError(f"{path} has no column {', '.join(dict.fromkeys(lacking))} in its first line: {has}")
+    if twice := [name for name in header if name in known and header.count(name) > 1]:
+        raise ParameterError(f"{path} has several columns {twice[0]}: rename those that are not meant")
     rows = []
     for line in text[1:]:
         fields = _fields(line, delimiter)
@@ -237,7 +246,7 @@ def read_table(path: Path, columns: dict[str, str], required: Sequence[str], tex
         while len(fields) > len(header) and not fields[-1]:
             fields.pop()
         if len(fields) == len(header):
-            row = dict(zip(header[::-1], fields[::-1], strict=True))  # the first of two columns of one name counts
+            row = dict(zip(header, fields, strict=True))
             rows.append({ours: filled(columns[ours], row) for ours in there})
         else:
             reason = f"the row of {path.name} has {len(fields)} fields, and the header {len(header)}"
@@ -263,8 +272,7 @@ def read_tables(
 
 def missing(values: pd.Series) -> pd.Series:
     """Text with None where it says that nothing is known ("", "n/a", "unknown" …)."""
-    known = values.notna() & ~values.astype(str).str.casefold().isin(_NOTHING)
-    return values.astype(object).where(known, None)
+    return values.astype(object).where(values.notna() & ~values.astype(str).str.casefold().isin(_NOTHING), None)
 
 
 def genders(values: pd.Series) -> pd.Series:

@@ -30,7 +30,7 @@ from ageflow.config import PAPER_BOUNDS, ParameterError, PrepareData
 from ageflow.data.advice import advice_on_faces, advice_on_side
 from ageflow.data.align import DETECTION_BATCH, Aligned, Aligner
 from ageflow.data.faces import TABLE_FILE, Faces, shard_file
-from ageflow.data.files import list_files
+from ageflow.data.files import raw_state
 from ageflow.data.people import look, lookalikes, one_spelling, remarks, together
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.data.readers import READERS
@@ -94,6 +94,9 @@ def source_folder(folder: Path) -> Path:
 
 def _prepare(settings: PrepareData, folder: Path) -> None:
     """Make the faces, or continue where that was stopped."""
+    for own, (name,) in _OF_ONE_SET.items():
+        if own not in ("demo", settings.dataset) and (value := getattr(settings, name)) is not None:
+            warnings.warn(f"{name} = {str(value)!r} is not read: it is for dataset = {own!r}", stacklevel=3)
     for line in advice_on_side(settings):
         warnings.warn(line, stacklevel=3)
     inputs = _inputs(settings, settings.data_root)  # before they are read: what changes meanwhile shows the next time
@@ -220,10 +223,7 @@ def _decided_by(settings: PrepareData) -> dict[str, Any]:
 
 def _inputs(settings: PrepareData, data_root: Path | None) -> dict[str, str]:
     """The state of the raw data set but the runs, and of the CSV of genders where the set reads one; of those that are there."""
-    inputs = {}
-    if data_root and data_root.is_dir():
-        files = list_files(data_root, settings.runs_root).files
-        inputs["data_root"] = f"{len(files):,} files, {files_state(data_root, files)[:16]}"
+    inputs = {"data_root": raw_state(data_root, settings.runs_root)} if data_root and data_root.is_dir() else {}
     if settings.dataset == "cacd" and settings.genders and settings.genders.is_file():
         inputs["genders"] = digest(settings.genders.read_bytes())
     return inputs
@@ -236,7 +236,8 @@ def _check(made: Manifest, settings: PrepareData, folder: Path) -> None:
         wanted["data_root"] = made.settings.get("data_root")
     made.settings.setdefault("groups", [*PAPER_BOUNDS])  # of faces prepared before there were others
     if changes := made.changes(made.inputs, wanted):
-        raise ParameterError(f"{folder} holds faces made with other settings: {changes}. Name another run or delete it")
+        do = "Leave data_root out if its folder has only moved; else name" if "data_root: " in changes else "Name"
+        raise ParameterError(f"{folder} holds faces made with other settings: {changes}. {do} another run or delete it")
     root = wanted["data_root"]
     for name, state in _inputs(settings, root and Path(root)).items():
         if name in made.inputs and made.inputs[name] != state:
@@ -278,8 +279,9 @@ def _align(settings: PrepareData, folder: Path, table: pd.DataFrame, reading: Re
         points = None if reading.landmarks is None else reading.landmarks[list(files)]
         path = shard_file(folder.resolve(), number)
         shards.append(Shard(path, number, reading.root.resolve(), files, points, settings.image_size, settings.device))
-        # All that decides the faces, but the pictures' own content; the fields change with how they are aligned.
-        decide = [reading.root, list(files.items()), np.array(points).tolist(), settings.image_size]
+        # All that decides the faces: a picture that is mended has another date; the fields change with the alignment.
+        state = files_state(reading.root, files.values())
+        decide = [reading.root, list(files.items()), state, np.array(points).tolist(), settings.image_size]
         keys.append(digest([*decide, Aligned._fields, "look", "roll"]))
     # Of a scheduler's workers this machine knows nothing: it may be without the GPUs that they have.
     workers = 1 if settings.scheduler else min(settings.workers or _processes(settings), len(shards))

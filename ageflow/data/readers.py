@@ -344,8 +344,7 @@ def read_folder(settings: PrepareData) -> Reading:
     table.loc[dated, "age"] = pd.Series([between(*row) for row in dates], table.index[dated], dtype=object)
     wrong = dated & table["age"].isna() & (table["reason"] == "")
     table.loc[wrong, "reason"] = "of " + table["birth"].map(repr) + " and " + table["taken"].map(repr) + _NO_DATES
-    known = bool((table["age"].notna() | dated).any())
-    return Reading(_halves(table), everything.root, left, notes=notes, ages=known)
+    return Reading(_halves(table), everything.root, left, notes=notes, ages=bool((table["age"].notna() | dated).any()))
 
 
 def _halves(table: pd.DataFrame) -> pd.DataFrame:

@@ -211,8 +211,7 @@ def split_by_identity(table: pd.DataFrame, test_share: float, seed: int) -> pd.S
     strata["random"] = generator.permutation(len(strata))
     order = strata.sort_values(["gender", "groups", "random"]).index.to_numpy()
     # The k-th identity is tested on where k·share passes a whole number.
-    steps = np.floor((np.arange(len(order) + 1) + generator.random()) * test_share)
-    tested = np.diff(steps) > 0
+    tested = np.diff(np.floor((np.arange(len(order) + 1) + generator.random()) * test_share)) > 0
     if len(order) > 1 and tested.all() == tested.any():  # all or none
         tested[generator.integers(len(order))] ^= True
     return pd.Series(np.where(table["identity"].isin(order[tested]), "test", "train"), index=table.index)

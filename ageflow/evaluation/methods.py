@@ -1,12 +1,11 @@
 """Every method by its name: the kit's, the baselines, a Python class of one's own, and a folder of pictures made elsewhere."""
 
-import inspect
 from pathlib import Path
 
 from ageflow.config import BASELINES, METHODS, ParameterError, default_runs_root
 from ageflow.device import device_of
 from ageflow.evaluation.pictures import FolderMethod
-from ageflow.names import any_method, own_class
+from ageflow.names import any_method, made_of, own_class
 from ageflow.run import Workspace, digest
 from ageflow.translation.methods import Method, load_latent_method
 
@@ -55,7 +54,7 @@ def _own(name: str, workspace: Workspace, device: str) -> Method:
         raise ParameterError(f"{name!r} is no ageflow.Method: derive the class from it (docs/method.md)")
     method = kind(workspace, device_of(device))
     method.title = method.title or kind.__name__
-    source = digest(Path(inspect.getfile(kind)).read_bytes())
     # By names that the evaluation's own fingerprints do not have.
-    method.weights = {"own/source": source} | {f"own/{part}": str(value) for part, value in method.weights.items()}
+    source = {"own/source": digest(made_of(name).read_bytes())}
+    method.weights = source | {f"own/{part}": str(value) for part, value in method.weights.items()}
     return method

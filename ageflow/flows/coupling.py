@@ -55,8 +55,7 @@ class CouplingNetwork(nn.Module):
         """[B, inputs, H, W] → [B, outputs, H, W]."""
         # A caller's own autocast must not change what the inverse recomputes. Nothing is cached: a weight that was
         # rounded where no gradient was asked for has none.
-        rounded = self.precision == "bf16"
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=rounded, cache_enabled=False):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False):
             h = F.relu_(self.first(x))
             h = F.relu_(self.middle(h))
             return self.last(h).to(x.dtype)

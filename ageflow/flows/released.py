@@ -166,8 +166,7 @@ def _step(source: _Source, theirs: str, affine: bool) -> dict[str, Tensor]:
         for ours, name in names.items()
         for kind in ("weight", "bias")
     }
-    last = _zero_convolution(source, f"{network}.4")
-    for kind, tensor in zip(("weight", "bias"), last, strict=True):
+    for kind, tensor in zip(("weight", "bias"), _zero_convolution(source, f"{network}.4"), strict=True):
         state[f"coupling.network.last.{kind}"] = tensor.roll(len(tensor) // 2, 0) if affine else tensor
 
     bias = torch.zeros(1, 2 * state["coupling.network.first.weight"].shape[1], 1, 1, dtype=torch.float64)

@@ -59,8 +59,7 @@ class FlowStep(Transform):
         """ActNorm and the 1×1 convolution as one: (weight [C, C, 1, 1], bias [C])."""
         weight = self.linear.weight()
         scale = self.actnorm.log_scale.flatten().exp()
-        bias = weight @ (scale * self.actnorm.bias.flatten())
-        return (weight * scale)[:, :, None, None], bias
+        return (weight * scale)[:, :, None, None], weight @ (scale * self.actnorm.bias.flatten())
 
     def folded_inverse(self) -> tuple[Tensor, Tensor]:
         """What undoes `folded`: (weight [C, C, 1, 1], bias [C])."""

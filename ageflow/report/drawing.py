@@ -123,8 +123,7 @@ def bare(axes: Axes) -> None:
 
 def show_face(axes: Axes, face: Tensor | np.ndarray, box: str | None = None) -> None:
     """Draw one face [3,S,S] (uint8, or float in [0,1]), in a box of a colour where one is named."""
-    image = to_uint8(torch.as_tensor(face)).permute(1, 2, 0).cpu().numpy()
-    axes.imshow(image, interpolation="lanczos")
+    axes.imshow(to_uint8(torch.as_tensor(face)).permute(1, 2, 0).cpu().numpy(), interpolation="lanczos")
     bare(axes)
     if box:
         axes.spines[:].set(visible=True, color=box, linewidth=2)

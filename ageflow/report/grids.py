@@ -313,5 +313,4 @@ def _known(faces: Faces, chosen: pd.Index) -> list[Cell]:
     """Faces with what is known of each under them."""
     known = faces.table.loc[chosen, ["age", *faces.attributes]]
     known = known.assign(age=known["age"].map("{:g}".format, na_action="ignore"))
-    captions = [", ".join(row.dropna()) for _, row in known.iterrows()]
-    return list(map(Cell, faces.images(chosen.to_numpy()), captions))
+    return list(map(Cell, faces.images(chosen.to_numpy()), [", ".join(row.dropna()) for _, row in known.iterrows()]))

@@ -81,8 +81,7 @@ class Table:
         return form(row.value) + ("" if pd.isna(row.low) else f" [{form(row.low)}, {form(row.high)}]")
 
     def _grid(self, cells: list, missing: object) -> pd.DataFrame:
-        keys = self.numbers[["metric", "source", "method", "group"]]
-        return grid(keys, cells, missing).rename_axis(index=[None] * 3)
+        return grid(self.numbers[["metric", "source", "method", "group"]], cells, missing).rename_axis(index=[None] * 3)
 
 
 def grid(keys: pd.DataFrame, cells: list, missing: object) -> pd.DataFrame:

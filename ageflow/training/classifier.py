@@ -49,8 +49,7 @@ def augmented(x: Tensor, part: MicroBatch, moved: float = 1.0) -> Tensor:
     grid = F.affine_grid(matrix.view(count, 2, 3), [count, 3, size, size], align_corners=False)
     x = F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
     contrast = 1 + spread[:, 5].view(-1, 1, 1, 1) * 0.2
-    brightness = spread[:, 6].view(-1, 1, 1, 1) * 0.1
-    return ((x - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)
+    return ((x - 0.5) * contrast + 0.5 + spread[:, 6].view(-1, 1, 1, 1) * 0.1).clamp(0, 1)
 
 
 class ClassifierTask(Task):

@@ -100,8 +100,7 @@ def glow_config(settings: TrainGlow, image_size: int) -> GlowConfig:
     if deepest % 2:
         left = f"levels = {settings.levels} leaves a deepest level of {deepest}×{deepest}, which the ICTM cannot halve"
         warnings.warn(f"{left}: take fewer levels, or leave this one out of notebook 04's latent", stacklevel=2)
-    given = settings.model_dump(include=set(GlowConfig.model_fields))
-    return validated(GlowConfig, {"image_size": image_size} | given)
+    return validated(GlowConfig, {"image_size": image_size} | settings.model_dump(include=set(GlowConfig.model_fields)))
 
 
 def train_glow(settings: TrainGlow) -> Path:

@@ -159,8 +159,7 @@ def _iterate(state: State, settings: Training, folder: Path, together: Processes
                 shown = [f"{name} {value:.3g}" for name, value in numbers.items() if name.endswith("loss")]
                 bar.set_postfix_str(", ".join(shown), refresh=False)
             if metrics and (state.iteration % settings.preview_every == 0 or last):
-                preview = task.preview(state.averaged.eval(), folder / "samples", state.iteration)
-                metrics.write(state.iteration, preview)
+                metrics.write(state.iteration, task.preview(state.averaged.eval(), folder / "samples", state.iteration))
             due |= state.iteration % settings.checkpoint_every == 0 or time.perf_counter() - saved > _SECONDS_LOST
             # Not amid updates that are skipped: only a few checkpoints are kept, and one must be from before.
             if together.first and (last or signal or (due and not state.skipped[1])):

@@ -394,7 +394,8 @@ def average_latents(latents: Latents, attributes: Sequence[str], min_cell: int, 
     rows = latents.rows(split="train")
     absent = [name for group, name in enumerate(labels) if not (table["group"].iloc[rows] == group).any()]
     if absent:
-        raise ParameterError(f"no training face is in the age groups {', '.join(absent)}: there is nothing to average")
+        what = f"no training face is in the age groups {', '.join(absent)}: there is nothing to average"
+        raise ParameterError(f"{what}. Prepare the faces with other groups, or of more pictures (01, as another run)")
     keys = ["group", *attributes]
     finest = table.iloc[rows].groupby(keys, dropna=False)  # every average, fallbacks included, is a sum of these
     sums, squares = _sums(latents, rows, finest.ngroup().to_numpy(), finest.ngroups, progress)

@@ -14,6 +14,14 @@ from ageflow.batch.run import NotebookFailedError, Plan, execute, run_notebooks
 from ageflow.run import Manifest
 from tests.batch.small import small_plan, write_notebook
 
+PREPARED = """\
+from ageflow.data.prepare import _inputs
+from ageflow.run import Manifest
+faces = ageflow.Workspace.of(settings).path("faces")
+(Manifest.read(faces) or Manifest(_inputs(settings, settings.data_root))).write(faces)
+__import__("pandas").DataFrame({"identity": ["a"], "split": ["test"]}).to_parquet(faces / "faces.parquet")
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -86,18 +94,23 @@ def test_a_network_that_is_not_judged_need_not_be_there(folder: Path, capsys: py
     [
         ("08_figures", "external", "demo/other", "runs/demo/other/faces", "runs/demo/other/report.html"),
         ("02_train_glow", "init_from", "demo/other", "runs/demo/other/glow", "runs/demo/other/figures/figure_4.png"),
-        ("01_prepare_data", "data_root", "runs/..", "another.jpg", "runs/demo/smoke/face.jpg"),
+        ("01_prepare_data", "data_root", ".", "another.jpg", "runs/demo/smoke/face.jpg"),
+        ("06_ablations", "methods", "folder:made", "made/0_1.png", "another.png"),
+        ("06_ablations", "methods", "made_elsewhere:Mine", "made_elsewhere.py", "another.py"),
     ],
 )
 def test_what_is_read_outside_the_run_is_an_input_and_what_else_lies_there_is_none(
-    folder: Path, notebook: str, name: str, value: str, counts: str, does_not: str
+    folder: Path, notebook: str, name: str, value: str, counts: str, does_not: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """Another run's faces or weights, and raw files among which the runs lie."""
-    write_notebook(folder, notebook, "print()", f"{name} = None  # outside\n")
+    """Another run's faces or weights, raw files among which the runs lie, and methods of one's own."""
+    monkeypatch.chdir(folder.parent)
+    monkeypatch.syspath_prepend(folder.parent)
+    Path("made").mkdir()
+    Path("made_elsewhere.py").write_text("class Mine: 1")
+    write_notebook(folder, notebook, PREPARED if name == "data_root" else "print()", f"{name} = None  # outside\n")
     for made in ("glow", "faces"):
         Manifest(fingerprint="first").write(folder.parent / "runs" / "demo" / "other" / made)
-    value = str(folder.parent) if name == "data_root" else value
-    plan = small_plan(folder, notebook, **{name: value})
+    plan = small_plan(folder, notebook, dataset="folder", **{name: value})
     assert ran(plan) == [notebook[:2]]
     unread, read = folder.parent / does_not, folder.parent / counts
     unread.parent.mkdir(parents=True, exist_ok=True)
@@ -106,8 +119,9 @@ def test_what_is_read_outside_the_run_is_an_input_and_what_else_lies_there_is_no
     if read.is_dir():
         Manifest(fingerprint="second").write(read)
     else:
-        read.write_text("2")
+        read.write_text("class Mine: 2")
     assert ran(plan) == [notebook[:2]]
+    assert ran(plan) == (["01"] if name == "data_root" else []), "of pictures that changed it is told each time"
 
 
 def test_a_failure_names_notebook_cell_exception_and_copy_and_later_ones_do_not_run(folder: Path, capsys):

@@ -105,7 +105,12 @@ def test_every_notebook_is_given_the_seed_and_the_value_and_the_first_its_own_fo
         (["--run", "my run"], "'my run' cannot name a folder: use letters"),
         (["--seed", "0", "1", "0"], "2 runs would be called demo/smoke-seed0: leave out the duplicate"),
         (["--vary", "scale", "1", "2", "-p", "scale", "3"], "scale is both given by -p and varied"),
-        (["--vary", "scale"], "--vary scale: expected once, with its values"),
+        (["--vary", "scale"], "--vary scale: expected once, with different values"),
+        (["--vary", "hidden", "8", "8.0"], "--vary hidden: expected once, with different values"),
+        (["-p", "train_glo.hidden", "3"], "'train_glo.hidden': did you mean 'train_glow.hidden'"),
+        (["-p", "hidden", "True"], "hidden = 'True': .*valid integer.*hidden channels"),
+        (["--runs-root", "/dev/null"], r"\A.*Not a directory: '/dev/null/.*'$"),
+        (["--data-root", "/data/mine"], "data_root = '/data/mine': .*did you mean dataset = 'folder'"),
         (["--seed", "0", "-1"], "seed = -1: .*greater than or equal to 0"),
         (["--dataset", "morph", "cacd", "--data-root", "morph=/x"], r"morph=/x: .* once for each .*\(morph, cacd\)"),
         (["--seed", "0", "1", "--notebooks-folder", "nowhere"], "nowhere holds no 01_prepare_data.ipynb"),
@@ -123,7 +128,8 @@ def test_a_wrong_command_names_the_value_and_what_to_do_before_anything_runs(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("ageflow.work._CONNECT_SECONDS", 2)
-    assert main(["--preset", "smoke", "--runs-root", str(tmp_path / "runs"), *arguments]) == 2
+    code = main(["--preset", "smoke", "--runs-root", str(tmp_path / "runs"), *arguments])
+    assert code == (1 if "/dev/null" in arguments else 2)
     assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "runs").exists(), "nothing has run"
 

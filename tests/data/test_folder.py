@@ -99,12 +99,13 @@ def test_ages_between_two_dates(birth, taken, age):
         ("name={age}, file=x", "name stands alone"),
         ("name={}_{years}", "'years' is not, once, one of identity, age"),
         ("name={age}_{age}", "'age' is not, once"),
-        ("age=years", "x.csv has no column years in its first line: it has file, age; name its columns"),
+        ("age=years", "x.csv has no column years in its first line: it has file, age, name, name; name its columns"),
         ("file={who}.jpg", "x.csv has no column who"),
+        ("file=file,age=name", "x.csv has several columns name: rename"),
     ],
 )
 def test_columns_that_cannot_be_meant_are_refused_by_name(tmp_path, columns, said):
-    write(tmp_path / "raw", {"a.jpg": "", "x.csv": "file,age\na.jpg,3"}, {})
+    write(tmp_path / "raw", {"a.jpg": "", "x.csv": "file,age,name,name\na.jpg,3,1,2"}, {})
     with pytest.raises(ParameterError, match=said):
         READERS["folder"](settings_for("folder", tmp_path / "raw", columns=columns))
 

@@ -66,7 +66,7 @@ def test_the_workers_of_a_scheduler_make_the_same_bytes(settings, whole, tmp_pat
 def test_with_other_rows_than_before_it_continues_with_the_shards_that_are_still_right(
     settings, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Stopped, and the labels mended meanwhile: no face keeps its old label, and none is lost or duplicate."""
+    """Stopped, and labels and pictures mended meanwhile: no face keeps its old label, and none is lost or duplicate."""
     mended = tmp_path / "mended"
     shutil.copytree(raw, mended)
     made, stop_after = [], 3
@@ -84,7 +84,8 @@ def test_with_other_rows_than_before_it_continues_with_the_shards_that_are_still
     assert made == [0, 1, 2]
     table = pd.read_csv(mended / "faces.csv", dtype=str)
     table.loc[30, "age"] = str(float(table.loc[30, "age"]) - 20)
-    table = table.drop(index=13)
+    table = table.drop(index=21)
+    shutil.copyfile(mended / table["file"][10], mended / table["file"][9])
     table.to_csv(mended / "faces.csv", index=False)
     stop_after = None
     faces = prepare(wanted)

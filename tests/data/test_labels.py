@@ -106,6 +106,8 @@ def test_a_half_without_faces_is_told_in_notebook_01(tmp_path, pictures, columns
     [
         ({}, r"No face has a race, which notebook 03 .* pass attributes = \['gender'\] there"),
         ({"image_size": 50}, r"image_size = 50 cannot be halved 2 times.* a multiple of 4 here, or levels = 1"),
+        ({"columns": "age=years"}, "columns = 'age=years' is not read: it is for dataset = 'folder'"),
+        ({"groups": [60]}, r"No training face is in the age groups 61\+, and .* pass other groups than \[60\]"),
         ({"image_size": 31}, r"image_size = 31 cannot be halved .* pass a multiple of 4$"),
     ],
 )

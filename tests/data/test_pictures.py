@@ -45,8 +45,7 @@ def test_cmyk_has_the_same_colours(picture):
 
 def test_sixteen_bits_are_scaled_not_clipped(picture):
     grey = picture.convert("L")
-    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
-    assert off(saved(deep, "png"), grey.convert("RGB")) == 0
+    assert off(saved(Image.fromarray(np.asarray(grey).astype(np.uint16) * 257), "png"), grey.convert("RGB")) == 0
 
 
 def test_a_palette_picture_has_its_colours(picture):

@@ -113,7 +113,7 @@ def test_after_a_wrong_data_root_the_right_one_is_taken(picture, tmp_path: Path)
     assert len(faces) == 2
 
     assert prepare(utkface(None, runs)).table.equals(faces.table), "to open what is there, data_root is not needed"
-    with pytest.raises(ParameterError, match="made with other settings: data_root"):
+    with pytest.raises(ParameterError, match=r"other settings: data_root: .* Leave data_root out if its folder has"):
         prepare(utkface(wrong, runs))
 
 

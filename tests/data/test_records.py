@@ -48,8 +48,7 @@ def test_every_group_and_gender_keeps_the_share(table):
     split = split_by_identity(table, 0.2, seed=5)
     assert abs((split == "test").sum() / 2 - 0.2 * 400) <= 1
     for _, cell in table.groupby(["group", "gender"]):
-        tested = (split[cell.index] == "test").sum() / 2
-        assert abs(tested - 0.2 * len(cell) / 2) < 1.01, "to within one identity"
+        assert abs((split[cell.index] == "test").sum() / 2 - 0.2 * len(cell) / 2) < 1.01, "to within one identity"
 
 
 def test_the_seed_decides(table):

@@ -116,8 +116,7 @@ def morph(folder: Path, drawn: Drawn) -> Tree:
     row("040001_1M51.JPG", "no file is named", picture=False, photo="")
     tree.rejected["009055_1M54.JPG", len(lines) - 1] = "an earlier row names the same file"
     tree.rows = len(lines)
-    content = "\n".join([*lines, "", lines[1]])
-    (tree.data_root / "morph_2008_nonCommercial.csv").write_bytes(content.encode("utf-8-sig"))
+    (tree.data_root / "morph_2008_nonCommercial.csv").write_bytes("\n".join([*lines, "", lines[1]]).encode("utf-8-sig"))
 
     drawn.save(tree.pictures / "050000_1M33.JPG")
     (tree.pictures / "readme.txt").write_text("about")
@@ -180,8 +179,7 @@ def cacd(folder: Path, drawn: Drawn) -> Tree:
     names, ages, numbers = zip(*rows, strict=True)
     images = {"rank": column(numbers), "identity": column(numbers), "name": column(names, object), "age": column(ages)}
     celebrities = {"name": column(people, object), "identity": column(range(1, len(people) + 1))}
-    content = {"celebrityImageData": images, "celebrityData": celebrities}
-    savemat(tree.data_root / "celebrity2000_meta.mat", content)
+    savemat(tree.data_root / "celebrity2000_meta.mat", {"celebrityImageData": images, "celebrityData": celebrities})
     return tree
 
 

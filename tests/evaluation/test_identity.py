@@ -55,8 +55,7 @@ def test_dlibs_template_is_the_one_dlib_uses():
 
 
 def test_chips_repeat_the_edge_outside_and_are_antialiased_inside():
-    image = torch.full((1, 3, 32, 32), 200, dtype=torch.uint8)
-    assert (chips(image, DLIB_EYES, 150) == 200).all()
+    assert (chips(torch.full((1, 3, 32, 32), 200, dtype=torch.uint8), DLIB_EYES, 150) == 200).all()
     stripes = (torch.arange(256) % 2 * 255).to(torch.uint8).expand(1, 3, 256, 256)
     inner = chips(stripes, ARCFACE_EYES, 112)[0, 20:-20, 20:-20].astype(float)
     assert abs(inner.mean() - 127.5) < 3

@@ -107,8 +107,7 @@ def test_a_folder_made_by_another_tool_has_its_row_in_table_1(run, tmp_path, cap
 
 def test_the_class_of_the_docs_is_judged_and_ages_a_face(run, mine):
     settings = settings_of(run, methods=["mine:Fade"])
-    found = Evaluation(settings).judge_all()
-    assert found.loc["mine:Fade", "cosine"] > 0
+    assert Evaluation(settings).judge_all().loc["mine:Fade", "cosine"] > 0
     table = tables_of(run)[1].numbers
     assert "Fade" in table["method"].to_numpy()
     assert Evaluation(settings).beyond().loc["Fade", ["cycle_error", "rho"]].notna().all()

@@ -200,8 +200,7 @@ def test_a_new_network_leaves_every_generator_as_it_was(monkeypatch):
     """`torch.manual_seed` seeds the GPUs' generators too, which nothing puts back."""
     monkeypatch.setattr(torch, "manual_seed", None)
     before = torch.get_rng_state()
-    glow = Glow(GlowConfig(image_size=8, levels=2, steps=1, hidden=4))
-    ICTM(ICTMConfig(couplings=1, width=4), glow.latent_shapes, 4)
+    ICTM(ICTMConfig(couplings=1, width=4), Glow(GlowConfig(image_size=8, levels=2, steps=1, hidden=4)).latent_shapes, 4)
     assert torch.equal(torch.get_rng_state(), before)
 
 

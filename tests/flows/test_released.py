@@ -36,9 +36,8 @@ def test_it_can_be_trained_on(tmp_path, demo_faces_folder):
     shutil.copytree(demo_faces_folder, run / "faces")
     start = FOLDER / "authors-0.pt"
     parameters = {"preset": "smoke", "runs_root": tmp_path, "progress": False, "init_from": start, "iterations": 6}
-    settings = ageflow.settings("train_glow", parameters | {"learning_rate": 1e-3, "log_every": 1})
     with pytest.warns(UserWarning, match=r"shape of .*authors-0.pt.*hidden = 8"):
-        folder = train_glow(settings)
+        folder = train_glow(ageflow.settings("train_glow", parameters | {"learning_rate": 1e-3, "log_every": 1}))
     glow, before = load_glow(folder), ageflow.load_released(start, 32)
     assert glow.config.edges == "ones"
     images = Faces.open(run / "faces").images(slice(32))

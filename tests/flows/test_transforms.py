@@ -152,8 +152,7 @@ def test_weights_kept_while_encoding_follow_every_change():
     step.eval()
     with torch.no_grad():
         first = step(x)[0]
-        back = step.inverse(first)[0]
-        torch.testing.assert_close(back, x, rtol=0, atol=1e-11)
+        torch.testing.assert_close(step.inverse(first)[0], x, rtol=0, atol=1e-11)
         step.actnorm.log_scale += 0.1  # what an optimiser or load_state_dict does
         changed = step(x)[0]
         assert (changed - first).abs().max() > 0.01

@@ -29,8 +29,7 @@ def other_run(runs_root, side=SIDE, **columns):
     """A second run in `runs_root`: the tiny faces again, some columns changed."""
     folder = runs_root / "morph/other/faces"
     write_faces(folder)
-    table = pd.read_parquet(folder / "faces.parquet").assign(**columns)
-    table.to_parquet(folder / "faces.parquet")
+    pd.read_parquet(folder / "faces.parquet").assign(**columns).to_parquet(folder / "faces.parquet")
     pixels = np.load(shard_file(folder, 0))
     if side != SIDE:
         np.save(shard_file(folder, 0), pixels.repeat(side // SIDE, axis=1).repeat(side // SIDE, axis=2))

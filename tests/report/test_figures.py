@@ -85,8 +85,7 @@ def test_a_figure_is_drawn_again_only_where_it_has_changed():
 
 
 def test_figures_show_test_faces_only(runs_root):
-    run = RunFigures(ageflow.settings("figures", parameters(runs_root)))
-    assert set(run.shown.table["split"]) == {"test"}
+    assert set(RunFigures(ageflow.settings("figures", parameters(runs_root))).shown.table["split"]) == {"test"}
 
 
 def test_without_faces_the_error_names_the_notebook(tmp_path):

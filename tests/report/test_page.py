@@ -23,8 +23,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 def write_faces(workspace: Workspace, identities: list[str]) -> None:
     halves = ["train"] * (len(identities) - 1) + ["test"]
-    table = pd.DataFrame({"identity": identities, "split": halves})
-    table.to_parquet(workspace.folder("faces") / "faces.parquet")
+    pd.DataFrame({"identity": identities, "split": halves}).to_parquet(workspace.folder("faces") / "faces.parquet")
     Manifest().write(workspace.path("faces"))
 
 

@@ -50,8 +50,7 @@ def test_colours_differ_for_the_colour_blind(colours, cones):
 
 def test_methods_differ_without_any_colour_and_age_groups_darken_with_age():
     assert len(set(LOOK["dashes"].values())) == len(set(LOOK["markers"].values())) == len(LOOK["markers"])
-    lightness = [seen(colour, "all cones")[0] for colour in GROUP_COLOURS]
-    assert (np.diff(lightness) < -10).all()
+    assert (np.diff([seen(colour, "all cones")[0] for colour in GROUP_COLOURS]) < -10).all()
 
 
 def test_discriminants_separate_held_out_faces_by_group_and_gender(runs_root, faces):

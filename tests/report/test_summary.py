@@ -32,8 +32,7 @@ def test_runs_judged_on_another_set_are_named_by_it_and_not_averaged_with_the_ot
 
 def test_a_run_that_was_trained_again_since_or_has_no_evaluation_is_named(tmp_path: Path):
     save_checkpoint(tmp_path / "0/cacd/r1/glow", 1, {"model.weight": torch.zeros(2)}, Manifest(), {})
-    of_before = FINGERPRINTS | {"glow": "of before"}
-    runs = [evaluated(tmp_path / str(seed), 0.5, fingerprints=of_before) for seed in (0, 1)]
+    runs = [evaluated(tmp_path / str(seed), 0.5, fingerprints=FINGERPRINTS | {"glow": "of before"}) for seed in (0, 1)]
     nothing = Workspace(tmp_path, "cacd", "nothing"), ""
     text = summarise([*runs, nothing], tmp_path)[1].read_text()
     assert text.count("cacd/r1: Not of the run as it is now") == 1

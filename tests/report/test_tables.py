@@ -92,9 +92,8 @@ def test_tables_2_and_4_start_from_the_youngest_group_only(tmp_path):
 
 @pytest.mark.parametrize(("dataset", "papers"), [("morph", {"MORPH"}), ("cacd", {"CACD"}), ("demo", {"MORPH", "CACD"})])
 def test_the_papers_numbers_of_this_data_set_stand_below(tmp_path, dataset, papers):
-    settings = write_evaluation(tmp_path, dataset)
     for number in range(1, 5):
-        table = table_of(settings, number)
+        table = table_of(write_evaluation(tmp_path, dataset), number)
         below = table.numbers[table.numbers["source"].str.startswith("paper")]
         assert set(below["source"]) == {f"paper, {name}, as published" for name in papers}
         expected = published(number)
@@ -254,8 +253,7 @@ def test_a_table_says_which_networks_were_trained_again_since_they_were_judged(t
 def test_table_5_has_what_the_paper_does_not_measure(tmp_path):
     cycle = pd.concat([cycle_rows("ageflow", 1e-6, 0.02), cycle_rows("glow", math.nan, 0.01)])
     continuous = pd.concat([continuous_rows("ageflow", falling=1), continuous_rows("glow", falling=4)])
-    settings = write_evaluation(tmp_path, cycle=cycle, continuous=continuous)
-    table = table_of(settings, 5)
+    table = table_of(write_evaluation(tmp_path, cycle=cycle, continuous=continuous), 5)
     found = numbers_of(table)
     assert found.loc[("inverse_error", "AgeFlow", "mean"), "value"] == pytest.approx(1e-6)
     assert ("inverse_error", "GLOW", "mean") not in found.index, "it has no inverse"

@@ -174,5 +174,4 @@ def distance(first: Path, second: Path) -> float:
 
 def settings_of(step: str, runs_root: Path, run: str = "whole", **values: object) -> Settings:
     """The settings that `command` trains with."""
-    given = {"preset": "smoke", "runs_root": runs_root, "run": run, "progress": False, **values}
-    return ageflow.settings(step, given)
+    return ageflow.settings(step, {"preset": "smoke", "runs_root": runs_root, "run": run, "progress": False, **values})

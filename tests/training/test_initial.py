@@ -129,9 +129,8 @@ def test_a_released_glow_is_loaded_by_itself(root, tmp_path):
     assert (glow.config.bits, ageflow.load_released(file, 32, bits=8).config.bits) == (expected.config.bits, 8)
     with pytest.raises(CheckpointError, match="of faces of 32 pixels: image_size = 64"):
         ageflow.load_released(file, image_size=64)
-    other = release(root / "demo/tiny/ictm", tmp_path / "ictm.safetensors")
     with pytest.raises(CheckpointError, match="holds a translator, not a glow"):
-        ageflow.load_released(other, image_size=32)
+        ageflow.load_released(release(root / "demo/tiny/ictm", tmp_path / "ictm.safetensors"), image_size=32)
 
 
 @pytest.mark.parametrize("network", ["ictm", "no_ictm"])

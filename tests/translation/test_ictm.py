@@ -13,8 +13,7 @@ D = 3 * 16 * 16
 
 def shaken(latent="all", kind=ICTM, dtype=torch.float64, condition="target"):
     torch.manual_seed(0)
-    config = ICTMConfig(latent=latent, couplings=5, width=32, condition=condition)
-    translator = kind(config, SHAPES, groups=4).to(dtype)
+    translator = kind(ICTMConfig(latent=latent, couplings=5, width=32, condition=condition), SHAPES, groups=4).to(dtype)
     with torch.no_grad():
         for parameter in translator.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -87,8 +86,7 @@ def test_a_t_that_knows_the_source_begins_as_the_soft_source_step(kind):
 def test_weights_between_groups_are_an_age_between():
     translator = shaken()
     z = torch.randn(1, D, dtype=torch.float64)
-    onehot = translator(z, torch.tensor([[0.0, 1.0, 0.0, 0.0]]))[0]
-    assert torch.equal(onehot, translator(z, torch.tensor([1]))[0])
+    assert torch.equal(translator(z, torch.tensor([[0.0, 1.0, 0.0, 0.0]]))[0], translator(z, torch.tensor([1]))[0])
     steps = [translator(z, torch.tensor([[0.0, 1 - w, w, 0.0]]))[0] for w in (0.0, 0.25, 0.5, 0.75, 1.0)]
     distances = [(step - steps[0]).norm().item() for step in steps]
     assert distances == sorted(distances)

@@ -55,8 +55,7 @@ def test_latents_that_are_not_kept_are_encoded_when_they_are_asked_for(runs_root
     np.testing.assert_allclose(latents.batch([3, 1]), kept[[3, 1]], atol=4e-3)
     faces = Faces.open(folder_of(runs_root, "faces"))
     np.testing.assert_array_equal(Latents.open(folder_of(runs_root), faces).batch([5]), latents.batch([5]))
-    translator = TranslatorTask(settings_of("train_ictm", runs_root))
-    assert translator.translator_loss(MicroBatch(0, 0, 4, 8))[0].isfinite()
+    assert TranslatorTask(settings_of("train_ictm", runs_root)).translator_loss(MicroBatch(0, 0, 4, 8))[0].isfinite()
     np.testing.assert_array_equal(all_of(encode_faces(settings_of("prototypes", runs_root))), kept)
 
 

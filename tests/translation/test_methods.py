@@ -135,8 +135,7 @@ def test_s_is_t_s_or_else_the_data_set_s_and_glow_needs_no_t(encoded, translator
     def scale(runs_root, **given):
         return load_method("glow", run="tiny", runs_root=runs_root, **given).scale
 
-    default = ageflow.settings("train_ictm", {"dataset": "demo"}).scale
-    assert scale(encoded) == scale(translators) == default == 2.5
+    assert scale(encoded) == scale(translators) == ageflow.settings("train_ictm", {"dataset": "demo"}).scale == 2.5
     assert scale(encoded, scale=1.1) == 1.1
     runs_root = copy_of(translators, tmp_path)
     manifest = Workspace(runs_root, "demo", "tiny").path("ictm", "manifest.json")

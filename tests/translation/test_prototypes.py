@@ -75,7 +75,7 @@ def test_what_cannot_be_averaged_is_named():
     with pytest.raises(ParameterError, match=r"attributes = \['gender', 'height'\]: the faces have no height"):
         average_latents(of, ["gender", "height"], 1)
     nobody = Latents(of.table.assign(group=of.table["group"].replace(2, 3)), of.shards, "glow", "faces")
-    with pytest.raises(ParameterError, match="no training face is in the age groups 41-50:"):
+    with pytest.raises(ParameterError, match=r"training face is in the age groups 41-50: .* with other groups"):
         average_latents(nobody, [], 1)
 
 

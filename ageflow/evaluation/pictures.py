@@ -1,6 +1,5 @@
 """A folder of pictures that another tool made, as a method: what it is to make, and what it made."""
 
-import io
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from ageflow.config import Ablations, ParameterError
 from ageflow.data.faces import Faces
 from ageflow.data.pictures import open_image, read_picture
 from ageflow.evaluation.protocol import held_out_faces, other_groups
-from ageflow.run import files_state, write_atomically
+from ageflow.run import atomic_file, files_state, write_atomically
 from ageflow.translation.methods import Attributes, Method
 from ageflow.work import progress_bar
 
@@ -42,9 +41,8 @@ def export(settings: Ablations, out: Path) -> pd.DataFrame:
     faces = held_out_faces(settings)
     names = [f"{_INPUTS}/{face}.png" for face in faces.table["face"]]
     for row in progress_bar(range(len(faces)), unit="face", title="writing", show=settings.progress):
-        content = io.BytesIO()
-        Image.fromarray(faces.images([row])[0].permute(1, 2, 0).contiguous().numpy()).save(content, "PNG")
-        write_atomically(out / names[row], content.getvalue())
+        with atomic_file(out / names[row]) as file:
+            Image.fromarray(faces.images([row])[0].permute(1, 2, 0).contiguous().numpy()).save(file, "PNG")
     rows, targets = other_groups(faces)
     table = faces.table[["face", *faces.attributes]].iloc[rows].reset_index(drop=True)
     table = table.assign(input=np.array(names)[rows], source=faces.groups[rows], target=targets)

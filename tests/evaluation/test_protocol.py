@@ -87,10 +87,6 @@ def repainted_as_men(x, target, source):
     return x
 
 
-def broken(x, target, source):
-    return torch.full_like(x, torch.nan)
-
-
 def of_the_age(x, weights, source):
     return torch.einsum("bg,gchw->bchw", weights, LEVELS).expand(x.shape)
 
@@ -169,11 +165,20 @@ def test_a_method_that_makes_women_men_preserves_the_gender_of_men_only(judged):
         attribute_scores(rows, "race")
 
 
-def test_faces_that_are_not_finite_stop_the_evaluation(judged):
-    with pytest.raises(
-        FloatingPointError, match=r"method 'm', translating, made 10 of 10 faces not finite, first face0000"
-    ):
-        judged(broken)
+@pytest.mark.parametrize(
+    ("paint", "said"),
+    [
+        (lambda x, target, source: torch.full_like(x, torch.nan), "10 of 10 faces not finite, first face0000"),
+        (lambda x, target, source: x * 255, r"torch.float32 \(10, 3, 32, 32\), 0 to 2..: expected a float tensor"),
+        (lambda x, target, source: x * 2 - 1, r"torch.float32 \(10, 3, 32, 32\), -"),
+        (lambda x, target, source: x[:0, :, :8], r"torch.float32 \(0, 3, 8, 32\): expected a float tensor \(10, 3, 32"),
+        (lambda x, target, source: x.numpy(), "ndarray: expected a float tensor"),
+        (lambda x, target, source: target.zero_(), r"torch.int64 \(10,\)"),
+    ],
+)
+def test_what_is_no_face_stops_the_evaluation(judged, paint, said):
+    with pytest.raises((FloatingPointError, ValueError), match=f"method 'm', translating, made {said}"):
+        judged(paint)
 
 
 def test_a_choice_of_faces_is_judged_on_its_own_and_a_label_the_classifier_does_not_know_is_not_held_against_it(

@@ -34,9 +34,8 @@ def prepared(folder: Path, pictures: list[Image.Image], table: str, dataset: str
 def test_ages_are_taken_where_one_group_is_meant(written, age):
     table, rejected = checked(Reading(pd.DataFrame({"file": ["a"], "age": [written]}), Path()))
     assert table["age"].tolist() == ([] if age is None else [age])
-    assert all(
-        repr(written) in line.reason and ("group" in line.reason or "not a number" in line.reason) for line in rejected
-    )
+    reasons = [line.reason for line in rejected]
+    assert all(repr(written) in reason and ("group" in reason or "not a number" in reason) for reason in reasons)
 
 
 def test_people_and_pictures_are_in_one_half_and_the_card_says_what_was_joined(tmp_path, pictures):

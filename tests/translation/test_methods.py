@@ -97,9 +97,7 @@ def test_a_face_is_encoded_once_for_all_its_targets(method, given, monkeypatch):
     "target", [torch.tensor([1, 2]), torch.tensor([25, 30, 60]), torch.tensor([25.0, 30.0, 60.0]), "51+", [[1, 0, 0]]]
 )
 def test_a_target_that_is_none_is_named(method, given, target):
-    with pytest.raises(
-        ValueError, match=r"(?s)^age groups = .* for 3 faces: expected int .* from 0 to 3.*age_to_weights"
-    ):
+    with pytest.raises(ValueError, match=r"(?s)^age groups = .* 3 faces: expected int .* from 0 to 3.*age_to_weights"):
         method.translate(given[0], target, **given[1])
 
 

@@ -31,14 +31,8 @@ def six() -> Image.Image:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The part of the command line that names a small run."""
-    return [
-        "--run",
-        "tiny",
-        "--runs-root",
-        str(tiny.tiny_run(tmp_path_factory.getbasetemp() / "tiny")),
-        "--method",
-        "glow",
-    ]
+    runs_root = tiny.tiny_run(tmp_path_factory.getbasetemp() / "tiny")
+    return ["--run", "tiny", "--runs-root", str(runs_root), "--method", "glow"]
 
 
 @pytest.fixture
@@ -86,7 +80,8 @@ def test_every_file_is_in_the_table_and_a_second_call_makes_nothing_anew(run, al
             assert 20 < float(row["age_before"]) < 60 > float(row["age_after"]) > 20
             assert -1 <= float(row["cosine"]) <= 1
             assert Image.open(out / row["output"]).size == (tiny.SIDE, tiny.SIDE)
-            assert Image.open(out / row["pasted"]).size == open_image(Path(file).read_bytes()).size
+            assert (pasted := Image.open(out / row["pasted"])).size == open_image(Path(file).read_bytes()).size
+            assert np.ptp(np.asarray(pasted), axis=2).any() == ("grey" not in file)
     (sheet,) = (out / "sheets").iterdir()
     assert Image.open(sheet).size == (15 * 64, 3 * 78)
 
@@ -96,6 +91,41 @@ def test_every_file_is_in_the_table_and_a_second_call_makes_nothing_anew(run, al
     anew = {path.parent.name for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert anew == {changed.name}
     assert len(table(out)) == len(rows)
+
+
+def test_what_an_earlier_call_made_is_never_lost_mixed_or_aged_again(run, tmp_path, capsys):
+    a, b, out = (str(tmp_path / name) for name in ("a", "b", "b/aged"))
+    for file in ("a/one.png", "b/one.png", "b/x", "a/x/y"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (six() if file == "a/one.png" else astronaut()).save(tmp_path / file, "PNG")
+    assert main([b, "--to", "30", "--out", out, *run]) == 0
+    made = {path: path.read_bytes() for path in Path(out).rglob("*.*") if path.is_file()}
+    for more, said in {
+        a: "b/one.png, too",
+        f"{b} --method glow+attribute": "method: 'glow' → 'glow+attribute'",
+    }.items():
+        assert main(["--to", "30", "--out", out, *run, *more.split()]) == 2
+        assert said in capsys.readouterr().err
+        assert made == {path: path.read_bytes() for path in Path(out).rglob("*.*") if path.is_file()}
+    assert main([a, b, "--to", "57", "--out", out, *run]) == 0
+    assert len({(row["file"], row["target"]) for row in table(Path(out))}) == 4 * 2
+    assert len({row["output"] for row in table(Path(out))}) == 2 * (6 + 3), "none overwrote another"
+    assert main([b, "--to", "57", "--out", f"{b}/other", *run]) == 0
+    assert {row["file"] for row in table(tmp_path / "b/other")} == {f"{b}/one.png", f"{b}/x"}
+    assert f"{out} is left out" in capsys.readouterr().err
+
+
+def test_a_target_that_a_face_does_not_go_to_leaves_the_others(run, tmp_path, monkeypatch, capsys):
+    code = "pairs = {(0, 1), (1, 2), (2, 3)}; __init__ = print; translate = lambda self, images, *_: images / 255"
+    (tmp_path / "near.py").write_text(f"import ageflow\n\n\nclass Near(ageflow.Method): {code}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    astronaut().save(tmp_path / "me.png")
+    command = [f"{tmp_path}/me.png", "--out", f"{tmp_path}/aged", *run, "--method", "near:Near", "--paste-back"]
+    assert main([*command, "--to", "25", "35", "45", "57"]) == 0
+    assert "1 faces of 1 photos, 0 files without, 3 times" in capsys.readouterr().out
+    rows = table(tmp_path / "aged")
+    assert sorted("Near does not go from" in row["reason"] for row in rows) == [False, True, True, True]
+    assert [bool(row["output"] and row["pasted"]) for row in rows] == [not row["reason"] for row in rows]
 
 
 def test_memory_does_not_grow_with_the_number_of_photographs(run, tmp_path):
@@ -146,10 +176,8 @@ def test_a_change_lands_where_the_face_was_cut_out(a: complex):
     """A bright spot at (22, 30) of the aligned face, in a photograph much finer, coarser, and smaller than the face."""
     photo, b, spot = Image.new("RGB", (1200, 1100), (9, 90, 200)), 600 + 500j - a * (22 + 30j), np.indices((64, 64))
     before = np.full((64, 64, 3), 90, np.uint8)
-    after = before + (60 * np.exp(-((spot[1] + 0.5 - 22) ** 2 + (spot[0] + 0.5 - 30) ** 2) / 9))[..., None].astype(
-        np.uint8
-    )
-    paste_change(photo, (a, b), before, after)
+    bright = 60 * np.exp(-((spot[1] + 0.5 - 22) ** 2 + (spot[0] + 0.5 - 30) ** 2) / 9)
+    paste_change(photo, (a, b), before, before + bright[..., None].astype(np.uint8))
     gain = np.asarray(photo)[..., 1].astype(float) - 90
     y, x = np.indices(gain.shape) + 0.5
     found = ((gain * x).sum() / gain.sum(), (gain * y).sum() / gain.sum())
@@ -177,6 +205,6 @@ def test_a_wrong_command_is_explained_before_anything_is_written(run, album, tmp
     assert "age = 90: expected 20 to 70 years" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main([photo, "--out", str(out), "--to", "old"])
-    assert "'old': expected years" in capsys.readouterr().err
+    assert "invalid float value: 'old'" in capsys.readouterr().err
     assert not out.exists()
     assert (data / "faces.csv").read_text() == "file,age\na.jpg,34\n"

@@ -90,11 +90,9 @@ def test_a_step_leaves_nothing_on_the_cpu_and_does_not_wait(translators, step):
 
 
 @pytest.mark.parametrize(("memory", "precision"), [("plain", "fp32"), ("checkpoint", "bf16"), ("reversible", "fp32")])
-@pytest.mark.parametrize(
-    ("coupling", "prior", "edges"), [("additive", "standard", "zeros"), ("affine", "learned", "ones")]
-)
-def test_networks_compute_on_their_device(memory, precision, coupling, prior, edges):
-    shape = {"coupling": coupling, "prior": prior, "edges": edges, "memory": memory, "precision": precision}
+@pytest.mark.parametrize("kinds", [("additive", "standard", "zeros"), ("affine", "learned", "ones")])
+def test_networks_compute_on_their_device(memory, precision, kinds):
+    shape = dict(zip(("coupling", "prior", "edges"), kinds, strict=True)) | {"memory": memory, "precision": precision}
     with fake_cuda() as gpu:
         glow = known_on_the_host(Glow(GlowConfig(image_size=16, levels=2, steps=2, hidden=8, **shape)).to("cuda"))
         translator = ICTM(ICTMConfig(couplings=2, width=8), glow.latent_shapes).to("cuda")

@@ -56,16 +56,12 @@ class BaselineMethod(Method):
         target = as_weights(target, model.groups, faces=len(x)).to(x)
         source = None if source is None else as_weights(source, model.groups, faces=len(x)).to(x)
         if not self.continuous and (target.max(1).values < 0.999).any():
-            raise ValueError(
-                f"a target between age groups: {self.title} has a network for each group; pass groups, int [B]"
-            )
+            raise ValueError(f"a target between age groups: {self.title} has a network a group; pass groups, int [B]")
         if self.pairs is not None:
             asked = {*zip(source.argmax(1).tolist(), target.argmax(1).tolist(), strict=True)}
             if other := sorted(asked - self.pairs):
                 known = ", ".join(f"{a} to {b}" for a, b in sorted(self.pairs))
-                raise ValueError(
-                    f"from age group {other[0][0]} to {other[0][1]}: {self.title} was made for {known} only"
-                )
+                raise ValueError(f"from age group {other[0][0]} to {other[0][1]}: {self.title} was made for {known}")
         return (model.generate(x, target, source, self._labels(attributes, len(x)).to(x)) + 1) / 2
 
     def _labels(self, attributes: Attributes, count: int) -> Tensor:

@@ -29,6 +29,8 @@ def paste_change(
     """
     a, b = similarity
     half, change = len(before) / 2, after.astype(np.float32) - before
+    if (before == before[..., :1]).all():  # a grey photograph stays grey
+        change[:] = change.mean(axis=-1, keepdims=True)
     fewer = max(1, int(1 / abs(a)))  # where the photograph is coarser than the face, the change is averaged
     channels = [Image.fromarray(np.ascontiguousarray(channel)).reduce(fewer) for channel in change.transpose(2, 0, 1)]
     centre, radius = a * half * (1 + 1j) + b, abs(a) * half

@@ -95,13 +95,13 @@ class AgeGroups:
             raise ValueError(f"ages must be finite numbers of years, found {years[~np.isfinite(years)].ravel()[:3]}")
         return np.searchsorted(self.bounds, np.floor(years), side="left").astype(np.int64)
 
-    def require(self, theirs: "AgeGroups", whose: str, do: str) -> None:
-        """Refuse what has other groups: `whose` it is, and what to `do`.
+    def require(self, theirs: "AgeGroups | None", whose: str, do: str) -> None:
+        """Refuse what has other groups: `whose` it is, and what to `do`; None goes with any.
 
         Raises:
             ParameterError: the groups differ.
         """
-        if theirs != self:
+        if theirs not in (None, self):
             what = f"{whose} has the age groups {', '.join(theirs.labels)}, and the faces have {', '.join(self.labels)}"
             raise ParameterError(f"{what}: {do}")
 

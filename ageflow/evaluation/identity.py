@@ -226,9 +226,8 @@ def _values_fed(model: bytes, entry: str) -> tuple[float, float]:
         elif kind not in (b"Identity", b"Cast"):
             break
     middle = -shift / scale
-    if (
-        abs(scale) < 0.05 or middle > 2
-    ):  # 1/128, 1/255, or these over a standard deviation of 0.2; or folded into the layer
+    # 1/128, 1/255, or these over a standard deviation of 0.2; or folded into the layer
+    if abs(scale) < 0.05 or middle > 2:
         return 127.5, 127.5
     return (0.5, 0.5) if middle > 0.25 else (0.0, 1.0)
 

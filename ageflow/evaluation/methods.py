@@ -52,7 +52,10 @@ def _own(name: str, workspace: Workspace, device: str) -> Method:
     kind = own_class(name)
     if not issubclass(kind, Method):
         raise ParameterError(f"{name!r} is no ageflow.Method: derive the class from it (docs/method.md)")
-    method = kind(workspace, device_of(device))
+    try:
+        method = kind(workspace, device_of(device))
+    except TypeError as error:
+        raise ParameterError(f"{name!r}: {error}; it needs __init__(self, workspace, device) and translate") from error
     method.title = method.title or kind.__name__
     # By names that the evaluation's own fingerprints do not have.
     source = {"own/source": digest(made_of(name).read_bytes())}

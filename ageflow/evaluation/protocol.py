@@ -9,7 +9,7 @@ import base64
 import io
 import itertools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,33 +150,49 @@ def translate(method: Method, faces: Faces, rows: np.ndarray, targets: Tensor) -
 
     Raises:
         FloatingPointError: the method made a face that is not finite.
-        ValueError: what it made are no faces of this size with values in [0, 1].
+        ValueError: what it made are no such faces.
     """
-    if method.age_groups is not None:
-        what = f"the method {method.name}"
-        faces.age_groups.require(method.age_groups, what, "train it on these faces, with restart=True")
-    images = method.translate_faces(faces, rows, targets, _known(faces, rows))
+    do = "train it on these faces, with restart=True"
+    faces.age_groups.require(method.age_groups, f"the method {method.name}", do)
+    # What a method does to what it is given must not reach the rows' own targets.
+    made = method.translate_faces(faces, rows, targets.clone(), _known(faces, rows))
+    return checked(method, made, faces.image_size, faces.table["face"].iloc[rows])
+
+
+def checked(method: Method, made: Any, side: int, names: Sequence, doing: str = "translating") -> Tensor:
+    """What a method made of faces, once it is known to be faces.
+
+    Arguments:
+        method: the method; anybody's.
+        made: what it returned.
+        side: of the faces, pixels.
+        names: of the faces that it was to make, [B].
+        doing: what it was asked for.
+
+    Returns:
+        The same: float [B,3,S,S], [0,1] up to rounding.
+
+    Raises:
+        FloatingPointError, ValueError: as `translate`.
+    """
+    shape, right = (len(names), 3, side, side), isinstance(made, Tensor) and made.is_floating_point()
+    found = f"{made.dtype} {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
     # A flow's values may lie outside, and are clamped.
-    outside = not isinstance(method, LatentMethod) and ((images < -0.1) | (images > 1.1)).float().mean() > 0.2
-    shape = (len(rows), 3, faces.image_size, faces.image_size)
-    if outside or not images.is_floating_point() or images.shape != shape:
-        found = f"{images.dtype} {tuple(images.shape)}, {images.min():g} to {images.max():g}"
-        raise ValueError(f"method {method.name!r} made {found}: expected float faces {shape} in [0, 1]")
-    _refuse_non_finite(images, method, "translating", faces, rows)
-    return images
+    if right and not isinstance(method, LatentMethod) and ((made < -0.1) | (made > 1.1)).float().mean() > 0.2:
+        right, found = False, f"{found}, {made.min():g} to {made.max():g}"
+    if not right or made.shape != shape:
+        raise ValueError(f"method {method.name!r}, {doing}, made {found}: expected a float tensor {shape} in [0, 1]")
+    finite = torch.isfinite(made).flatten(1).all(dim=1).tolist()
+    if not all(finite):
+        what = f"{finite.count(False)} of {len(names)} faces not finite, first {[*names][finite.index(False)]}"
+        raise FloatingPointError(f"method {method.name!r}, {doing}, made {what}: train it again")
+    return made
 
 
 def _known(faces: Faces, rows: np.ndarray) -> dict[str, Any]:
     """What a method may ask about faces: their own groups, and their attributes."""
     attributes = {name: faces.table[name].iloc[rows].tolist() for name in ATTRIBUTES if name in faces.table}
     return {"source": torch.from_numpy(faces.groups[rows]), "attributes": attributes}
-
-
-def _refuse_non_finite(images: Tensor, method: Method, doing: str, faces: Faces, rows: np.ndarray) -> None:
-    broken = ~torch.isfinite(images).flatten(1).all(dim=1).cpu().numpy()
-    if broken.any():
-        made = f"{broken.sum()} of {len(rows)} faces not finite, first {faces.table['face'].iloc[rows[broken][0]]}"
-        raise FloatingPointError(f"method {method.name!r}, {doing}, made {made}: train it again")
 
 
 def _about(method: str, faces: Faces, rows: np.ndarray, **columns: np.ndarray) -> Rows:
@@ -268,7 +284,7 @@ def cycle_errors(method: Method, faces: Faces, batches: Batches) -> Rows:
         rows, targets = rows[back], targets[back]
 
     def measure(some: slice) -> Rows:
-        own, images, target = rows[some], faces.images(rows[some]), torch.from_numpy(targets[some])
+        own, images, target = rows[some], faces.images(rows[some]), torch.tensor(targets[some])
         known = _known(faces, own)
         known["source"] = method.own_ages(images, known["source"])
         there = to_uint8(translate(method, faces, own, target))
@@ -279,7 +295,7 @@ def cycle_errors(method: Method, faces: Faces, batches: Batches) -> Rows:
             back["inverse"] = method.glow.decode(z)
         compared = dict.fromkeys(CYCLE_COLUMNS, np.full(len(own), np.nan))
         for way, returned in back.items():
-            _refuse_non_finite(returned, method, f"coming back by the {way}", faces, own)
+            checked(method, returned, faces.image_size, faces.table["face"].iloc[own], f"coming back by the {way}")
             error = (returned.cpu() - images.float() / 255).abs().flatten(1).mean(dim=1).double()
             equal = (to_uint8(returned.cpu()) == images).flatten(1).double().mean(dim=1)
             compared |= {f"{way}_error": error.numpy(), f"{way}_equal": 100 * equal.numpy()}

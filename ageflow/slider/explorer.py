@@ -21,6 +21,7 @@ from ageflow.data.records import PAPER_GROUPS, AgeGroups
 from ageflow.device import device_of
 from ageflow.evaluation.identity import Embedder, load_embedder, refuse_alike
 from ageflow.evaluation.methods import load_method
+from ageflow.evaluation.protocol import checked
 from ageflow.flows.glow import load_glow, to_uint8
 from ageflow.run import Manifest, Workspace
 from ageflow.translation.ages import age_to_weights
@@ -181,17 +182,20 @@ class Explorer:
 
         Raises:
             ParameterError: the method has no such strength, or does not go from the face's group to that.
+            FloatingPointError, ValueError: what it made are no faces; as `checked`.
         """
         method, portrait, count = self.method(view.method).at(view.strength), view.portrait, len(ages)
         if isinstance(method, LatentMethod):
-            return to_uint8(self.glow.decode(method.move(*self._to_move(method, portrait, ages)))).cpu()
-        source, groups = int(self.age_groups.of(portrait.own_age)), self.age_groups.of(ages)
-        if other := [target for target in groups.tolist() if method.pairs and (source, target) not in method.pairs]:
-            labels = self.age_groups.labels
-            raise ParameterError(f"{method.title} does not go from {labels[source]} to {labels[other[0]]}")
-        target = self._weights(ages) if method.continuous else torch.tensor(groups)
-        images, sources = portrait.image.expand(count, -1, -1, -1), torch.full((count,), source)
-        return to_uint8(method.translate(images, target, sources, portrait.known(count))).cpu()
+            made = self.glow.decode(method.move(*self._to_move(method, portrait, ages)))
+        else:
+            source, groups = int(self.age_groups.of(portrait.own_age)), self.age_groups.of(ages)
+            if other := [target for target in groups.tolist() if method.pairs and (source, target) not in method.pairs]:
+                labels = self.age_groups.labels
+                raise ParameterError(f"{method.title} does not go from {labels[source]} to {labels[other[0]]}")
+            target = self._weights(ages) if method.continuous else torch.tensor(groups)
+            images, sources = portrait.image.repeat(count, 1, 1, 1), torch.full((count,), source)  # its own, to change
+            made = method.translate(images, target, sources, portrait.known(count))
+        return to_uint8(checked(method, made, self.faces.image_size, [f"at {age:g}" for age in ages])).cpu()
 
     def prepare(self) -> dict[str, str]:
         """Load all that the settings' method and the judges need; returns fingerprints of it.
@@ -265,9 +269,8 @@ class Explorer:
     def _load_method(self, name: str) -> Method:
         chosen = self.settings
         method = load_method(name, chosen.dataset, chosen.run, chosen.runs_root, chosen.device)
-        if method.age_groups is not None:
-            what = f"the method {name}"
-            self.age_groups.require(method.age_groups, what, "train it on these faces, with restart=True")
+        do = "train it on these faces, with restart=True"
+        self.age_groups.require(method.age_groups, f"the method {name}", do)
         if isinstance(method, LatentMethod):
             method.glow = self.glow  # one for all
         return method

@@ -30,7 +30,7 @@ from ageflow.translation.ages import age_to_weights
 from ageflow.translation.methods import METHODS
 
 # Errors whose messages are written for a person; any other is a fault of this kit, and its traceback goes to the log.
-_EXPECTED = (ValueError, FileNotFoundError, CheckpointError)
+_EXPECTED = (ValueError, FileNotFoundError, CheckpointError, FloatingPointError)
 _SHOWN, _STRIP, _THUMBNAIL = 256, 128, 64  # CSS pixels of a face
 _PAGE = 12  # faces to choose from at a time
 _DIFFERENCE = 2  # times that a difference of two faces is enlarged
@@ -101,9 +101,7 @@ class AgeSlider(widgets.VBox):
             control.observe(lambda _: self._move(), "value")
         for place, button in enumerate(of.thumbnails):
             button.on_click(lambda _, place=place: self._choose(self._face(place)))
-        of.own_age.on_click(
-            lambda _: setattr(of.age, "value", self.portrait.own_age if self.portrait else of.age.value)
-        )
+        of.own_age.on_click(lambda _: self.portrait and setattr(of.age, "value", self.portrait.own_age))
         for kind, button in of.save.items():
             button.on_click(lambda _, kind=kind: self._offer(kind))
         self._open(settings, settings.photo)
@@ -260,14 +258,12 @@ class AgeSlider(widgets.VBox):
             self._strip_view = strip_view
         judged = explorer.workspace.has("classifiers")
         age = f"{explorer.estimate(shown)[0]:.0f}" if judged else "unknown: run 05_train_classifiers.ipynb"
-        cosine = (
-            f"cosine to the face before {explorer.cosines(portrait, shown[None])[0]:.3f} ({explorer.embedder.name})"
-        )
+        same = f"cosine to the face before {explorer.cosines(portrait, shown[None])[0]:.3f} ({explorer.embedder.name})"
         returned = "no way back: this method has no inverse"
         if (back := explorer.back(view)) is not None:
             error, differ = (back * 255 - portrait.image).abs().max(), (to_uint8(back) != portrait.image).sum()
             returned = f"there and back: largest error {error:.1g} of 255, {differ} of {back.numel()} values differ"
-        of.readings.value = " · ".join([cosine, f"estimated age {age}", returned])
+        of.readings.value = " · ".join([same, f"estimated age {age}", returned])
 
     @contextmanager
     def _problems_shown(self, named: str = "", of: View | None = None) -> Iterator[None]:

@@ -4,7 +4,6 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -304,8 +303,10 @@ def load_latent_method(
     glow_folder = workspace.require("glow")
     weights = {"glow": fingerprint(glow_folder)}
     glow, folder = load_glow(glow_folder, device), workspace.require(PARTS[name])
-    load_prototypes = partial(Prototypes.load, workspace.path("prototypes"), glow=weights["glow"])
     reader = None
+
+    def load_prototypes() -> Prototypes:
+        return Prototypes.load(workspace.require("prototypes"), glow=weights["glow"])
 
     def read_by(c: Path, scale: float, visible: Callable[[Tensor], Tensor] | None = None) -> tuple[Reader, str]:
         decoded_age = DecodedAge(glow, load_classifier(c, device))
@@ -322,9 +323,8 @@ def load_latent_method(
         load_state(translator, folder, "translator")  # the averaged weights
         translator.to(device_of(device)).eval().requires_grad_(False)
         if config.condition == "source_aware":
-            reader, weights["decoded_age"] = read_by(
-                workspace.require("decoded_age"), trained.settings["scale"], translator.visible.only
-            )
+            c, scale = workspace.require("decoded_age"), trained.settings["scale"]
+            reader, weights["decoded_age"] = read_by(c, scale, translator.visible.only)
             weights["prototypes"] = reader.prototypes.fingerprint  # of which its steps are
             if other := [part for part in ("decoded_age", "prototypes") if trained.inputs[part] != weights[part]]:
                 raise CheckpointError(f"{folder} was trained with other {' and '.join(other)}: train with restart=True")

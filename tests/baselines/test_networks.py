@@ -70,9 +70,8 @@ def test_all_parameters_learn_and_a_weight_of_zero_removes_its_loss(name: str, t
     every = losses_of(task)
     for key, losses in every.items():
         network = task.model.objectives()[key][0]
-        found = torch.autograd.grad(
-            total_loss(losses, {}), list(network.parameters()), allow_unused=True, retain_graph=True
-        )
+        loss, weights = total_loss(losses, {}), list(network.parameters())
+        found = torch.autograd.grad(loss, weights, allow_unused=True, retain_graph=True)
         assert all(gradient is not None for gradient in found), key
     losses = every["G"]
     assert set(losses) == set(task.model.recipe.weights), "a loss for every weight"

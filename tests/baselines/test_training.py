@@ -127,10 +127,8 @@ def test_an_attribute_that_it_was_not_trained_with_is_refused(trained, faces):
 
 
 def test_dual_acgan_leaves_a_face_of_the_target_group_as_it_is(trained, faces):
-    images = faces.images([0, 1])
-    same = load_baseline("dual_acgan", trained, "cpu").translate(
-        images, torch.tensor([1, 1]), source=torch.tensor([1, 1])
-    )
+    images, group = faces.images([0, 1]), torch.tensor([1, 1])
+    same = load_baseline("dual_acgan", trained, "cpu").translate(images, group, source=group)
     torch.testing.assert_close(same, images / 255, atol=1e-5, rtol=0)
 
 

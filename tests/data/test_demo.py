@@ -31,9 +31,7 @@ def test_exactly_as_many_faces_as_asked_for_and_a_larger_set_begins_with_a_small
     assert len(listed) == len(set(listed))
     assert set(listed) <= drawn
     last = max(listed)
-    assert {file for file in drawn if file <= last} == set(listed), (
-        "a drawn face is accepted or rejected, never dropped"
-    )
+    assert {file for file in drawn if file <= last} == set(listed), "a drawn face is accepted or rejected, not dropped"
 
 
 def test_the_seed_draws_the_same_faces_into_an_empty_cache(smoke_workspace, tmp_path: Path):

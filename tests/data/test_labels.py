@@ -36,7 +36,7 @@ def test_ages_are_taken_where_one_group_is_meant(written, age):
     table, rejected = checked(Reading(pd.DataFrame({"file": ["a"], "age": [written]}), Path()))
     assert table["age"].tolist() == ([] if age is None else [age])
     reasons = [line.reason for line in rejected]
-    assert all(repr(written) in reason and re.search("group|not a number", reason) for reason in reasons)
+    assert all(repr(written) in reason and ("group" in reason or "not a number" in reason) for reason in reasons)
 
 
 def test_people_and_pictures_are_in_one_half_and_the_card_says_what_was_joined(tmp_path, pictures):

@@ -56,9 +56,8 @@ def test_notebook_01_turns_the_tree_into_faces_and_loses_nothing(dataset, tmp_pa
     with_row = [(file, row) for file, row in found if row is not None]
     if tree.rows is not None:
         assert len({row for _, row in with_row}) + len(tree.accepted) == tree.rows, "each row once"
-    once = Counter(
-        [*tree.accepted.keys() | {file for file, _ in with_row}, *(file for file, row in found if row is None)]
-    )
+    without = [file for file, row in found if row is None]
+    once = Counter([*tree.accepted.keys() | {file for file, _ in with_row}, *without])
     assert {file: once[file] for file in tree.on_disk()} == dict.fromkeys(tree.on_disk(), 1), "each file once"
     nameless = sum(file == labels[0] for file, labels in tree.accepted.items())
     assert f"without a name: {nameless};" in (faces.folder / "data.md").read_text()
@@ -178,9 +177,7 @@ def test_labels_are_found_wherever_people_keep_them(tmp_path, dataset, data_root
     assert reading.rejections == []
 
 
-@pytest.mark.parametrize(
-    "names", [("random_train", "random_test"), ("a", "b", "c"), ("x/morph_2008_nonCommercial",) * 2]
-)
+@pytest.mark.parametrize("names", [("random_train", "random_test"), tuple("abc"), ("x/morph_2008_nonCommercial",) * 2])
 def test_several_tables_are_read_together_and_what_is_not_read_is_named(tmp_path, names):
     rows = {f"00000{number}_1M54.JPG": "BWA"[number] for number in range(len(names))}
     tables = {f"{number if '/' in name else ''}{name}.csv": "" for number, name in enumerate(names)}

@@ -206,8 +206,7 @@ def test_killed_and_stopped_again_and_again_it_comes_to_the_same_files_and_judge
     # ages, its 12 at another strength.
     needed, stops = 2 + 2 * (5 + 2 * 3 + 9 + 3), 0
     looks["times"] = 5  # by the process that is killed: the real faces, and three batches of the method
-    command = [sys.executable, "-c", KILLED.format(looks=5, run=str(run))]
-    killed = subprocess.run(command, capture_output=True, text=True)
+    killed = subprocess.run([sys.executable, "-c", KILLED.format(looks=5, run=run)], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(list((folder_of(run) / "glow.parts").glob("*.json"))) == 3
     while stops < needed:
@@ -251,9 +250,7 @@ def test_on_another_run_s_faces_it_judges_its_test_faces_of_people_new_to_this_r
     """Of the other's first 18 people, all of them test people, 14 are in this run's training half."""
     other = other_faces(run, split=lambda table: np.where(table["identity"] < "person18", "test", "train"))
     settings = settings_of(run, evaluation_faces=None, external="morph/other")
-    with pytest.warns(
-        UserWarning, match="left out are 56 of 72 test faces of external = .*people that this run was trained on"
-    ):
+    with pytest.warns(UserWarning, match="left out are 56 of 72 test faces of external = .* this run was trained on"):
         rows = Evaluation(settings).judged("glow").rows
     assert set(rows["identity"]) == {"person00", "person05", "person10", "person15"}
     assert len(rows) == 4 * 4 * 3

@@ -91,9 +91,8 @@ def test_dlib_embeds_alike_whatever_the_batch_and_the_type_and_verifies_by_dista
     assert not torch.allclose(descriptors.norm(dim=1), torch.ones(5), atol=0.05)  # 0.6 is no distance of unit vectors
     parts = [embedder.descriptors(images[:2]), embedder.descriptors(images[2:])]
     assert torch.allclose(torch.cat(parts), descriptors, atol=1e-5)
-    assert torch.allclose(
-        embedder(images.float() / 255), descriptors / descriptors.norm(dim=1, keepdim=True), atol=1e-6
-    )
+    units = descriptors / descriptors.norm(dim=1, keepdim=True)
+    assert torch.allclose(embedder(images.float() / 255), units, atol=1e-6)
     assert embedder(images[:0]).shape == (0, 128)
 
     step = torch.zeros(128)

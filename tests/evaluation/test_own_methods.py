@@ -52,8 +52,7 @@ def test_a_folder_made_by_another_tool_has_its_row_in_table_1(run, tmp_path, cap
         assert protocol.main(["export", *command[:-1], faces, "--out", str(out)]) == 2
         assert "is not of this export: name an empty folder" in capsys.readouterr().err
     wanted = pd.read_csv(todo / "faces.csv")
-    outputs = [f"{face}_{to}.png" for face, to in zip(wanted.face, wanted.target, strict=True)]
-    assert wanted["output"].tolist() == outputs
+    assert wanted["output"].equals(wanted["face"] + "_" + wanted["target"].astype(str) + ".png")
     for row in wanted.itertuples():  # the other tool
         with Image.open(todo / row.input) as face:
             ImageEnhance.Brightness(face).enhance(1 - 0.15 * (row.target - row.source)).save(done / row.output)
@@ -119,6 +118,10 @@ def test_the_class_of_the_docs_is_judged_and_ages_a_face(run, mine):
     assert younger > older
     with pytest.raises(ageflow.ParameterError, match="Fade has no strengths"):
         explorer.at_age(View(face, 25.0, "mine:Fade", 0.5))
+    explorer.method("mine:Fade").translate = lambda images, *_: images.zero_()
+    with pytest.raises(ValueError, match="'mine:Fade', translating, made torch"):
+        explorer.at_age(View(face, 25.0, "mine:Fade"))
+    assert torch.equal(face.image, explorer.portrait(1).image)
 
     before = load_method("mine:Fade", run="tiny", runs_root=run).weights
     mine.write_text(mine.read_text() + "# other code\n")
@@ -153,7 +156,9 @@ def test_names_that_are_no_method_stop_the_first_cell(run, mine, tmp_path):
             settings_of(run, methods=["glow", name])
         with pytest.raises(ageflow.ParameterError, match=said):
             ageflow.settings("age_slider", {"method": name})
-    mine.write_text("class Fade:\n    pass\n")
-    sys.modules.pop("mine", None)
-    with pytest.raises(ageflow.ParameterError, match=r"no ageflow\.Method"):
-        Evaluation(settings_of(run, methods=["mine:Fade"])).judge_all()
+    odd = {":": "is no ageflow.Method", "(ageflow.Method):": "takes no arguments; it needs __init__.*and translate"}
+    for base, said in (odd | {"(ageflow.Method): __init__ = print;": "abstract class .*; it needs __init__"}).items():
+        mine.write_text(f"import ageflow\n\n\nclass Fade{base} pass\n")
+        sys.modules.pop("mine", None)
+        with pytest.raises(ageflow.ParameterError, match=f"'mine:Fade'.*{said}"):
+            Evaluation(settings_of(run, methods=["mine:Fade"])).judge_all()

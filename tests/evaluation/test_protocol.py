@@ -87,10 +87,6 @@ def repainted_as_men(x, target, source):
     return x
 
 
-def broken(x, target, source):
-    return torch.full_like(x, torch.nan)
-
-
 def of_the_age(x, weights, source):
     return torch.einsum("bg,gchw->bchw", weights, LEVELS).expand(x.shape)
 
@@ -169,11 +165,16 @@ def test_a_method_that_makes_women_men_preserves_the_gender_of_men_only(judged):
         attribute_scores(rows, "race")
 
 
-def test_faces_that_are_not_finite_stop_the_evaluation(judged):
-    with pytest.raises(
-        FloatingPointError, match=r"method 'm', translating, made 10 of 10 faces not finite, first face0000"
-    ):
-        judged(broken)
+def test_what_is_no_face_stops_the_evaluation(judged):
+    for paint, said in {
+        lambda x, target, source: x * torch.nan: "10 of 10 faces not finite, first face0000",
+        lambda x, target, source: x * 255: r"torch.float32 \(10, 3, 32, 32\), .* to 2..: expected a float tensor",
+        lambda x, target, source: x * 2 - 1: r"torch.float32 \(10, 3, 32, 32\), -",
+        lambda x, target, source: x[:0, :, :8]: r"torch.float32 \(0, 3, 8, 32\): expected a float tensor \(10, 3, 32",
+        lambda x, target, source: x.numpy(): "ndarray: expected a float tensor",
+    }.items():
+        with pytest.raises((FloatingPointError, ValueError), match=f"method 'm', translating, made {said}"):
+            judged(paint)
 
 
 def test_a_choice_of_faces_is_judged_on_its_own_and_a_label_the_classifier_does_not_know_is_not_held_against_it(
@@ -290,9 +291,7 @@ def test_the_re_translation_goes_to_the_faces_own_group(runs_root, faces, batche
         ("a", 5, True, [0, 1, 2, 3, 4, *range(10, 23)]),
     ],
 )
-def test_batches_of_other_weights_or_another_size_and_damaged_ones_are_judged_again(
-    tmp_path, made_from, size, damaged, again
-):
+def test_other_weights_another_size_and_damaged_batches_are_judged_again(tmp_path, made_from, size, damaged, again):
     judged, stop_at = [], 10
 
     def judge(some):

@@ -32,9 +32,7 @@ def test_weights_are_one_hot_at_the_centres_and_linear_between():
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_it_is_the_methods_own_translation_whether_ages_are_decoded_together_or_alone(
-    explorer: Explorer, smoke_run: Run, name: str
-):
+def test_it_is_the_methods_own_translation_of_ages_together_or_alone(explorer: Explorer, smoke_run: Run, name: str):
     portrait, ages = explorer.portrait(1), (21.0, 45.5, 65.0)
     method = load_method(name, "demo", "smoke", smoke_run.workspace.runs_root, explorer.settings.device)
     attributes = {key: [value] for key, value in portrait.attributes.items()}

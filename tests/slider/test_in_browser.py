@@ -167,9 +167,8 @@ def drag(page: Page, *ages: float) -> np.ndarray:
     for age in ages:
         page.mouse.move(box["x"] + box["width"] * (age - 20) / 50, box["y"] + box["height"] / 2, steps=4)
         near = "|".join(f"{years:.1f}" for years in (age - 0.5, age, age + 0.5))  # a pixel is not an age
-        page.locator(".ageflow-caption", has_text=re.compile(f"at ({near}):|own age ({near}):")).wait_for(
-            timeout=30_000
-        )
+        caption = re.compile(f"at ({near}):|own age ({near}):")
+        page.locator(".ageflow-caption", has_text=caption).wait_for(timeout=30_000)
         shown = changed(page, shown)
     page.mouse.up()
     page.mouse.move(0, 0)

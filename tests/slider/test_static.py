@@ -28,9 +28,8 @@ def test_papermill_and_an_exported_page_show_the_models_and_the_figure(papermill
     photo, out = tmp_path / "me.png", tmp_path / "out.ipynb"
     astronaut().save(photo)
     given = {"preset": "smoke", "runs_root": smoke_run.workspace.runs_root, "method": "glow", "photo": photo}
-    done = papermill(
-        "09_age_slider.ipynb", str(out), *(word for name, value in given.items() for word in ("-p", name, str(value)))
-    )
+    parameters = (word for name, value in given.items() for word in ("-p", name, str(value)))
+    done = papermill("09_age_slider.ipynb", str(out), *parameters)
     assert done.returncode == 0, done.stderr
     models, slider, figure = outputs_of(out)
     assert "<table" in models["text/html"]

@@ -46,9 +46,8 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 def compare(one: Path, two: Path, columns: list[str], updates: int) -> None:
     """Every update's values are the same within 1e-4, and so are the weights after the last."""
-    first, second = (
-        read_metrics(folder).dropna(subset=columns).set_index("iteration")[columns] for folder in (one, two)
-    )
+    metrics = (read_metrics(folder).dropna(subset=columns).set_index("iteration") for folder in (one, two))
+    first, second = (table[columns] for table in metrics)
     assert first.index.tolist() == second.index.tolist() == list(range(1, updates + 1))
     np.testing.assert_allclose(second, first, rtol=1e-4)
     assert np.ptp(first, axis=0).min() > 1e-3, "it trained"
@@ -172,9 +171,8 @@ def test_a_loss_that_breaks_on_one_process_is_skipped_on_both(root):
     folder = with_faces(root, "faulty").path("glow")
     trained("train_glow", root, "faulty", iterations=2)
     broken = ",".join(map(str, (4, 9, *range(12, 32))))
-    printed = finish(
-        process := start([*TORCHRUN, str(Path(__file__).with_name("faulty_worker.py")), root, broken], root)
-    )
+    worker = str(Path(__file__).with_name("faulty_worker.py"))
+    printed = finish(process := start([*TORCHRUN, worker, root, broken], root))
     assert process.returncode == 0, printed
     assert "back to iteration 10, at 0.5 of the learning rate" in printed
     assert Manifest.read(folder.with_name("glow.1")).details["iterations"] == 2

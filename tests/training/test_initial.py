@@ -213,10 +213,9 @@ def test_a_training_continues_where_a_sweep_writes_out_the_path_of_its_weights(r
         train_glow(settings_of("train_glow", root, run.run, **whole | {"init_from": "other.safetensors"}))
 
 
-@pytest.mark.parametrize(
-    ("step", "part"), [("train_glow", "glow"), ("train_ictm", "ictm"), ("train_classifiers", "classifiers")]
-)
-def test_a_training_continues_when_what_it_began_from_is_gone(root, step, part):
+@pytest.mark.parametrize("part", ["glow", "ictm", "classifiers"])
+def test_a_training_continues_when_what_it_began_from_is_gone(root, part):
+    step = f"train_{part}"
     shutil.copytree(root / "demo/tiny" / part, root / "demo/source" / part)
     run = beside(root, f"source-{step}", *(["glow", "latents", "prototypes"] if step == "train_ictm" else []))
     given = OFTEN | {"init_from": "demo/source"} | (AWARE if step == "train_ictm" else {})

@@ -218,9 +218,7 @@ def test_the_learning_rate_rises_and_falls_linearly(tmp_path):
 
 
 def test_batches_cover_an_epoch_and_depend_on_the_seed():
-    epoch, following = (
-        torch.cat([sample_batch(12, 4, seed=1, number=n) for n in numbers]) for numbers in ((0, 1, 2), (3, 4, 5))
-    )
+    epoch, following = torch.cat([sample_batch(12, 4, seed=1, number=n) for n in range(6)]).chunk(2)
     assert sorted(epoch.tolist()) == sorted(following.tolist()) == list(range(12))
     assert epoch.tolist() != following.tolist()
     assert sample_batch(12, 4, 1, 5).tolist() == following[8:].tolist()

@@ -1,5 +1,6 @@
 """Every method behind one call: it ages faces, takes targets in every form, and refuses what is no face and no age."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -96,9 +97,7 @@ def test_a_face_is_encoded_once_for_all_its_targets(method, given, monkeypatch):
     "target", [torch.tensor([1, 2]), torch.tensor([25, 30, 60]), torch.tensor([25.0, 30.0, 60.0]), "51+", [[1, 0, 0]]]
 )
 def test_a_target_that_is_none_is_named(method, given, target):
-    with pytest.raises(
-        ValueError, match=r"(?s)^age groups = .* for 3 faces: expected int .* from 0 to 3.*age_to_weights"
-    ):
+    with pytest.raises(ValueError, match=r"(?s)^age groups = .* 3 faces: expected int .* from 0 to 3.*age_to_weights"):
         method.translate(given[0], target, **given[1])
 
 
@@ -143,11 +142,14 @@ def test_s_is_t_s_or_else_the_data_set_s_and_glow_needs_no_t(encoded, translator
     assert scale(runs_root) == 1.7
     with pytest.raises(MissingArtefactError, match=r"run 04_train_ictm\.ipynb first"):
         load_method("ageflow", run="tiny", runs_root=encoded)
+    shutil.rmtree(manifest.parents[1] / "prototypes")
+    with pytest.raises(MissingArtefactError, match=r"run 03_prototypes\.ipynb first"):
+        load_method("calibrated", run="tiny", runs_root=runs_root)
 
 
 def test_a_name_that_is_no_method_is_named(translators):
     with pytest.raises(
-        ValueError, match="the methods are glow, glow\\+attribute, soft_source, calibrated, no_ictm, ageflow"
+        ValueError, match=r"methods are glow, glow\+attribute, soft_source, calibrated, no_ictm, ageflow"
     ):
         load_method("stylegan", run="tiny", runs_root=translators)
 

@@ -165,9 +165,8 @@ def test_missing_attributes_are_unknown_one_string_is_of_all_and_a_new_value_is_
     assert p.combination_of({"gender": [None, float("nan"), ""]}, 3).tolist() == [p.any] * 3
     assert p.combination_of({"gender": None}, 2).tolist() == [p.any] * 2
     assert p.combination_of({"gender": "male"}, 3).tolist() == [1, 1, 1]
-    races = Prototypes(
-        p.means, p.cells.rename(columns={"gender": "race"}).replace({"female": "black", "male": "white"}), p.spread
-    )
+    cells = p.cells.rename(columns={"gender": "race"}).replace({"female": "black", "male": "white"})
+    races = Prototypes(p.means, cells, p.spread)
     with pytest.warns(UserWarning, match=r"race \['asian'\] is of no training face: taken as unknown"):
         assert races.combination_of({"race": ["asian", "white"]}, 2).tolist() == [races.any, 1]
     assert races.combination_of({"race": ["White", " BLACK"]}, 2).tolist() == [1, 0], "spelt otherwise"

@@ -200,8 +200,7 @@ def checkpoint_file(folder: Path, iteration: int) -> Path:
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """Every checkpoint of `folder`, (iteration, file), the newest last."""
-    found = folder.glob(f"checkpoint-{8 * '[0-9]'}.safetensors")
-    return sorted((int(path.stem[-8:]), path) for path in found)
+    return sorted((int(path.stem[-8:]), path) for path in folder.glob(f"checkpoint-{8 * '[0-9]'}.safetensors"))
 
 
 def readable(folder: Path) -> Iterator[Checkpoint]:

@@ -130,8 +130,7 @@ def pairs_of(method: Method, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
     rows, targets = other_groups(faces)
     can = method.can(faces, rows, targets)
     if not can.any():
-        what = f"method {method.name!r} can do none of {len(rows)} translations"
-        raise NotJudgedError(f"{what}: give it some, or leave it out")
+        raise NotJudgedError(f"method {method.name!r} can do none of {len(rows)} translations: leave it out")
     return rows[can], targets[can]
 
 

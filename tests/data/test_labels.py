@@ -1,6 +1,5 @@
 """Labels as people write them, and what notebook 01 says of them."""
 
-import re
 from pathlib import Path
 
 import pandas as pd

@@ -196,7 +196,7 @@ def counting(self, index):
         os.kill(os.getpid(), signal.SIGKILL)
     return images(self, index)
 Faces.images = counting
-Evaluation(settings_of(Path({run!r}))).judged("glow")
+Evaluation(settings_of(Path("{run}"))).judged("glow")
 """
 
 

@@ -11,7 +11,7 @@ ARGS ?=
 BIN := .venv/bin
 # Huge pages, which Linux often grants only who asks: a training step takes half the time.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
-# Threads that wait give their core up sooner: beside one busy program a step takes a sixth of the time.
+# Threads that wait give their core up sooner: beside one busy program an update of T takes an eighth of the time.
 export GOMP_SPINCOUNT ?= 10000
 INSTALLED := .venv/installed
 

@@ -11,7 +11,7 @@ a training of 40 takes longer than one of 10.
 """
 
 import argparse
-import importlib
+import importlib.util
 import json
 import os
 import re
@@ -52,11 +52,10 @@ def measure(case: str, **shape: object) -> dict[str, float]:
     from ageflow.flows.glow import Glow, GlowConfig
 
     of_glow, count, updates = CASES[case]
-    device = importlib.import_module("ageflow.device")
-    memory = device if hasattr(device, "keep_freed_memory") else importlib.import_module("ageflow.memory")
-    memory.keep_freed_memory()
+    before = importlib.util.find_spec("ageflow.device") is None  # a commit of its time, such as f423e47
+    importlib.import_module("ageflow.memory" if before else "ageflow.device").keep_freed_memory()
     if not updates:
-        of_glow = of_glow | {"precision": "bf16" if hasattr(device, "fast_precision") else "fp32"}
+        of_glow = of_glow | {"precision": "fp32" if before else "bf16"}
     torch.manual_seed(0)
     glow = Glow(GlowConfig(**of_glow | shape))
     x = torch.randint(0, 256, (count, 3, glow.config.image_size, glow.config.image_size), dtype=torch.uint8)

@@ -145,7 +145,7 @@ def age_photos(
         out: folder, made if need be.
         ages: the targets, years; those of earlier calls with the same `out` are made of all photos, too.
         largest: of each photo the largest face alone.
-        paste_back: also write the photographs with their faces aged.
+        paste_back: also write the photographs with their faces aged; once written, they are by every call.
 
     Raises:
         ParameterError: an age that the run's age groups do not reach, or an `out` made with other settings.
@@ -163,7 +163,8 @@ def age_photos(
     explorer.check_ages(ages)
     chosen = {"method": settings.method, "strength": settings.strength, "largest": largest}
     details = {"photos": {os.path.realpath(photo.root / photo.name): photo.place for photo in photos}, "ages": ages}
-    details["roots"] = {photo.place.split("/")[0]: str(photo.root) for photo in photos}
+    paste_back |= bool(before and before.details["paste_back"])  # or the pasted photographs would be lost
+    details |= {"roots": {photo.place.split("/")[0]: str(photo.root) for photo in photos}, "paste_back": paste_back}
     made_with = Manifest(explorer.prepare(), chosen, details=details)
     if before and (changes := before.changes(made_with.inputs, chosen)):
         raise ParameterError(f"--out {out} was made with other settings ({changes}): name another folder")

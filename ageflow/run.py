@@ -201,8 +201,7 @@ class Manifest:
 
 # What the processes that the kit starts are given, where the user has not set it. glibc then asks Linux for huge pages,
 # which much of it grants only who asks: page by page, a training step takes twice as long. And a thread that waits for
-# the others gives its core up sooner: beside one busy program they else wait for each other most of the time
-# (docs/performance.md).
+# the others gives its core up sooner, without which one busy program nearly stops a training (docs/performance.md).
 PROCESS_ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "GOMP_SPINCOUNT": "10000"}
 
 

@@ -126,6 +126,9 @@ def test_a_target_that_a_face_does_not_go_to_leaves_the_others(run, tmp_path, mo
     rows = table(tmp_path / "aged")
     assert sorted("Near does not go from" in row["reason"] for row in rows) == [False, True, True, True]
     assert [bool(row["output"] and row["pasted"]) for row in rows] == [not row["reason"] for row in rows]
+    assert main([*command[:-1], "--to", "25"]) == 0, "without --paste-back"
+    assert table(tmp_path / "aged") == rows
+    assert all((tmp_path / "aged" / row["pasted"]).is_file() for row in rows if row["pasted"])
 
 
 def test_memory_does_not_grow_with_the_number_of_photographs(run, tmp_path):

@@ -1,7 +1,7 @@
 """Time this kit beside an earlier commit of it, in turn: figures of docs/performance.md that need both.
 
 git worktree add ../before f423e47 && make -C ../before install
-python tools/compare_builds.py --before ../before                  # an hour on two cores
+python tools/compare_builds.py --before ../before
 python tools/compare_builds.py --before ../before --cases encoding
 python tools/compare_builds.py --before ../before --cases T        # where both have done make demo
 

@@ -116,8 +116,7 @@ class Faces:
         one person, or faces of one set that was cut in two would be judged unseen. A picture of a folder of one's own
         that names nobody is of another person than a picture of that name in another folder.
         """
-        trained_on = other.select(split="train")
-        return Faces(self.folder, self.table[~self._people().isin(trained_on._people())])
+        return Faces(self.folder, self.table[~self._people().isin(other.select(split="train")._people())])
 
     def _people(self) -> pd.MultiIndex:
         """Whose each face is, by a name that is unique over all sets."""
